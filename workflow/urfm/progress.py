@@ -1,0 +1,36 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def say(message: str) -> None:
+    """Print one line at once, also when standard output is a file."""
+    print(message, flush=True)
+
+
+def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:
+    """Iterate over `items` and show how far it is: a bar, or a line every `every` seconds and at the end."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, total=total, dynamic_ncols=True, leave=False)
+        return
+    start = last = time.monotonic()
+    done = 0
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= every:
+            last = now
+            remaining = f", about {(total - done) * (now - start) / done:.0f} s left" if total else ""
+            say(f"{label}: {done}{f'/{total}' if total else ''}{remaining}")
+    say(f"{label}: {done} done in {time.monotonic() - start:.1f} s")
