@@ -70,14 +70,19 @@ def test_failed_write_leaves_the_old_state(tmp_path: Path) -> None:
 def test_signal_lets_the_loop_save_and_sets_the_exit_code(number: signal.Signals, code: int) -> None:
     saved = []
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as exit_, state.stop_signals() as stop:
-        for step in range(10):
-            if step == 4:
-                os.kill(os.getpid(), number)
-                os.kill(os.getpid(), number)  # forwarded again by a launcher
-            if stop:
-                saved.append(step)
-                stop.leave()
+
+    def loop() -> None:
+        with state.stop_signals() as stop:
+            for step in range(10):
+                if step == 4:
+                    os.kill(os.getpid(), number)
+                    os.kill(os.getpid(), number)  # forwarded again by a launcher
+                if stop:
+                    saved.append(step)
+                    stop.leave()
+
+    with pytest.raises(SystemExit) as exit_:
+        loop()
     assert exit_.value.code == code
     assert saved == [4]
     assert signal.getsignal(number) is before

@@ -1,0 +1,79 @@
+"""Optimisation as in MAE (facebookresearch/mae), shared by pre-training and fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from urfm.errors import UrfmError
+
+Precision = Literal["bf16", "fp16", "fp32"]
+_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def peak_learning_rate(base: float, batch_size: int, reference_batch: int = 256) -> float:
+    """MAE's linear scaling: `base` is given for 256 images, `batch_size` counts all processes and accumulation."""
+    return base * batch_size / reference_batch
+
+
+def learning_rate(
+    step: int, steps_per_epoch: int, *, peak: float, minimum: float, warmup_epochs: float, epochs: float
+) -> float:
+    """Learning rate of optimiser step `step` (from 0): linear warm-up from 0, then half a cosine down to `minimum`.
+
+    Per iteration with fractional epochs, as MAE's util/lr_sched.py: the last step is one step short of `minimum`.
+    """
+    epoch = step / steps_per_epoch
+    if epoch < warmup_epochs:
+        return peak * epoch / warmup_epochs
+    done = (epoch - warmup_epochs) / (epochs - warmup_epochs)
+    return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Give every parameter group `value`, times its `lr_scale` where layer-wise decay set one."""
+    for group in optimiser.param_groups:
+        group["lr"] = value * group.get("lr_scale", 1.0)
+
+
+def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of MAE's pre-training: no decay for biases and other vectors, frozen parameters left out.
+
+    The class and mask tokens have three dimensions and are decayed, as in MAE (timm 0.3.2's add_weight_decay).
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (others if parameter.ndim <= 1 or name.endswith(".bias") else decayed).append(parameter)
+    return [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+
+
+def adamw(
+    groups: Iterable[dict[str, Any]], betas: tuple[float, float], device: torch.device, lr: float = 0.0
+) -> torch.optim.AdamW:
+    """AdamW, in one fused kernel on CUDA; the schedule sets the learning rate before every step."""
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=device.type == "cuda" or None)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Refuse bf16 where the GPU has none (V100 would emulate it slowly or fail)."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UrfmError(
+            f"precision: bf16 is not supported by {torch.cuda.get_device_name(device)}; "
+            "set precision to fp16 (the v100 profile does) or fp32"
+        )
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Context of the forward pass and the loss; does nothing for fp32."""
+    return torch.autocast(device.type, dtype=_DTYPE[precision], enabled=precision != "fp32")
+
+
+def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """Loss scaling for fp16; passes everything through for bf16 and fp32."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
