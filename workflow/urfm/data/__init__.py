@@ -1,0 +1,1 @@
+"""From raw archives to manifests, decoded image stores and splits."""

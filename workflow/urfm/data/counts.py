@@ -1,0 +1,51 @@
+"""How many images, patients and labels a table holds, beside how many were expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from urfm.cli import Settings
+from urfm.errors import UrfmError
+from urfm.progress import say
+
+
+class Expected(Settings):
+    """Counts the paper or the archive's authors print; whatever is left out is not compared."""
+
+    images: int | None = None
+    patients: int | None = None
+    labels: dict[str, int] = Field(default_factory=dict)
+
+
+def count(table: pd.DataFrame) -> dict[str, Any]:
+    """{images, patients, labels: {label: images}} of a table with columns patient_id and label."""
+    labels = table.loc[table["label"] != "", "label"].value_counts().sort_index()
+    return {
+        "images": len(table),
+        "patients": int(table["patient_id"].nunique()),
+        "labels": {str(label): int(images) for label, images in labels.items()},
+    }
+
+
+def differences(expected: Expected, found: dict[str, Any]) -> list[str]:
+    """One sentence for every count that is not the expected one."""
+    pairs = [("images", expected.images, found["images"]), ("patients", expected.patients, found["patients"])]
+    pairs += [
+        (f"images labelled {label}", images, found["labels"].get(label, 0))
+        for label, images in sorted(expected.labels.items())
+    ]
+    return [f"{have:,} {what}, {want:,} expected" for what, want, have in pairs if want is not None and want != have]
+
+
+def report_differences(name: str, sentences: list[str], strict: bool) -> None:
+    """Print a warning a difference, or raise one UrfmError with all of them if counts are strict."""
+    if sentences and strict:
+        raise UrfmError(
+            f"{name}: {'; '.join(sentences)}. Complete the data, correct `expected` in the configuration, "
+            "or set strict_counts: false"
+        )
+    for sentence in sentences:
+        say(f"warning: {name}: {sentence}")
