@@ -4,5 +4,3 @@ Every stage of the workflow is a module that can also be run by hand
 (`python -m urfm.data.manifest --help`). Nothing in here imports snakemake or
 reads the configuration file: a stage gets its settings as one JSON object.
 """
-
-__version__ = "0.1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -13,8 +14,9 @@ Item = TypeVar("Item")
 
 
 def say(message: str) -> None:
-    """Print one line at once, also when standard output is a file."""
-    print(message, flush=True)
+    """Print one line at once, also when standard output is a file; work goes on when nobody listens any more."""
+    with suppress(BrokenPipeError):
+        print(message, flush=True)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:

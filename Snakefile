@@ -1,0 +1,27 @@
+# The URFM workflow: every table and figure of the paper is a target. `snakemake --list-target-rules` is the menu.
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+pathvars:
+    results="results",
+    logs="<results>/logs",
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/encoders.smk"
+include: "workflow/rules/finetune.smk"
+include: "workflow/rules/statistics.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/collect.smk"

@@ -1,0 +1,54 @@
+# Named targets: everything, and one a stage.
+localrules:
+    all,
+    manifests,
+    splits,
+    targets,
+    pretraining,
+    encoders,
+    finetuning,
+    statistics,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figure_2.output,
+        rules.table_2.output,
+        rules.table_4.output,
+        rules.table_5.output,
+
+
+rule manifests:
+    input:
+        [f"<results>/manifests/{name}.json" for name in grid.datasets(config)],
+
+
+rule splits:
+    input:
+        [f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+
+
+rule targets:
+    input:
+        [file for run in grid.runs(config) for file in target_files(run, "targets.json")],
+
+
+rule pretraining:
+    input:
+        [f"<results>/pretrain/{name}/encoder.json" for name in grid.runs(config)],
+
+
+rule encoders:
+    input:
+        [f"<results>/encoders/{name}.json" for name in grid.models(config)],
+
+
+rule finetuning:
+    input:
+        [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}/cell.json" for cell in grid.all_cells(config)],
+
+
+rule statistics:
+    input:
+        [f"<results>/statistics/{name}/statistics.json" for name in config["figures"]],

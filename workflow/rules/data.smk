@@ -1,0 +1,109 @@
+# Raw archives -> manifests -> image stores and splits.
+
+
+def raw_folder(wildcards):
+    """The data set's folder if it is there, so that new files in it are noticed; the marker if it is simulated."""
+    folder = availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"]
+    if availability.is_simulated(config, wildcards.dataset):
+        return folder / "SIMULATED.json"
+    return [folder] if folder.is_dir() else []
+
+
+def simulated_dataset(wildcards):
+    return next(name for name in config["simulation"] if config["datasets"][name]["folder"] == wildcards.folder)
+
+
+rule simulate:
+    output:
+        str(availability.data_root(config) / "{folder}/SIMULATED.json"),
+    log:
+        "<logs>/simulate/{folder}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.data.simulate"),
+        settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
+    message:
+        "Simulating {wildcards.folder}"
+    shell:
+        "python -m urfm.data.simulate --settings {params.settings:q} --output $(dirname {output:q}) 2>&1 | tee -i {log}"
+
+
+rule manifest:
+    input:
+        raw_folder,
+    output:
+        table="<results>/manifests/{dataset}.parquet",
+        rejected="<results>/manifests/{dataset}.rejected.csv",
+        summary="<results>/manifests/{dataset}.json",
+    log:
+        "<logs>/manifest/{dataset}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("manifest", "threads")
+    resources:
+        mem_mb=need("manifest", "mem_mb"),
+        runtime=minutes("manifest"),
+    params:
+        *code("urfm.data.manifest"),
+        settings=reads(lambda wildcards: settings.manifest(config, wildcards.dataset)),
+    message:
+        "Reading and checking every file of {wildcards.dataset}"
+    shell:
+        "python -m urfm.data.manifest --root {config[data_root]:q} --settings {params.settings:q} --threads {threads}"
+        " --manifest {output.table} --rejected {output.rejected} --summary {output.summary} 2>&1 | tee -i {log}"
+
+
+rule images:
+    input:
+        manifest=ancient("<results>/manifests/{dataset}.parquet"),
+        summary="<results>/manifests/{dataset}.json",
+    output:
+        pixels="<results>/images/{dataset}/pixels.bin",
+        index="<results>/images/{dataset}/index.parquet",
+        record="<results>/images/{dataset}/store.json",
+    log:
+        "<logs>/images/{dataset}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("images", "threads")
+    resources:
+        mem_mb=need("images", "mem_mb"),
+        runtime=minutes("images"),
+    params:
+        *code("urfm.data.images"),
+        settings=reads(lambda wildcards: settings.images(config)),
+    message:
+        "Decoding the images of {wildcards.dataset} once"
+    shell:
+        "python -m urfm.data.images --root {config[data_root]:q} --settings {params.settings:q} --threads {threads}"
+        " --manifest {input.manifest} --manifest-summary {input.summary} --output $(dirname {output.record})"
+        " 2>&1 | tee -i {log}"
+
+
+rule split:
+    input:
+        manifest=lambda wildcards: ancient(f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet"),
+        summary=lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.json",
+    output:
+        table="<results>/splits/{task}/{split}.parquet",
+        summary="<results>/splits/{task}/{split}.json",
+    log:
+        "<logs>/split/{task}-{split}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.data.splits"),
+        settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
+    message:
+        "Splitting {wildcards.task} 3:1:1 by patient"
+    shell:
+        "python -m urfm.data.splits --settings {params.settings:q}"
+        " --manifest {input.manifest} --manifest-summary {input.summary}"
+        " --output {output.table} --summary {output.summary} 2>&1 | tee -i {log}"

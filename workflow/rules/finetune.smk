@@ -1,0 +1,39 @@
+# One job a cell: a model on a task with a share of its training part, all seeds. Finished seeds stay in the state.
+
+
+def task_images(name):
+    return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
+
+
+rule finetune:
+    input:
+        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        store=task_images("store.json"),
+        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        weights=ancient("<results>/encoders/{model}.safetensors"),
+        encoder="<results>/encoders/{model}.json",
+    output:
+        predictions="<results>/finetune/{model}/{task}/{share}/predictions.parquet",
+        history="<results>/finetune/{model}/{task}/{share}/history.csv",
+        record="<results>/finetune/{model}/{task}/{share}/cell.json",
+    log:
+        "<logs>/finetune/{model}/{task}/{share}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("finetune", "threads")
+    resources:
+        gpu=need("finetune", "gpus"),
+        mem_mb=need("finetune", "mem_mb"),
+        runtime=minutes("finetune"),
+    params:
+        *code("urfm.training.finetune"),
+        settings=reads(
+            lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share))
+        ),
+    message:
+        "Fine-tuning {wildcards.model} on {wildcards.task} with {wildcards.share} % of its training part"
+    shell:
+        "python -m urfm.training.finetune --settings {params.settings:q}"
+        " --images $(dirname {input.store}) --split $(echo {input.split} | sed 's/json$/parquet/')"
+        " --encoder {input.encoder} --state {STATE}/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share} --output $(dirname {output.record})"
+        " --workers $(({threads} - 1)) 2>&1 | tee -i {log}"

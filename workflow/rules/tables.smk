@@ -1,0 +1,76 @@
+# Tables from manifests, splits and the configuration in force.
+
+
+rule table_2:
+    input:
+        lambda wildcards: [
+            f"<results>/splits/{task}/{config['finetuning']['split']}.json"
+            for task in grid.available_tasks(config, config["tables"]["table_2"])
+        ],
+    output:
+        csv=report(
+            "<results>/tables/table_2.csv",
+            caption="../report/table_2.rst",
+            category="Tables",
+            labels={"table": "Table 2", "content": "tasks and data sets"},
+        ),
+        text=expand("<results>/tables/table_2.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/table_2.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.table_2"),
+        settings=reads(lambda wildcards: settings.table_2(config)),
+    message:
+        "Writing table 2"
+    shell:
+        "python -m urfm.tables.table_2 --settings {params.settings:q} --splits {input}"
+        " --output $(dirname {output.csv})/table_2 2>&1 | tee -i {log}"
+
+
+rule table_4:
+    output:
+        csv=report(
+            "<results>/tables/table_4.csv",
+            caption="../report/table_4.rst",
+            category="Tables",
+            labels={"table": "Table 4", "content": "pre-training settings"},
+        ),
+        text=expand("<results>/tables/table_4.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/table_4.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.settings_table"),
+        settings=reads(lambda wildcards: settings.settings_table(config, "table_4")),
+    message:
+        "Writing table 4"
+    shell:
+        "python -m urfm.tables.settings_table --settings {params.settings:q}"
+        " --output $(dirname {output.csv})/table_4 2>&1 | tee -i {log}"
+
+
+use rule table_4 as table_5 with:
+    output:
+        csv=report(
+            "<results>/tables/table_5.csv",
+            caption="../report/table_5.rst",
+            category="Tables",
+            labels={"table": "Table 5", "content": "fine-tuning settings"},
+        ),
+        text=expand("<results>/tables/table_5.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/table_5.log",
+    params:
+        *code("urfm.tables.settings_table"),
+        settings=reads(lambda wildcards: settings.settings_table(config, "table_5")),
+    message:
+        "Writing table 5"

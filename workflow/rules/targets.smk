@@ -1,0 +1,28 @@
+# Teacher targets, stored: K views an image with their crop boxes, for runs with `targets: cached`.
+
+
+rule cache_targets:
+    input:
+        pixels=ancient("<results>/images/{dataset}/pixels.bin"),
+        store="<results>/images/{dataset}/store.json",
+    output:
+        tokens="<results>/targets/{teacher}/{dataset}/tokens.bin",
+        views="<results>/targets/{teacher}/{dataset}/views.parquet",
+        record="<results>/targets/{teacher}/{dataset}/targets.json",
+    log:
+        "<logs>/targets/{teacher}-{dataset}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("targets", "threads")
+    resources:
+        gpu=need("targets", "gpus"),
+        mem_mb=need("targets", "mem_mb"),
+        runtime=minutes("targets"),
+    params:
+        *code("urfm.data.targets"),
+        settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
+    message:
+        "Storing what {wildcards.teacher} sees in {wildcards.dataset}"
+    shell:
+        "python -m urfm.data.targets --settings {params.settings:q} --checkpoint-root {config[checkpoint_root]:q}"
+        " --images $(dirname {input.store}) --output $(dirname {output.record}) 2>&1 | tee -i {log}"

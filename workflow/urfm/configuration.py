@@ -1,0 +1,81 @@
+"""Checking a configuration: against its schema, and its names against one another."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from urfm.availability import Config
+from urfm.errors import UrfmError
+
+
+def check(config: Config, schema: Path) -> None:
+    """Raise an UrfmError that lists every mistake: unknown keys with the nearest known one, wrong values, dead names."""
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
+    mistakes = [_sentence(error) for error in validator.iter_errors(config)] or list(_dead_names(config))
+    if mistakes:
+        raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A regular expression that matches exactly these names, and nothing when there are none."""
+    return "|".join(re.escape(str(name)) for name in sorted(names)) or "(?!)"
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in known]
+        return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
+    description = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead: the closest known name, or all of them."""
+    names = sorted(str(item) for item in known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _dead_names(config: Config) -> Iterator[str]:
+    """Names that refer to an entry of another section which is not there."""
+    for where, section, name in _references(config):
+        if name not in config[section]:
+            yield f"{where}: no {name} under {section}{nearest(name, config[section])}"
+    for model, record in config["models"].items():
+        if "pretraining" in record and record["pretraining"] not in config["pretraining"]["runs"]:
+            known = config["pretraining"]["runs"]
+            yield f"models.{model}.pretraining: no run {record['pretraining']}{nearest(record['pretraining'], known)}"
+    for name, figure in config["figures"].items():
+        if figure["reference"] not in figure["models"]:
+            yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
+
+
+def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
+    for name in config["simulation"]:
+        yield f"simulation.{name}", "datasets", name
+    for name, task in config["tasks"].items():
+        yield f"tasks.{name}.dataset", "datasets", task["dataset"]
+    for prefix, settings in [
+        ("pretraining.defaults", config["pretraining"]["defaults"]),
+        *((f"pretraining.runs.{name}", run) for name, run in config["pretraining"]["runs"].items()),
+    ]:
+        yield from ((f"{prefix}.datasets", "datasets", name) for name in settings.get("datasets", []))
+        if "teacher" in settings:
+            yield f"{prefix}.teacher", "teachers", settings["teacher"]
+    for section in ("figures", "tables"):
+        for name, item in config[section].items():
+            yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item["tasks"])
+            yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))

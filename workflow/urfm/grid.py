@@ -1,0 +1,99 @@
+"""Which runs the chosen figures and tables need, and what of them cannot be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from urfm.availability import Config, available_datasets, missing_model, missing_task
+
+Item = TypeVar("Item")
+
+
+class Cell(NamedTuple):
+    """One fine-tuning job: a model on a task with a share (percent) of its training part, all seeds together."""
+
+    model: str
+    task: str
+    share: int
+
+
+def available_models(config: Config, figure: str) -> list[str]:
+    return [model for model in config["figures"][figure]["models"] if missing_model(config, model) is None]
+
+
+def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
+    """The tasks of a figure or table that have data, in the configured order."""
+    return [task for task in item["tasks"] if missing_task(config, task) is None]
+
+
+def cells(config: Config, figure: str) -> list[Cell]:
+    """The fine-tuning cells that a figure draws and that can be had here."""
+    item = config["figures"][figure]
+    return [
+        Cell(model, task, item["share"])
+        for task in available_tasks(config, item)
+        for model in available_models(config, figure)
+    ]
+
+
+def all_cells(config: Config) -> list[Cell]:
+    """The cells of all figures, each once."""
+    return _unique(cell for figure in config["figures"] for cell in cells(config, figure))
+
+
+def models(config: Config) -> list[str]:
+    """The models of all figures that can be had here, each once."""
+    return _unique(model for figure in config["figures"] for model in available_models(config, figure))
+
+
+def tasks(config: Config) -> list[str]:
+    """The tasks of all figures and tables that have data, each once."""
+    items = [*config["figures"].values(), config["tables"]["table_2"]]
+    return _unique(task for item in items for task in available_tasks(config, item))
+
+
+def runs(config: Config) -> list[str]:
+    """The pre-training runs that the models need, each once."""
+    records = [config["models"][model] for model in models(config)]
+    return _unique(record["pretraining"] for record in records if "pretraining" in record)
+
+
+def datasets(config: Config) -> list[str]:
+    """The data sets that the tasks and the pre-training runs need and that are there, each once."""
+    return _unique(
+        [
+            *(config["tasks"][task]["dataset"] for task in tasks(config)),
+            *(dataset for run in runs(config) for dataset in available_datasets(config, run)),
+        ]
+    )
+
+
+def unavailable(config: Config, models: Sequence[str], tasks: Sequence[str]) -> list[dict[str, str]]:
+    """What a figure or table asks for and does not get: kind, name, title and reason of each."""
+    asked = [("task", task, missing_task(config, task)) for task in tasks]
+    asked += [("model", model, missing_model(config, model)) for model in models]
+    return [
+        {"kind": kind, "name": name, "title": config[f"{kind}s"][name]["title"], "reason": reason}
+        for kind, name, reason in asked
+        if reason is not None
+    ]
+
+
+def summary(config: Config) -> list[str]:
+    """Lines for a person: what will be drawn, and what is missing and why."""
+    lines = []
+    for name, item in config["figures"].items():
+        lines.append(
+            f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "
+            f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
+        )
+        lines += [
+            f"  not available: {missing['kind']} {missing['name']} ({missing['reason']})"
+            for missing in unavailable(config, item["models"], item["tasks"])
+        ]
+    return lines
+
+
+def _unique(items: Iterable[Item]) -> list[Item]:
+    return list(dict.fromkeys(items))

@@ -1,0 +1,121 @@
+"""What a result depends on, as short strings: code digests and canonical settings.
+
+Snakemake compares a rule's params as an unordered set of values, so a rule passes exactly two kinds:
+one `module@digest` a module that its entry point imports (`code_digests`), and one JSON string of all
+the settings it reads (`canonical_json`). An edit that may change a result then changes one string, and
+Snakemake's reason names the module or the setting; a comment, a docstring or a touched file changes none.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "urfm"
+INERT = {"urfm", "urfm.errors", "urfm.progress", "urfm.provenance"}  # no result depends on them
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def canonical_json(content: Any) -> str:
+    """JSON with sorted keys and no white space: equal content gives equal text, whatever its order."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def code_digests(module: str) -> list[str]:
+    """`module@digest` for every module of the package that `module` imports, directly or not, and itself.
+
+    Parameters
+    ----------
+    module
+        Dotted name of an entry point, e.g. "urfm.training.pretrain".
+
+    Imports are found statically, those inside functions included; importing by a computed name would
+    not be seen and is not used in the package (a test holds the package to it).
+    """
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(imported_modules(name))
+    return [f"{name}@{syntax_digest(module_path(name))}" for name in sorted(found - INERT)]
+
+
+def module_path(name: str) -> Path:
+    """The source file of a module or package of this library; FileNotFoundError when there is none."""
+    base = ROOT.joinpath(*name.split("."))
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"{name}: no module of {ROOT}")
+
+
+@cache
+def imported_modules(name: str) -> frozenset[str]:
+    """Modules of the package that `name` imports itself, its parent packages included."""
+    parents = [name.rpartition(".")[0]] if "." in name else []
+    names = [*parents]
+    for node in ast.walk(ast.parse(module_path(name).read_bytes())):
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            names.append(origin)
+            names.extend(f"{origin}.{alias.name}" for alias in node.names)
+    return frozenset(found for found in names if found.split(".")[0] == PACKAGE and _exists(found))
+
+
+def _exists(name: str) -> bool:
+    try:
+        module_path(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@cache
+def syntax_digest(path: Path) -> str:
+    """Twelve hexadecimal digits of SHA-256 over the syntax tree, without comments, docstrings and layout.
+
+    The tree is flattened by hand: `ast.dump` changes between minor versions of Python, which would
+    restart months of GPU work after an upgrade.
+    """
+    digest = hashlib.sha256()
+    for part in _flatten(ast.parse(path.read_bytes())):
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:12]
+
+
+def _flatten(node: ast.AST) -> Iterator[str]:
+    yield type(node).__name__
+    for field, value in ast.iter_fields(node):
+        if field in ("ctx", "kind", "type_comment", "type_ignores") or value is None or value == []:
+            continue
+        yield field
+        yield from _flatten_value(_without_docstring(node, value) if field == "body" else value)
+
+
+def _flatten_value(value: Any) -> Iterator[str]:
+    if isinstance(value, ast.AST):
+        yield from _flatten(value)
+    elif isinstance(value, list):
+        yield "["
+        for item in value:
+            yield from _flatten_value(item)
+        yield "]"
+    else:
+        yield f"{type(value).__name__}:{value!r}"
+
+
+def _without_docstring(node: ast.AST, body: Any) -> Any:
+    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        return body[1:]
+    return body

@@ -1,0 +1,135 @@
+"""What each rule reads of the configuration, and nothing else: an edit reruns exactly the rules that read it.
+
+Titles, colours and resources are left out wherever no number depends on them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from urfm import grid
+from urfm.availability import Config, is_simulated, pretraining_settings
+from urfm.errors import UrfmError
+
+# What the cached views of a data set depend on; runs share them, so they must agree with the defaults.
+VIEW_KEYS = ("input_size", "views", "view_dtype", "crop_scale", "flip", "seed")
+
+
+def simulate(config: Config, dataset: str) -> Config:
+    return {"dataset": dataset, "layout": config["datasets"][dataset]["reader"], **config["simulation"][dataset]}
+
+
+def manifest(config: Config, dataset: str) -> Config:
+    return {
+        "dataset": dataset,
+        "expected": {},
+        **config["datasets"][dataset],
+        "strict_counts": config["strict_counts"] and not is_simulated(config, dataset),
+    }
+
+
+def images(config: Config) -> Config:
+    return dict(config["images"])
+
+
+def split(config: Config, task: str, split: str) -> Config:
+    record = config["tasks"][task]
+    return {
+        "task": task,
+        "split": split,
+        "classes": list(record["classes"]),
+        "images_per_patient": record.get("images_per_patient", "all"),
+        "expected": record.get("expected", {}),
+        "strict_counts": config["strict_counts"] and not is_simulated(config, record["dataset"]),
+        **config["splits"],
+    }
+
+
+def teacher(config: Config, name: str) -> Config:
+    return {"name": name, **config["teachers"][name]}
+
+
+def targets(config: Config, name: str) -> Config:
+    defaults = config["pretraining"]["defaults"]
+    return {"teacher": teacher(config, name), **{key: defaults[key] for key in VIEW_KEYS}}
+
+
+def pretraining(config: Config, run: str) -> Config:
+    """A run's settings; which images it sees is said by the rule's inputs."""
+    settings = pretraining_settings(config, run)
+    if uses_cache(config, run):
+        for key in VIEW_KEYS:
+            if settings[key] != config["pretraining"]["defaults"][key]:
+                raise UrfmError(
+                    f"pretraining.runs.{run}.{key}: with `targets: cached` it must equal pretraining.defaults.{key}, "
+                    "because runs share the stored views; use `targets: online` for this run, or change the default"
+                )
+    for unread in ("title", "datasets"):
+        settings.pop(unread)
+    return {**settings, "run": run, "teacher": teacher(config, settings["teacher"])}
+
+
+def uses_cache(config: Config, run: str) -> bool:
+    """Pixels are their own target: there is nothing to store."""
+    settings = pretraining_settings(config, run)
+    kind = config["teachers"][settings["teacher"]]["kind"]
+    return bool(settings["targets"] == "cached" and kind != "pixels")
+
+
+def encoder(config: Config, model: str) -> Config:
+    return {"model": model, "checkpoint": config["models"][model].get("checkpoint")}
+
+
+def finetuning(config: Config, model: str, task: str, share: int) -> Config:
+    settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
+    settings.pop("split")
+    return {
+        **settings,
+        "model": model,
+        "task": task,
+        "share": share,
+        "classes": list(config["tasks"][task]["classes"]),
+        "seeds": config["seeds"],
+    }
+
+
+def statistics(config: Config, figure: str) -> Config:
+    return {"figure": figure, "reference": config["figures"][figure]["reference"], **config["statistics"]}
+
+
+def figure(config: Config, name: str) -> Config:
+    """What a figure over models and tasks prints: titles in order, what is missing, and the look."""
+    item = config["figures"][name]
+    tasks = grid.available_tasks(config, item)
+    return {
+        "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
+        "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
+        "unavailable": grid.unavailable(config, item["models"], item["tasks"]),
+        "reference": item["reference"],
+        "confidence": config["statistics"]["confidence"],
+        "dpi": item["dpi"],
+    }
+
+
+def table_2(config: Config) -> Config:
+    tasks = config["tables"]["table_2"]["tasks"]
+    return {
+        "tasks": {
+            task: {
+                "title": config["tasks"][task]["title"],
+                "dataset_title": config["datasets"][config["tasks"][task]["dataset"]]["source"],
+                "classes": config["tasks"][task]["classes"],
+                "expected": config["tasks"][task].get("expected", {}),
+            }
+            for task in tasks
+        },
+        "unavailable": grid.unavailable(config, [], tasks),
+    }
+
+
+def settings_table(config: Config, table: str) -> Config:
+    values: dict[str, Any] = {
+        "table_4": config["pretraining"]["defaults"],
+        "table_5": {**config["finetuning"], "seeds": config["seeds"]},
+    }
+    return {"table": table, "values": values[table]}
