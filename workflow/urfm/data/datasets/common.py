@@ -1,0 +1,98 @@
+"""What every reader shares: the record it yields, finding the archive's folder, and reading its metadata."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from urfm.errors import UrfmError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of an archive, as its metadata and its place describe it. The file itself is not opened.
+
+    Names and patients are unique within the archive; the manifest puts the data set's name before them.
+    """
+
+    path: Path
+    name: str  # becomes image_id
+    label: str = ""
+    patient_id: str = ""  # empty: unknown, the image becomes a patient of its own
+    patient_source: Literal["metadata", "path", "none"] = "none"
+    device: str = ""
+    view: str = ""
+    series: str = ""
+    frame: str = ""
+    organ: str = ""  # empty: the data set's organ and source in the configuration
+    source: str = ""
+    excluded_reason: str = ""  # empty: usable
+
+
+def find_root(folder: Path, *wanted: str) -> Path:
+    """The folder that holds one of the entries `wanted`: `folder` itself or its only subfolder that does."""
+    if not folder.is_dir():
+        raise UrfmError(f"{folder}: no such folder. Put the data set there, or correct its `folder` or data_root")
+    candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    found = [path for path in candidates if any((path / name).exists() for name in wanted)]
+    if found and (found[0] == folder or len(found) == 1):
+        return found[0]
+    if found:
+        raise UrfmError(f"{folder}: {' and '.join(path.name for path in found)} both hold {wanted[0]}; keep one")
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise UrfmError(
+        f"{folder}: neither it nor a folder in it holds {' or '.join(wanted)}; it holds {present}. "
+        "Unpack the archive as published, or correct the data set's `folder`"
+    )
+
+
+def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
+    """Read a CSV file as text, white space stripped from headers and cells; the separator is the header's , or ;.
+
+    Raises UrfmError if the file is not a table, lacks a required column or has a row of another length.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            header = stream.readline()
+            stream.seek(0)
+            lines = csv.reader(stream, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)
+            columns = [name.strip() for name in next(lines, [])]
+            missing = [name for name in required if name not in columns]
+            if missing:
+                raise UrfmError(
+                    f"{path}: no column {', '.join(map(repr, missing))}; it has "
+                    f"{', '.join(map(repr, columns)) or 'no header'}. Restore the archive's own file, or rename the column"
+                )
+            rows = []
+            for cells in lines:
+                if cells and len(cells) != len(columns):
+                    raise UrfmError(
+                        f"{path}: line {lines.line_num} has {len(cells)} cells where the header has {len(columns)}; "
+                        "correct it, or put cells that contain the separator in quotes"
+                    )
+                if cells:
+                    rows.append({name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
+    except FileNotFoundError as error:
+        raise UrfmError(f"{path}: no such file; it is part of the archive as published") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UrfmError(f"{path}: not a readable CSV file in UTF-8 ({error})") from error
+    return rows
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in and below a folder, sorted; hidden ones left out. Empty if there is no such folder."""
+    found = (
+        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[len(folder.parts) :])
+    )
+    return sorted(path for path in found if path.is_file())
+
+
+def unlisted(folder: Path, listed: set[Path], metadata: str) -> Iterator[Record]:
+    """An excluded record for each file of `folder` that the metadata does not list, so that none is passed over."""
+    for path in files_below(folder):
+        if path not in listed:
+            name = path.relative_to(folder).as_posix()
+            yield Record(path=path, name=name, excluded_reason=f"not listed in {metadata}")

@@ -1,0 +1,47 @@
+"""FETAL_PLANES_DB, the paper's Fetus12K (zenodo 3904280): 12,400 PNGs of 1,792 patients.
+
+`FETAL_PLANES_DB_data.csv` (separator ;, the last header ends in a space) lists Image_name
+(Patient00001_Plane1_1_of_15), Patient_num, Plane, Brain_plane and US_Machine; `Images/<Image_name>.png`.
+The authors' own division (Train) is not used: the paper divides 3:1:1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+
+METADATA = "FETAL_PLANES_DB_data.csv"
+LABELS = {
+    "Fetal abdomen": "fetal_abdomen",
+    "Fetal brain": "fetal_brain",
+    "Fetal femur": "fetal_femur",
+    "Fetal thorax": "fetal_thorax",
+    "Maternal cervix": "maternal_cervix",
+    "Other": "other",
+}
+NAME = re.compile(r"(?P<series>Patient\d+_Plane\d+)_(?P<frame>\d+)_of_\d+")
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """Yield the images listed in the CSV, then files that are not listed (excluded)."""
+    root = find_root(folder, METADATA)
+    listed = set()
+    for row in read_metadata(root / METADATA, ("Image_name", "Patient_num", "Plane", "Brain_plane", "US_Machine")):
+        path = root / "Images" / f"{row['Image_name']}.png"
+        listed.add(path)
+        parts = NAME.fullmatch(row["Image_name"])
+        yield Record(
+            path=path,
+            name=row["Image_name"],
+            label=LABELS.get(row["Plane"], row["Plane"]),
+            patient_id=row["Patient_num"],
+            patient_source="metadata",
+            device=row["US_Machine"],
+            view="" if row["Brain_plane"] == "Not A Brain" else row["Brain_plane"],
+            series=parts["series"] if parts else "",
+            frame=parts["frame"] if parts else "",
+        )
+    yield from unlisted(root / "Images", listed, METADATA)

@@ -1,0 +1,43 @@
+"""The generic format for private or new data: `metadata.csv` and `images/`.
+
+| column | required | meaning |
+|---|---|---|
+| image | yes | path below images/, forward slashes |
+| patient_id | yes; a cell may be empty | any text; empty: the image counts as a patient of its own |
+| label | for downstream tasks | one of the task's classes |
+| organ, source, device, view, series, frame | no | free text; organ and source replace the configuration's |
+| exclude | no | not empty: the image is left out, the text is the reason |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+
+METADATA = "metadata.csv"
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """Yield the images listed in metadata.csv, then files that are not listed (excluded)."""
+    root = find_root(folder, METADATA)
+    listed = set()
+    for row in read_metadata(root / METADATA, ("image", "patient_id")):
+        path = root / "images" / row["image"]
+        listed.add(path)
+        yield Record(
+            path=path,
+            name=row["image"],
+            label=row.get("label", ""),
+            patient_id=row["patient_id"],
+            patient_source="metadata" if row["patient_id"] else "none",
+            device=row.get("device", ""),
+            view=row.get("view", ""),
+            series=row.get("series", ""),
+            frame=row.get("frame", ""),
+            organ=row.get("organ", ""),
+            source=row.get("source", ""),
+            excluded_reason=row.get("exclude", ""),
+        )
+    yield from unlisted(root / "images", listed, METADATA)
