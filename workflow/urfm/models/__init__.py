@@ -1,0 +1,1 @@
+"""Networks: encoders, masked image modelling around them, and the teachers whose tokens it predicts."""
