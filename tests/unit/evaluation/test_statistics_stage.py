@@ -1,0 +1,243 @@
+"""The statistics stage on synthetic cells, against scipy and scikit-learn from the same predictions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+from synthetic_cells import predictions, write_cell, write_cells
+from urfm.cli import run
+from urfm.errors import UrfmError
+from urfm.evaluation.predictions import read_cell
+from urfm.evaluation.statistics import (
+    CURVE_COLUMNS,
+    DIFFERENCE_COLUMNS,
+    GRID,
+    SCORE_COLUMNS,
+    StatisticsSettings,
+    binary_curve,
+    compute,
+    main,
+)
+
+SETTINGS = StatisticsSettings(
+    figure="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200, bootstrap_seed=0
+)
+MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
+TASKS = {"breast_tumor": 2, "liver_mass": 3}
+
+
+def load(paths: list[Path]) -> tuple[list, pd.DataFrame]:
+    metrics = pd.concat([pd.read_csv(path.with_name("metrics.csv")) for path in paths])
+    return [read_cell(path) for path in paths], metrics
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return write_cells(tmp_path_factory.mktemp("cells"), MODELS, TASKS, patients=70, images_per_patient=2)
+
+
+@pytest.fixture(scope="module")
+def statistics(paths):
+    return compute(*load(paths), SETTINGS)
+
+
+def test_means_and_intervals_over_seeds(paths, statistics):
+    for path in paths:
+        table = pd.read_csv(path.with_name("metrics.csv")).query("subset == 'test'")
+        for key, rows in table.groupby(["model", "task", "metric"]):
+            found = statistics.scores.set_index(["model", "task", "metric"]).loc[key]
+            values = rows["value"]
+            assert values.std() > 0
+            low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+            assert found[["mean", "sd", "ci_low", "ci_high"]].tolist() == pytest.approx(
+                [values.mean(), values.std(), low, high]
+            )
+            assert found[["seeds", "images", "patients"]].tolist() == [3, 140, 70]
+
+
+def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
+    for path in paths:
+        cell = read_cell(path)
+        test = cell.predictions.query("subset == 'test'")
+        columns = [f"p_{name}" for name in cell.classes]
+        mean = test.groupby("image_id")[columns].mean().to_numpy()
+        labels = test.drop_duplicates("image_id").sort_values("image_id")["label"].map(cell.classes.index).to_numpy()
+        rows = statistics.scores.query("model == @cell.model and task == @cell.task").set_index("metric")
+        assert rows.loc["accuracy", "ensemble"] == pytest.approx(sk.accuracy_score(labels, mean.argmax(axis=1)))
+        scores = mean[:, 1] if len(columns) == 2 else mean
+        area = sk.roc_auc_score(labels, scores, multi_class="ovr")
+        assert rows.loc["auroc", "ensemble"] == pytest.approx(area)
+        curve = statistics.curves.query("model == @cell.model and task == @cell.task")
+        assert curve["auroc"].unique() == pytest.approx([area])
+        expected = np.mean(
+            [
+                np.interp(GRID, *sk.roc_curve(labels == c, mean[:, c], drop_intermediate=False)[:2])
+                for c in ([1] if len(columns) == 2 else range(len(columns)))
+            ],
+            axis=0,
+        )
+        assert curve["tpr"].to_numpy() == pytest.approx(expected)
+        assert curve["fpr"].to_numpy() == pytest.approx(GRID)
+        # the grid is fine enough for the area to be read off the drawn curve
+        assert np.trapezoid(curve["tpr"], curve["fpr"]) == pytest.approx(area, abs=0.01)
+
+
+def test_intervals_hold_the_estimate(statistics):
+    scores = statistics.scores
+    assert (scores["boot_low"] <= scores["ensemble"]).all()
+    assert (scores["ensemble"] <= scores["boot_high"]).all()
+    gaps = statistics.differences
+    assert (gaps["boot_low"] <= gaps["boot_difference"]).all()
+    assert (gaps["boot_difference"] <= gaps["boot_high"]).all()
+
+
+def test_differences_and_p_values(statistics):
+    gaps, scores = statistics.differences, statistics.scores.set_index(["model", "task", "metric"])
+    assert sorted(set(gaps["model"])) == ["mim_us", "usfm"]
+    assert len(gaps) == 2 * 2 * 3
+    for _, row in gaps.iterrows():
+        own, reference = scores.loc[(row.model, row.task, row.metric)], scores.loc[("urfm", row.task, row.metric)]
+        assert row["difference"] == pytest.approx(reference["mean"] - own["mean"])
+        assert row["boot_difference"] == pytest.approx(reference["ensemble"] - own["ensemble"])
+        p = stats.ttest_ind_from_stats(
+            reference["mean"], reference["sd"], 3, own["mean"], own["sd"], 3, equal_var=False
+        ).pvalue
+        assert row["t_p"] == pytest.approx(p)
+    for metric in ("accuracy", "f1_macro", "auroc"):
+        family = gaps[gaps["metric"] == metric]
+        smallest = family["boot_p"].idxmin()
+        assert family.loc[smallest, "boot_p_holm"] == pytest.approx(min(1, 4 * family.loc[smallest, "boot_p"]))
+        assert (family["boot_p_holm"] >= family["boot_p"]).all()
+        assert (family["t_p_holm"] >= family["t_p"]).all()
+
+
+def test_paired_t_test(paths, statistics):
+    paired = compute(*load(paths), SETTINGS.model_copy(update={"t_test": "paired"}))
+    values = load(paths)[1].query("subset == 'test' and task == 'liver_mass' and metric == 'auroc'")
+    seeds = values.pivot_table(index="seed", columns="model", values="value")
+    row = paired.differences.query("task == 'liver_mass' and metric == 'auroc' and model == 'usfm'").iloc[0]
+    assert row["t_p"] == pytest.approx(stats.ttest_rel(seeds["urfm"], seeds["usfm"]).pvalue)
+    pd.testing.assert_frame_equal(paired.scores, statistics.scores)
+
+
+def test_order_of_cells_does_not_matter(paths, statistics):
+    again = compute(*load(paths[::-1]), SETTINGS)
+    pd.testing.assert_frame_equal(again.scores, statistics.scores)
+    pd.testing.assert_frame_equal(again.differences, statistics.differences)
+    pd.testing.assert_frame_equal(again.curves, statistics.curves)
+
+
+def test_one_seed_has_no_interval_over_seeds_but_one_over_patients(tmp_path, capsys):
+    found = compute(*load(write_cells(tmp_path, MODELS, {"breast_tumor": 2}, seeds=[0])), SETTINGS)
+    assert found.scores[["sd", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert found.differences[["t_p", "t_p_holm"]].isna().all(axis=None)
+    assert found.scores[["boot_low", "boot_high"]].notna().all(axis=None)
+    assert found.differences["boot_p_holm"].between(0, 1).all()
+    assert "one seed: no interval and no t-test over seeds" in capsys.readouterr().out
+
+
+def test_identical_models_do_not_differ(tmp_path):
+    table = predictions(1.0, ["a", "b"], seed_noise=0)
+    paths = [write_cell(tmp_path, model, "toy", table, ["a", "b"]) for model in ("urfm", "copy")]
+    found = compute(*load(paths), SETTINGS)
+    assert found.differences["t_p"].isna().all()
+    assert (found.differences["boot_p"] == 1).all()
+    assert (found.scores["sd"] == 0).all()
+    assert (found.scores["ci_low"] == found.scores["ci_high"]).all()
+
+
+def test_test_part_without_a_class(tmp_path, capsys):
+    tables = {m: predictions(s, ["a", "b", "c"], model_seed=i) for i, (m, s) in enumerate(MODELS.items())}
+    paths = [write_cell(tmp_path, m, "toy", t[t["label"] != "c"], ["a", "b", "c"]) for m, t in tables.items()]
+    found = compute(*load(paths), SETTINGS)
+    auroc = found.scores.query("metric == 'auroc'")
+    assert auroc[["mean", "ensemble", "boot_low", "boot_high"]].isna().all(axis=None)
+    assert found.scores.query("metric != 'auroc'")["mean"].notna().all()
+    assert found.curves["tpr"].isna().all()
+    assert "auroc is undefined: no test image of c" in capsys.readouterr().out
+
+
+def test_simulated_flows(tmp_path):
+    real, simulated = predictions(1.0, ["a", "b"]), predictions(1.2, ["a", "b"], model_seed=1)
+    paths = [
+        write_cell(tmp_path, "urfm", "toy", real, ["a", "b"]),
+        write_cell(tmp_path, "stand_in", "toy", simulated, ["a", "b"], simulated=True),
+    ]
+    found = compute(*load(paths), SETTINGS)
+    assert found.scores.groupby("model")["simulated"].unique().map(list).to_dict() == {
+        "stand_in": [True],
+        "urfm": [False],
+    }
+    assert found.differences["simulated"].all()
+
+
+def test_models_tested_on_different_images_are_refused(tmp_path):
+    paths = [
+        write_cell(tmp_path, model, "toy", predictions(1.0, ["a", "b"], patients=n), ["a", "b"])
+        for model, n in (("urfm", 60), ("usfm", 50))
+    ]
+    with pytest.raises(UrfmError, match="urfm and usfm were tested on different images"):
+        compute(*load(paths), SETTINGS)
+
+
+def test_metrics_that_do_not_fit_the_cells_are_refused(paths):
+    cells, metrics = load(paths)
+    with pytest.raises(UrfmError, match="run the metrics stage of this cell again"):
+        compute(cells, metrics[metrics["seed"] != 1], SETTINGS)
+
+
+def test_curve_of_a_perfect_a_useless_and_a_tied_model():
+    labels = np.array([True, True, False, False])
+    assert binary_curve(labels, np.array([0.9, 0.8, 0.2, 0.1])) == pytest.approx(np.ones(201))
+    assert binary_curve(labels, np.full(4, 0.5)) == pytest.approx(GRID)
+    assert np.isnan(binary_curve(np.ones(4, bool), np.arange(4.0))).all()
+
+
+def command(paths: list[Path], output: Path, settings: StatisticsSettings = SETTINGS) -> list[str]:
+    cells = [str(path) for path in paths]
+    metrics = [str(path.with_name("metrics.csv")) for path in paths]
+    return ["--settings", settings.model_dump_json(), "--cells", *cells, "--metrics", *metrics, "--output", str(output)]
+
+
+def test_stage_writes_the_contract_and_the_same_bytes_again(paths, tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        monkeypatch.setattr(sys, "argv", ["statistics", *command(paths, tmp_path / name)])
+        run(main)
+    columns = {"scores": SCORE_COLUMNS, "differences": DIFFERENCE_COLUMNS, "curves": CURVE_COLUMNS}
+    for name, expected in columns.items():
+        table = pd.read_parquet(tmp_path / "first" / f"{name}.parquet")
+        assert table.columns.tolist() == expected
+        for suffix in ("parquet", "csv"):
+            first, second = (tmp_path / run_name / f"{name}.{suffix}" for run_name in ("first", "second"))
+            assert first.read_bytes() == second.read_bytes()
+    record = json.loads((tmp_path / "first" / "statistics.json").read_text())
+    assert record["models"] == ["mim_us", "urfm", "usfm"]
+    assert record["tasks"] == ["breast_tumor", "liver_mass"]
+    assert record["simulated"] is False
+
+
+def test_missing_reference_gives_scores_only(paths, tmp_path, monkeypatch, capsys):
+    settings = SETTINGS.model_copy(update={"reference": "urfm_large"})
+    monkeypatch.setattr(sys, "argv", ["statistics", *command(paths, tmp_path / "out", settings)])
+    run(main)
+    assert "no cell of the reference urfm_large" in capsys.readouterr().out
+    assert pd.read_parquet(tmp_path / "out" / "differences.parquet").empty
+    assert len(pd.read_parquet(tmp_path / "out" / "scores.parquet")) == 18
+
+
+def test_evaluation_imports_no_torch():
+    code = (
+        "import sys, urfm.evaluation.statistics, urfm.figures.figure_2;"
+        "import urfm.tables.table_2, urfm.tables.settings_table;"
+        "raise SystemExit(any(name.split('.')[0] in ('torch', 'timm', 'sklearn') for name in sys.modules))"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "workflow"), "PATH": ""}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

@@ -1,0 +1,123 @@
+"""Reading the predictions of a fine-tuning cell (one model, one task, one share of the training part)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from urfm.errors import UrfmError
+from urfm.files import read_json, verify_sha256
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A verified cell: what its cell.json says, and the table of predictions beside it."""
+
+    model: str
+    task: str
+    share: int
+    classes: list[str]
+    seeds: list[int]
+    simulated: bool
+    predictions: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}/{self.task}/{self.share}"
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Images of one subset in the order of `image_ids` (sorted).
+
+    `labels` (images,) are class numbers in the order of the cell's classes; `probabilities`
+    (seeds, images, classes) are in [0, 1], seeds in the order of the cell's.
+    """
+
+    image_ids: list[str]
+    patients: list[str]
+    labels: IntArray
+    probabilities: FloatArray
+
+    @property
+    def ensemble(self) -> FloatArray:
+        """Seed-averaged probabilities (images, classes)."""
+        averaged: FloatArray = self.probabilities.mean(axis=0)
+        return averaged
+
+
+def read_cell(path: Path) -> Cell:
+    """Read cell.json and predictions.parquet beside it.
+
+    Raises UrfmError when the predictions are not those the sidecar describes (hash), lack a column or
+    a seed, hold a label outside the cell's classes, or a probability that is not a number in [0, 1].
+    """
+    record = read_json(path)
+    missing = {"model", "task", "share", "classes", "seeds", "simulated", "sha256"} - set(record)
+    if missing:
+        raise UrfmError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run the fine-tuning again")
+    file = path.with_name("predictions.parquet")
+    if not file.is_file():
+        raise UrfmError(f"{file}: no such file; {path.name} describes it, so run the fine-tuning again")
+    verify_sha256(file, record["sha256"])
+    table = pd.read_parquet(file)
+    classes = [str(name) for name in record["classes"]]
+    columns = ["seed", "image_id", "patient_id", "subset", "label", *(f"p_{name}" for name in classes)]
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise UrfmError(f"{file}: column {absent[0]} is missing; expected {', '.join(columns)}")
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        raise UrfmError(f"{file}: label {unknown[0]!r} is none of the task's classes ({', '.join(classes)})")
+    seeds = [int(seed) for seed in record["seeds"]]
+    if set(table["seed"]) != set(seeds):
+        raise UrfmError(f"{file}: holds seeds {sorted(set(table['seed']))}, but {path.name} names {sorted(seeds)}")
+    values = table[columns[5:]].to_numpy(dtype=float)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
+    if len(wrong):
+        row = table.iloc[int(wrong[0])]
+        raise UrfmError(
+            f"{file}: image {row['image_id']}, seed {row['seed']}: a probability is not in [0, 1] "
+            "(training diverged?); lower the learning rate or use precision fp32"
+        )
+    return Cell(
+        model=str(record["model"]),
+        task=str(record["task"]),
+        share=int(record["share"]),
+        classes=classes,
+        seeds=seeds,
+        simulated=bool(record["simulated"]),
+        predictions=table[columns],
+    )
+
+
+def read_subset(cell: Cell, subset: str) -> Subset:
+    """The images of one subset ("val" or "test") with every seed's probabilities; UrfmError when seeds disagree."""
+    part = cell.predictions[cell.predictions["subset"] == subset]
+    seeds = [part[part["seed"] == seed].sort_values("image_id") for seed in cell.seeds]
+    first = seeds[0]
+    if first.empty:
+        raise UrfmError(f"{cell.name}: no predictions of the {subset} part")
+    if first["image_id"].duplicated().any():
+        raise UrfmError(f"{cell.name}: an image occurs twice in the {subset} part of seed {cell.seeds[0]}")
+    for seed, rows in zip(cell.seeds, seeds, strict=True):
+        if not np.array_equal(rows[["image_id", "label"]].to_numpy(), first[["image_id", "label"]].to_numpy()):
+            raise UrfmError(
+                f"{cell.name}: seeds {cell.seeds[0]} and {seed} were tested on different {subset} images; "
+                "delete the cell's folder and its state, and fine-tune again"
+            )
+    numbers = {name: number for number, name in enumerate(cell.classes)}
+    columns = [f"p_{name}" for name in cell.classes]
+    return Subset(
+        image_ids=first["image_id"].astype(str).tolist(),
+        patients=first["patient_id"].astype(str).tolist(),
+        labels=np.array([numbers[label] for label in first["label"]], dtype=np.int64),
+        probabilities=np.stack([rows[columns].to_numpy(dtype=np.float64) for rows in seeds]),
+    )
