@@ -1,5 +1,5 @@
 # Checks of the configuration, and the helpers that rules share. Nothing here is slow to import: no torch, no pandas.
-import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,13 +11,25 @@ sys.path.insert(0, str(HOME / "workflow"))
 from urfm import availability, configuration, grid, provenance, settings
 from urfm.errors import UrfmError
 
-# The library of this checkout, whatever is installed; one thread a process is fastest and keeps results bit-exact.
-shell.prefix(f"export PYTHONPATH={HOME / 'workflow'}:$PYTHONPATH OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONUNBUFFERED=1; ")
+# What every job gets without being rerun for it: the library of this checkout, whatever is installed; where raw data,
+# checkpoints and training state lie (the state is unknown to Snakemake, so it survives kills and requeues); one thread a
+# process, which is fastest and keeps results bit-exact.
+ENVIRONMENT = {
+    "PYTHONPATH": HOME / "workflow",
+    "URFM_DATA": config["data_root"],
+    "URFM_CHECKPOINTS": config["checkpoint_root"],
+    "URFM_STATE": workflow.pathvars.apply("<results>/state"),
+    "OMP_NUM_THREADS": 1,
+    "MKL_NUM_THREADS": 1,
+    "PYTHONUNBUFFERED": 1,
+}
 
 try:
     configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
 except UrfmError as error:
     raise WorkflowError(str(error))
+
+shell.prefix("".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items()))
 
 if workflow.is_main_process:
     for line in grid.summary(config):
@@ -29,10 +41,6 @@ onstart:
         availability.require_data_root(config)
     except UrfmError as error:
         raise WorkflowError(str(error))
-
-
-# Training state survives kills and requeues because Snakemake does not know of it.
-STATE = workflow.pathvars.apply("<results>/state")
 
 
 wildcard_constraints:
@@ -65,3 +73,54 @@ def need(stage, what):
 def minutes(stage):
     """Run time of a stage; a repeated attempt gets as much again, since training resumes where it stopped."""
     return lambda wildcards, attempt: need(stage, "minutes") * attempt
+
+
+def raw_folder(wildcards):
+    """The data set's folder if it is there, so that new files in it are noticed; the marker if it is simulated."""
+    folder = availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"]
+    if availability.is_simulated(config, wildcards.dataset):
+        return folder / "SIMULATED.json"
+    return [folder] if folder.is_dir() else []
+
+
+def simulated_dataset(wildcards):
+    return next(name for name in config["simulation"] if config["datasets"][name]["folder"] == wildcards.folder)
+
+
+def store_files(run, name):
+    return [f"<results>/images/{dataset}/{name}" for dataset in availability.available_datasets(config, run)]
+
+
+def target_files(run, name):
+    """Stored teacher targets of a run's data sets; none when the teacher looks on while training."""
+    if not settings.uses_cache(config, run):
+        return []
+    teacher = availability.pretraining_settings(config, run)["teacher"]
+    return [f"<results>/targets/{teacher}/{dataset}/{name}" for dataset in availability.available_datasets(config, run)]
+
+
+def upstream_file(record):
+    """A checkpoint or teacher file if it is there, so that another file in its place is noticed."""
+    path = Path(config["checkpoint_root"]) / record.get("file", "")
+    return [path] if path.is_file() else []
+
+
+def teacher_file(run):
+    """What a teacher that looks on while training is loaded from."""
+    return [] if settings.uses_cache(config, run) else upstream_file(settings.pretraining(config, run)["teacher"])
+
+
+def task_images(name):
+    return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
+
+
+def cell_files(name):
+    def files(wildcards):
+        cells = grid.cells(config, wildcards.figure)
+        if not cells:
+            raise WorkflowError(
+                f"{wildcards.figure}: nothing to draw; the lines above say which models and tasks are missing"
+            )
+        return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}/{name}" for cell in cells]
+
+    return files

@@ -1,18 +1,6 @@
 # Raw archives -> manifests -> image stores and splits.
 
 
-def raw_folder(wildcards):
-    """The data set's folder if it is there, so that new files in it are noticed; the marker if it is simulated."""
-    folder = availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"]
-    if availability.is_simulated(config, wildcards.dataset):
-        return folder / "SIMULATED.json"
-    return [folder] if folder.is_dir() else []
-
-
-def simulated_dataset(wildcards):
-    return next(name for name in config["simulation"] if config["datasets"][name]["folder"] == wildcards.folder)
-
-
 rule simulate:
     output:
         str(availability.data_root(config) / "{folder}/SIMULATED.json"),
@@ -26,10 +14,13 @@ rule simulate:
     params:
         *code("urfm.data.simulate"),
         settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
-    message:
-        "Simulating {wildcards.folder}"
     shell:
-        "python -m urfm.data.simulate --settings {params.settings:q} --output $(dirname {output:q}) 2>&1 | tee -i {log}"
+        """
+        python -m urfm.data.simulate \
+            --settings {params.settings:q} \
+            --output $(dirname {output:q}) \
+            2>&1 | tee -i {log}
+        """
 
 
 rule manifest:
@@ -50,11 +41,17 @@ rule manifest:
     params:
         *code("urfm.data.manifest"),
         settings=reads(lambda wildcards: settings.manifest(config, wildcards.dataset)),
-    message:
-        "Reading and checking every file of {wildcards.dataset}"
     shell:
-        "python -m urfm.data.manifest --root {config[data_root]:q} --settings {params.settings:q} --threads {threads}"
-        " --manifest {output.table} --rejected {output.rejected} --summary {output.summary} 2>&1 | tee -i {log}"
+        """
+        python -m urfm.data.manifest \
+            --root "$URFM_DATA" \
+            --settings {params.settings:q} \
+            --threads {threads} \
+            --manifest {output.table} \
+            --rejected {output.rejected} \
+            --summary {output.summary} \
+            2>&1 | tee -i {log}
+        """
 
 
 rule images:
@@ -76,12 +73,17 @@ rule images:
     params:
         *code("urfm.data.images"),
         settings=reads(lambda wildcards: settings.images(config)),
-    message:
-        "Decoding the images of {wildcards.dataset} once"
     shell:
-        "python -m urfm.data.images --root {config[data_root]:q} --settings {params.settings:q} --threads {threads}"
-        " --manifest {input.manifest} --manifest-summary {input.summary} --output $(dirname {output.record})"
-        " 2>&1 | tee -i {log}"
+        """
+        python -m urfm.data.images \
+            --root "$URFM_DATA" \
+            --settings {params.settings:q} \
+            --threads {threads} \
+            --manifest {input.manifest} \
+            --manifest-summary {input.summary} \
+            --output $(dirname {output.record}) \
+            2>&1 | tee -i {log}
+        """
 
 
 rule split:
@@ -101,9 +103,13 @@ rule split:
     params:
         *code("urfm.data.splits"),
         settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
-    message:
-        "Splitting {wildcards.task} 3:1:1 by patient"
     shell:
-        "python -m urfm.data.splits --settings {params.settings:q}"
-        " --manifest {input.manifest} --manifest-summary {input.summary}"
-        " --output {output.table} --summary {output.summary} 2>&1 | tee -i {log}"
+        """
+        python -m urfm.data.splits \
+            --settings {params.settings:q} \
+            --manifest {input.manifest} \
+            --manifest-summary {input.summary} \
+            --output {output.table} \
+            --summary {output.summary} \
+            2>&1 | tee -i {log}
+        """

@@ -3,7 +3,12 @@
 
 rule figure_2:
     input:
-        tables=ancient(expand("<results>/statistics/figure_2/{table}.parquet", table=["scores", "differences", "curves"])),
+        tables=ancient(
+            expand(
+                "<results>/statistics/figure_2/{table}.parquet",
+                table=["scores", "differences", "curves"],
+            )
+        ),
         record="<results>/statistics/figure_2/statistics.json",
     output:
         pdf="<results>/figures/figure_2.pdf",
@@ -29,8 +34,11 @@ rule figure_2:
     params:
         *code("urfm.figures.figure_2"),
         settings=reads(lambda wildcards: settings.figure(config, "figure_2")),
-    message:
-        "Drawing figure 2"
     shell:
-        "python -m urfm.figures.figure_2 --settings {params.settings:q} --statistics $(dirname {input.record})"
-        " --output $(dirname {output.pdf})/figure_2 2>&1 | tee -i {log}"
+        """
+        python -m urfm.figures.figure_2 \
+            --settings {params.settings:q} \
+            --statistics $(dirname {input.record}) \
+            --output $(dirname {output.pdf})/figure_2 \
+            2>&1 | tee -i {log}
+        """

@@ -1,10 +1,6 @@
 # One job a cell: a model on a task with a share of its training part, all seeds. Finished seeds stay in the state.
 
 
-def task_images(name):
-    return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
-
-
 rule finetune:
     input:
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
@@ -30,10 +26,15 @@ rule finetune:
         settings=reads(
             lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share))
         ),
-    message:
-        "Fine-tuning {wildcards.model} on {wildcards.task} with {wildcards.share} % of its training part"
     shell:
-        "python -m urfm.training.finetune --settings {params.settings:q}"
-        " --images $(dirname {input.store}) --split $(echo {input.split} | sed 's/json$/parquet/')"
-        " --encoder {input.encoder} --state {STATE}/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share} --output $(dirname {output.record})"
-        " --workers $(({threads} - 1)) 2>&1 | tee -i {log}"
+        """
+        python -m urfm.training.finetune \
+            --settings {params.settings:q} \
+            --images $(dirname {input.store}) \
+            --split $(echo {input.split} | sed 's/json$/parquet/') \
+            --encoder {input.encoder} \
+            --state "$URFM_STATE/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share}" \
+            --output $(dirname {output.record}) \
+            --workers $(({threads} - 1)) \
+            2>&1 | tee -i {log}
+        """

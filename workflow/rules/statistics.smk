@@ -1,13 +1,6 @@
 # Predictions -> metrics a cell -> means, intervals and tests a figure. No torch from here on.
 
 
-def cell_files(name):
-    return lambda wildcards: [
-        f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}/{name}"
-        for cell in grid.cells(config, wildcards.figure)
-    ]
-
-
 rule metrics:
     input:
         predictions=ancient("<results>/finetune/{model}/{task}/{share}/predictions.parquet"),
@@ -16,19 +9,22 @@ rule metrics:
         "<results>/finetune/{model}/{task}/{share}/metrics.csv",
     log:
         "<logs>/metrics/{model}/{task}/{share}.log",
-    conda:
-        "../../envs/urfm.yaml"
     group:
         "metrics"
+    conda:
+        "../../envs/urfm.yaml"
     resources:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
         *code("urfm.evaluation.metrics"),
-    message:
-        "Scoring {wildcards.model} on {wildcards.task}"
     shell:
-        "python -m urfm.evaluation.metrics --cell {input.cell} --output {output} 2>&1 | tee -i {log}"
+        """
+        python -m urfm.evaluation.metrics \
+            --cell {input.cell} \
+            --output {output} \
+            2>&1 | tee -i {log}
+        """
 
 
 rule figure_statistics:
@@ -49,7 +45,10 @@ rule figure_statistics:
             category="Statistics",
             labels={"figure": "{figure}", "table": "differences"},
         ),
-        tables=expand("<results>/statistics/{{figure}}/{table}.parquet", table=["scores", "differences", "curves"]),
+        tables=expand(
+            "<results>/statistics/{{figure}}/{table}.parquet",
+            table=["scores", "differences", "curves"],
+        ),
         curves="<results>/statistics/{figure}/curves.csv",
         record="<results>/statistics/{figure}/statistics.json",
     log:
@@ -62,8 +61,12 @@ rule figure_statistics:
     params:
         *code("urfm.evaluation.statistics"),
         settings=reads(lambda wildcards: settings.statistics(config, wildcards.figure)),
-    message:
-        "Means, intervals and tests of {wildcards.figure}"
     shell:
-        "python -m urfm.evaluation.statistics --settings {params.settings:q} --cells {input.cells}"
-        " --metrics {input.metrics} --output $(dirname {output.record}) 2>&1 | tee -i {log}"
+        """
+        python -m urfm.evaluation.statistics \
+            --settings {params.settings:q} \
+            --cells {input.cells} \
+            --metrics {input.metrics} \
+            --output $(dirname {output.record}) \
+            2>&1 | tee -i {log}
+        """

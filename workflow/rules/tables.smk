@@ -25,11 +25,14 @@ rule table_2:
     params:
         *code("urfm.tables.table_2"),
         settings=reads(lambda wildcards: settings.table_2(config)),
-    message:
-        "Writing table 2"
     shell:
-        "python -m urfm.tables.table_2 --settings {params.settings:q} --splits {input}"
-        " --output $(dirname {output.csv})/table_2 2>&1 | tee -i {log}"
+        """
+        python -m urfm.tables.table_2 \
+            --settings {params.settings:q} \
+            --splits {input} \
+            --output $(dirname {output.csv})/table_2 \
+            2>&1 | tee -i {log}
+        """
 
 
 rule table_4:
@@ -51,11 +54,13 @@ rule table_4:
     params:
         *code("urfm.tables.settings_table"),
         settings=reads(lambda wildcards: settings.settings_table(config, "table_4")),
-    message:
-        "Writing table 4"
     shell:
-        "python -m urfm.tables.settings_table --settings {params.settings:q}"
-        " --output $(dirname {output.csv})/table_4 2>&1 | tee -i {log}"
+        """
+        python -m urfm.tables.settings_table \
+            --settings {params.settings:q} \
+            --output $(dirname {output.csv})/table_4 \
+            2>&1 | tee -i {log}
+        """
 
 
 use rule table_4 as table_5 with:
@@ -72,5 +77,3 @@ use rule table_4 as table_5 with:
     params:
         *code("urfm.tables.settings_table"),
         settings=reads(lambda wildcards: settings.settings_table(config, "table_5")),
-    message:
-        "Writing table 5"

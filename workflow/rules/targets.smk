@@ -5,6 +5,7 @@ rule cache_targets:
     input:
         pixels=ancient("<results>/images/{dataset}/pixels.bin"),
         store="<results>/images/{dataset}/store.json",
+        teacher=lambda wildcards: upstream_file(config["teachers"][wildcards.teacher]),
     output:
         tokens="<results>/targets/{teacher}/{dataset}/tokens.bin",
         views="<results>/targets/{teacher}/{dataset}/views.parquet",
@@ -21,8 +22,12 @@ rule cache_targets:
     params:
         *code("urfm.data.targets"),
         settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
-    message:
-        "Storing what {wildcards.teacher} sees in {wildcards.dataset}"
     shell:
-        "python -m urfm.data.targets --settings {params.settings:q} --checkpoint-root {config[checkpoint_root]:q}"
-        " --images $(dirname {input.store}) --output $(dirname {output.record}) 2>&1 | tee -i {log}"
+        """
+        python -m urfm.data.targets \
+            --settings {params.settings:q} \
+            --checkpoint-root "$URFM_CHECKPOINTS" \
+            --images $(dirname {input.store}) \
+            --output $(dirname {output.record}) \
+            2>&1 | tee -i {log}
+        """

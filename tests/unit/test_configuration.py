@@ -1,0 +1,181 @@
+"""The configuration: its schema, its names, and which runs it asks for."""
+
+import copy
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from urfm import availability, configuration, grid, provenance, settings
+from urfm.errors import UrfmError
+
+HOME = Path(__file__).resolve().parents[2]
+SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
+PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """The paper's configuration with an empty data root."""
+    content = copy.deepcopy(PAPER)
+    content["data_root"] = str(tmp_path / "data")
+    content["checkpoint_root"] = str(tmp_path / "checkpoints")
+    (tmp_path / "data").mkdir()
+    return content
+
+
+def overlay(name: str) -> dict[str, Any]:
+    def merge(base: Any, extra: Any) -> Any:
+        if isinstance(base, dict) and isinstance(extra, dict):
+            return {key: merge(base.get(key), extra[key]) if key in extra else base[key] for key in base | extra}
+        return extra
+
+    profile = HOME / "workflow" / "profiles" / name / "config.yaml"
+    return merge(PAPER, yaml.safe_load(profile.read_text()))
+
+
+@pytest.mark.parametrize("content", [PAPER, overlay("demo"), overlay("pocket")], ids=["paper", "demo", "pocket"])
+def test_configurations_are_valid(content: dict[str, Any]) -> None:
+    configuration.check(content, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("finetuning", "layer_decy"), 0.7, r"unknown key finetuning\.layer_decy; did you mean layer_decay\?"),
+        (("finetunning",), {}, r"unknown key finetunning; did you mean finetuning\?"),
+        (("finetuning", "batch_size"), 15, r"finetuning\.batch_size: 15 is not a multiple of 2"),
+        (("finetuning", "pooling"), "max", r"finetuning\.pooling: 'max' is not one of \['mean', 'cls'\]"),
+        (("tasks", "breast_tumor", "dataset"), "busbar", r"no busbar under datasets; did you mean busbra\?"),
+        (("models", "urfm", "pretraining"), "urfn", r"models\.urfm\.pretraining: no run urfn; did you mean urfm\?"),
+        (("figures", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
+        (("figures", "figure_2", "reference"), "urfm_clip", r"urfm_clip is not among figures\.figure_2\.models"),
+        (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
+        (("seeds",), [0, 0], r"seeds: .*non-unique"),
+    ],
+)
+def test_mistakes_are_named(config: dict[str, Any], path: tuple[str, ...], value: Any, message: str) -> None:
+    section = config
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(UrfmError, match=message):
+        configuration.check(config, SCHEMA)
+
+
+def test_schema_describes_and_requires_every_key_of_the_paper() -> None:
+    """Each leaf of config.yaml is required: removing it is an error, so no code needs a hidden default."""
+    for section, key in itertools.chain(
+        ((("finetuning",), key) for key in PAPER["finetuning"]),
+        ((("pretraining", "defaults"), key) for key in PAPER["pretraining"]["defaults"]),
+        ((("statistics",), key) for key in PAPER["statistics"]),
+    ):
+        content = copy.deepcopy(PAPER)
+        place = content
+        for part in section:
+            place = place[part]
+        del place[key]
+        with pytest.raises(UrfmError, match=key):
+            configuration.check(content, SCHEMA)
+
+
+def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: Path) -> None:
+    """Figure 2 is six models on ten tasks (600 runs with ten seeds); three of the six are pre-trained here."""
+    config["data_root"] = str(tmp_path / "nowhere")
+    assert len(grid.cells(config, "figure_2")) == 60
+    assert len(grid.cells(config, "figure_2")) * len(config["seeds"]) == 600
+    assert grid.runs(config) == ["mim_us", "deblur_mim", "urfm"]
+    assert grid.unavailable(config, config["figures"]["figure_2"]["models"], list(config["tasks"])) == []
+    with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
+        availability.require_data_root(config)
+
+
+def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    figure = config["figures"]["figure_2"]
+    assert grid.available_tasks(config, figure) == ["breast_tumor"]
+    # No pre-training source and no checkpoint is there.
+    assert grid.available_models(config, "figure_2") == []
+    missing = {item["name"]: item["reason"] for item in grid.unavailable(config, figure["models"], figure["tasks"])}
+    assert len(missing) == 9 + 6
+    assert missing["liver_mass"].endswith("AUL")
+    assert "mae_pretrain_vit_base.pth" in missing["mim_imagenet"]
+
+    (Path(config["data_root"]) / "CAMUS").mkdir()
+    assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim"]  # urfm lacks its teacher
+    teacher = Path(config["checkpoint_root"]) / "biomedclip" / "open_clip_pytorch_model.bin"
+    teacher.parent.mkdir(parents=True)
+    teacher.touch()
+    assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim", "urfm"]
+    assert grid.datasets(config) == ["busbra", "camus"]
+    assert [cell.model for cell in grid.cells(config, "figure_2")] == ["mim_us", "deblur_mim", "urfm"]
+
+
+def test_stored_views_are_shared(config: dict[str, Any]) -> None:
+    config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
+    assert settings.uses_cache(config, "urfm")
+    settings.pretraining(config, "urfm")
+    config["pretraining"]["runs"]["urfm"]["crop_scale"] = [0.5, 1.0]
+    with pytest.raises(UrfmError, match=r"pretraining\.runs\.urfm\.crop_scale"):
+        settings.pretraining(config, "urfm")
+    config["pretraining"]["defaults"]["targets"] = "cached"
+    assert not settings.uses_cache(config, "mim_us")  # pixels need no cache
+
+
+def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
+    """What cannot change a number must not restart the work that makes it."""
+
+    def everything(content: dict[str, Any]) -> list[str]:
+        return [
+            provenance.canonical_json(part)
+            for part in [
+                settings.pretraining(content, "urfm"),
+                settings.encoder(content, "urfm"),
+                settings.finetuning(content, "urfm", "breast_tumor", 100),
+                settings.statistics(content, "figure_2"),
+                settings.split(content, "breast_tumor", "paper"),
+            ]
+        ]
+
+    before = everything(config)
+    config["models"]["urfm"]["title"] = "Another name"
+    config["pretraining"]["runs"]["urfm"]["title"] = "Another name"
+    config["tasks"]["breast_tumor"]["title"] = "Another name"
+    config["tasks"]["breast_tumor"]["classes"]["benign"] = "Another name"
+    config["resources"]["pretrain"]["gpus"] = 1
+    config["figures"]["figure_2"]["dpi"] = 600
+    assert everything(config) == before
+
+
+def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
+    """No dead option: each leaf of the training and statistics sections changes some rule's settings."""
+    read = [
+        settings.pretraining(config, "urfm"),
+        settings.targets(config, "biomedclip"),
+        settings.finetuning(config, "urfm", "breast_tumor", 100),
+        settings.statistics(config, "figure_2"),
+        settings.images(config),
+        settings.split(config, "breast_tumor", "paper"),
+    ]
+    keys = set().union(*read)
+    elsewhere = {"datasets", "split"}  # carried by the rules' inputs
+    for section in (config["pretraining"]["defaults"], config["finetuning"], config["statistics"], config["images"], config["splits"]):
+        assert set(section) - elsewhere <= keys
+
+
+def test_no_simulation_outside_the_demo() -> None:
+    assert PAPER["simulation"] == {}
+    assert overlay("pocket")["simulation"] == {}
+
+
+def test_pins_of_pip_and_conda_agree() -> None:
+    pip = {
+        line
+        for line in (HOME / "envs" / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    conda = yaml.safe_load((HOME / "envs" / "urfm.yaml").read_text())["dependencies"]
+    assert set(conda[-1]["pip"]) == pip
+    assert all("==" in line for line in pip)

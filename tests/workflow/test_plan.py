@@ -1,0 +1,81 @@
+"""What a dry run plans: the paper on Slurm, named targets, and clear words when something is wrong."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import Repository
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A fresh clone: no data, no results."""
+    return Repository(tmp_path_factory.mktemp("fresh"))
+
+
+def jobs(output: str) -> Counter[str]:
+    return Counter(re.findall(r"^(?:local)?rule (\w+):", output, flags=re.MULTILINE))
+
+
+def test_slurm_plans_the_paper(repository: Repository) -> None:
+    """Exactly `snakemake --profile slurm figure_2`, as a dry run: the whole of figure 2 and its resources."""
+    output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
+    assert jobs(output) == Counter(
+        manifest=20, images=20, split=10, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3, finetune=60, metrics=60,
+        figure_statistics=1, figure_2=1,
+    )  # fmt: skip
+    blocks = re.split(r"\n(?=(?:local)?rule )", output)
+    pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
+    cells = [block for block in blocks if block.startswith("rule finetune:")]
+    assert all("gpu=8" in block and "mem_mb=256000" in block and "runtime=2880" in block for block in pretraining)
+    assert all("gpu=1" in block and "runtime=720" in block for block in cells)
+
+
+def test_partition_and_account_come_from_the_environment(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "a100")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "ultrasound")
+    output = repository.snakemake("--profile", "slurm", "table_4", "--dry-run")
+    assert "slurm_partition=a100" in output
+    assert "slurm_account=ultrasound" in output
+
+
+@pytest.mark.parametrize(
+    ("target", "rules"),
+    [
+        ("table_4", Counter(table_4=1)),
+        ("table_5", Counter(table_5=1)),
+        ("pretraining", Counter(manifest=10, images=10, pretrain=3, pretraining=1)),
+        ("splits", Counter(manifest=11, split=11, splits=1)),
+        ("manifests", Counter(manifest=20, manifests=1)),
+    ],
+)
+def test_named_targets(repository: Repository, target: str, rules: Counter[str]) -> None:
+    assert jobs(repository.snakemake(target, "--dry-run")) == rules
+
+
+def test_targets_are_a_menu(repository: Repository) -> None:
+    menu = repository.snakemake("--list-target-rules").split()
+    wanted = "all figure_2 table_2 table_4 table_5 manifests splits targets pretraining encoders finetuning statistics"
+    assert set(wanted.split()) <= set(menu)
+
+
+def test_unknown_key_is_refused_with_the_nearest(repository: Repository) -> None:
+    output = repository.snakemake("--dry-run", "--config", "finetuning={layer_decy: 0.5}", check=False)
+    assert "unknown key finetuning.layer_decy; did you mean layer_decay?" in output
+    assert "Traceback" not in output
+
+
+def test_missing_data_root_stops_a_real_run_at_once(repository: Repository) -> None:
+    output = repository.snakemake("--cores", "1", "--config", "data_root=nowhere", check=False)
+    assert "data_root: nowhere is not a folder" in output
+    assert "--config data_root=" in output
+    assert not (repository.folder / "results" / "manifests").exists()
+
+
+def test_what_is_missing_is_said(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "BUSBRA").mkdir()
+    output = repository.snakemake("figure_2", "--dry-run", "--config", f"data_root={tmp_path}", check=False)
+    assert "figure_2: 0 of 6 models on 1 of 10 tasks" in output
+    assert f"not available: task liver_mass (data set aul: no folder {tmp_path}/AUL)" in output
+    assert re.search(r"not available: model mim_imagenet \(.*mae_pretrain_vit_base\.pth\)", output)

@@ -1,0 +1,157 @@
+"""After a finished run, one edit at a time: exactly the jobs that it affects, and a reason that names it."""
+
+import re
+from collections import Counter
+
+import pytest
+import yaml
+from conftest import Repository
+
+# Two tasks, three models that can be had (usfm has no checkpoint here).
+CELLS = Counter(finetune=6, metrics=6)
+SUMMARY = Counter(figure_statistics=1, figure_2=1)
+
+
+def sources(repository: Repository) -> list[str]:
+    return [str(path.relative_to(repository.folder)) for path in repository.folder.rglob("workflow/urfm/**/*.py")]
+
+
+def test_everything_was_built(finished: Repository) -> None:
+    out = finished.folder / "out"
+    for name in ("figures/figure_2.pdf", "figures/figure_2.png", "figures/figure_2.csv"):
+        assert (out / name).stat().st_size > 0
+    for table in ("table_2", "table_4", "table_5"):
+        assert {path.suffix for path in (out / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex"}
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_nothing_to_do(finished: Repository) -> None:
+    assert finished.plan()[0] == Counter()
+
+
+def test_touched_files(finished: Repository) -> None:
+    for path in finished.folder.rglob("*"):
+        if path.suffix in (".py", ".smk", ".yaml") and "out" not in path.parts:
+            path.touch()
+    assert finished.plan()[0] == Counter()
+
+
+def test_comments_and_docstrings(finished: Repository) -> None:
+    before = {name: (finished.folder / name).read_text() for name in sources(finished)}
+    try:
+        for name, text in before.items():
+            changed = re.sub(r'"""', '"""Reworded: ', text, count=1) + "\n# A comment.\n"
+            (finished.folder / name).write_text(changed)
+        assert finished.plan()[0] == Counter()
+    finally:
+        for name, text in before.items():
+            (finished.folder / name).write_text(text)
+
+
+def test_reordered_configuration(finished: Repository) -> None:
+    content = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    reverse = dict(reversed(content.items())) | {"finetuning": dict(reversed(content["finetuning"].items()))}
+    assert list(reverse) != list(content)
+    with finished.edited("config.yaml", yaml.safe_dump(reverse, sort_keys=False)):
+        assert finished.plan()[0] == Counter()
+
+
+def test_resources(finished: Repository) -> None:
+    with finished.configured(**{"resources.pretrain.threads": 2, "resources.finetune.mem_mb": 5000}):
+        assert finished.plan()[0] == Counter()
+
+
+def test_plot_setting(finished: Repository) -> None:
+    with finished.configured(**{"figures.figure_2.dpi": 120}):
+        jobs, output = finished.plan()
+    assert jobs == Counter(figure_2=1)
+    assert '"dpi":120' in output
+
+
+def test_plot_style(finished: Repository) -> None:
+    name = "workflow/urfm/figures/style.py"
+    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+        jobs, output = finished.plan()
+    assert jobs == Counter(figure_2=1)
+    assert "urfm.figures.style@" in output
+
+
+def test_metric(finished: Repository) -> None:
+    name = "workflow/urfm/evaluation/metrics.py"
+    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+        jobs, output = finished.plan()
+    assert jobs == Counter(metrics=6) + SUMMARY
+    assert "urfm.evaluation.metrics@" in output
+
+
+def test_statistics_setting(finished: Repository) -> None:
+    with finished.configured(**{"statistics.bootstrap_resamples": 300}):
+        jobs, output = finished.plan()
+    assert jobs == SUMMARY
+    assert '"bootstrap_resamples":300' in output
+
+
+def test_finetuning_setting(finished: Repository) -> None:
+    with finished.configured(**{"finetuning.label_smoothing": 0.2}):
+        jobs, output = finished.plan()
+    assert jobs == CELLS + SUMMARY + Counter(table_5=1)  # the table prints the settings in force
+    assert '"label_smoothing":0.2' in output
+
+
+def test_two_settings_swap_values(finished: Repository) -> None:
+    """Snakemake compares params as a set of values; ours carry their names."""
+    with finished.configured(**{"finetuning.mixup": 1.0, "finetuning.cutmix": 0.8}):
+        jobs, _ = finished.plan()
+    assert jobs == CELLS + SUMMARY + Counter(table_5=1)
+
+
+def test_setting_of_one_pretraining_run(finished: Repository) -> None:
+    with finished.configured(**{"pretraining.runs.mim_us.mask_ratio": 0.6}):
+        jobs, output = finished.plan()
+    one_model = Counter(pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
+    assert jobs == one_model + SUMMARY
+    assert '"mask_ratio":0.6' in output
+
+
+def test_pretraining_code(finished: Repository) -> None:
+    name = "workflow/urfm/models/mim.py"
+    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+        jobs, output = finished.plan()
+    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
+    assert "urfm.models.mim@" in output
+
+
+def test_one_more_model(finished: Repository) -> None:
+    with finished.configured(**{"figures.figure_2.models": ["random", "mim_us", "usfm", "urfm", "fresh"]}):
+        jobs, _ = finished.plan()
+    assert jobs == Counter(encoder_from_checkpoint=1, finetune=2, metrics=2) + SUMMARY
+
+
+def test_one_more_task(finished: Repository) -> None:
+    tasks = ["breast_tumor", "liver_mass", "fetal_plane"]
+    with finished.configured(**{"figures.figure_2.tasks": tasks, "tables.table_2.tasks": tasks}):
+        jobs, _ = finished.plan()
+    new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3, metrics=3)
+    assert jobs == new + SUMMARY + Counter(table_2=1)
+
+
+def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:
+    record = finished.folder / "out" / "finetune" / "random" / "breast_tumor" / "100"
+    kept = {path: path.stat().st_mtime_ns for path in finished.folder.glob("out/state/finetune/**/seed-[01]/*")}
+    assert kept
+    with finished.configured(seeds=[0, 1, 2]):
+        jobs, _ = finished.plan()
+        assert jobs == CELLS + SUMMARY + Counter(table_5=1)
+        finished.run(str((record / "cell.json").relative_to(finished.folder)))
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        assert len(list(finished.folder.glob("out/state/finetune/random/breast_tumor/100/*/seed-2"))) == 1
+    # Back to two seeds: nothing is trained, the kept seeds are written out again.
+    output = finished.run()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert "finetune" in output
+    assert finished.plan()[0] == Counter()
+
+
+@pytest.mark.parametrize("option", ["--lint"])
+def test_lint(finished: Repository, option: str) -> None:
+    assert "good condition" in finished.snakemake(option)
