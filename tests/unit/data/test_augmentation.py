@@ -11,14 +11,14 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms.v2 import RandomResizedCrop
 
-from urfm.data.augmentation import View, blur, draw_view, generator, take_view
+from urfm.data.augmentation import Stream, View, blur, draw_view, generator, take_view
 
 
 @pytest.mark.parametrize(
     ("height", "width", "scale"), [(300, 400, (0.2, 1.0)), (512, 100, (0.08, 1.0)), (64, 64, (0.5, 0.6))]
 )
 def test_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: tuple[float, float]) -> None:
-    views = [draw_view(generator(0, 0, i), height, width, scale, flip=True) for i in range(1500)]
+    views = [draw_view(generator(Stream.CROP, 0, 0, i), height, width, scale, flip=True) for i in range(1500)]
     torch.manual_seed(0)
     theirs = [RandomResizedCrop(8, scale=scale).make_params([torch.empty(3, height, width)]) for _ in range(1500)]
     for ours, name in (("top", "top"), ("left", "left"), ("height", "height"), ("width", "width")):
@@ -36,18 +36,18 @@ def test_fallback_is_torchvisions_central_box() -> None:
     # A strip in which no box of the allowed ratio and area fits.
     for height, width in ((10, 1000), (1000, 10)):
         params = RandomResizedCrop(8, scale=(0.9, 1.0)).make_params([torch.empty(3, height, width)])
-        view = draw_view(generator(1), height, width, (0.9, 1.0), flip=False)
+        view = draw_view(generator(Stream.CROP, 1), height, width, (0.9, 1.0), flip=False)
         assert view == View(params["top"], params["left"], params["height"], params["width"], False)
-    assert draw_view(generator(1), 1, 1, (0.2, 1.0), flip=False) == View(0, 0, 1, 1, False)
+    assert draw_view(generator(Stream.CROP, 1), 1, 1, (0.2, 1.0), flip=False) == View(0, 0, 1, 1, False)
 
 
 def test_views_depend_on_their_key_only() -> None:
     def draw(*key: int) -> View:
-        return draw_view(generator(*key), 300, 400, (0.2, 1.0), flip=True)
+        return draw_view(generator(Stream.CROP, *key), 300, 400, (0.2, 1.0), flip=True)
 
     assert draw(3, 5, 7) == draw(3, 5, 7)
     assert len({draw(3, 5, 7), draw(3, 7, 5), draw(4, 5, 7), draw(3, 5, 8)}) == 4
-    assert not any(draw_view(generator(0, i), 30, 40, (0.2, 1.0), flip=False).flip for i in range(50))
+    assert not any(draw_view(generator(Stream.CROP, 0, i), 30, 40, (0.2, 1.0), flip=False).flip for i in range(50))
 
 
 def test_cut_and_resize_agree_with_pillow() -> None:

@@ -7,6 +7,7 @@ workers or processes, nor on where a run was interrupted.
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,18 @@ class View(NamedTuple):
     flip: bool
 
 
-def generator(*key: int) -> np.random.Generator:
-    """A generator of its own for a key of non-negative whole numbers."""
-    return np.random.default_rng(key)
+class Stream(IntEnum):
+    """What random numbers are for; first in a key, so that no two purposes share a stream."""
+
+    ORDER = 0  # seed, epoch
+    CROP = 1  # seed, epoch, image
+    MASK = 2  # seed, step
+    STORED_VIEW = 3  # seed, view, image
+
+
+def generator(stream: Stream, *key: int) -> np.random.Generator:
+    """A generator of its own for a purpose and a key of non-negative whole numbers."""
+    return np.random.default_rng((int(stream), *key))
 
 
 def draw_view(random: np.random.Generator, height: int, width: int, scale: tuple[float, float], flip: bool) -> View:

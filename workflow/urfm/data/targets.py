@@ -1,0 +1,301 @@
+"""Stored targets: K random views an image with what the teacher says about each, for pre-training without the teacher.
+
+A folder holds `views.parquet` (image_id, view, top, left, height, width, flip), `tokens.bin` (images x views x
+tokens x dim, float16 or int8, images in the store's order), `scales.bin` (int8 only: one float16 a token; a value is
+the whole number times its token's scale) and `targets.json`, written last. Boxes are stored, not seeds: what was
+shown to the teacher stays known whatever library draws it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
+from urfm.data.images import ImageStore
+from urfm.errors import UrfmError
+from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.models.teachers import Teacher, TeacherSettings, load_teacher
+from urfm.progress import progress, say
+from urfm.training.state import fingerprint
+
+BATCH = 64  # views shown to the teacher at a time
+SAMPLE = 32  # views recomputed by the verifier
+TOLERANCE = 0.01  # of a view's root mean square, beyond rounding to int8: devices differ less, other weights more
+
+
+class TargetSettings(Settings):
+    """Settings of the stage."""
+
+    teacher: TeacherSettings
+    input_size: int = Field(ge=16)
+    views: int = Field(ge=1)
+    view_dtype: Literal["float16", "int8"]
+    crop_scale: tuple[float, float]
+    flip: bool
+    seed: int = Field(ge=0)
+
+
+def cache_key(teacher: dict[str, Any], settings: TargetSettings, store: dict[str, Any]) -> str:
+    """Hash of all that stored targets depend on: weights, layer and normalisation, boxes, type, images."""
+    own = settings.model_dump(exclude={"teacher"})
+    return fingerprint(teacher, own, store["sha256"], store["index_sha256"])
+
+
+class _Views(Dataset[tuple[Tensor, list[View]]]):
+    """The stored views of each image: pixels (K, 3, S, S) and boxes."""
+
+    def __init__(self, store: ImageStore, settings: TargetSettings) -> None:
+        self.store, self.settings = store, settings
+
+    def __len__(self) -> int:
+        return len(self.store.image_ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, list[View]]:
+        settings = self.settings
+        image = self.store.read(self.store.image_ids[index])
+        height, width = image.shape[:2]
+        views = [
+            draw_view(
+                generator(Stream.STORED_VIEW, settings.seed, view, index),
+                height,
+                width,
+                settings.crop_scale,
+                settings.flip,
+            )
+            for view in range(settings.views)
+        ]
+        return torch.stack([take_view(image, view, settings.input_size) for view in views]), views
+
+
+def quantise(tokens: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
+    """(…, dim) to whole numbers -127 to 127 and one scale a token, (…): tokens = numbers x scale, to half a scale."""
+    # Rounded up to float16, so that the largest value still fits.
+    scale = np.nextafter((np.abs(tokens).max(axis=-1) / 127).astype(np.float16), np.float16(np.inf))
+    numbers = np.rint(tokens / scale.astype(np.float32)[..., None])
+    return numbers.astype(np.int8), scale
+
+
+def build(
+    store: ImageStore, settings: TargetSettings, teacher: Teacher, folder: Path, device: torch.device, workers: int = 0
+) -> dict[str, Any]:
+    """Write the targets of all images of a store; returns the content of targets.json.
+
+    An interrupted build leaves no targets.json and starts again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "targets.json").unlink(missing_ok=True)
+    for left_over in folder.glob(".*.tmp"):
+        left_over.unlink()
+    tokens = teacher.grid[0] * teacher.grid[1]
+    quantised = settings.view_dtype == "int8"
+    views = len(store.image_ids) * settings.views
+    needed = views * tokens * (teacher.dim + 2 if quantised else 2 * teacher.dim)
+    free = shutil.disk_usage(folder).free
+    say(
+        f"{len(store.image_ids):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
+        f"{settings.view_dtype}: {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB free"
+    )
+    if needed > 0.99 * free:
+        raise UrfmError(
+            f"{folder}: {needed / 1e9:.4g} GB are needed and {free / 1e9:.4g} GB are free; lower `views`, use "
+            "`view_dtype: int8` (half the size), or `targets: online` (none)"
+        )
+
+    def flat(batch: list[tuple[Tensor, list[View]]]) -> tuple[Tensor, list[View]]:
+        return torch.cat([pixels for pixels, _ in batch]), [view for _, boxes in batch for view in boxes]
+
+    loader = DataLoader(
+        _Views(store, settings),
+        batch_size=max(1, BATCH // settings.views),
+        num_workers=workers,
+        collate_fn=flat,
+        multiprocessing_context="fork" if workers else None,
+    )
+    teacher.to(device)
+    boxes: list[View] = []
+    with ExitStack() as files:
+        outputs = [
+            files.enter_context(open(files.enter_context(atomic_path(folder / name)), "wb"))
+            for name in ("tokens.bin", "scales.bin")[: 1 + quantised]
+        ]
+        for pixels, batch_boxes in progress(loader, f"targets of {teacher.name}"):
+            boxes += batch_boxes
+            for part in pixels.split(BATCH):
+                values = teacher.tokens(part.to(device)).float().cpu().numpy()
+                arrays: tuple[npt.NDArray[Any], ...] = quantise(values) if quantised else (values.astype(np.float16),)
+                if not np.isfinite(arrays[-1]).all():
+                    raise UrfmError(f"teacher {teacher.name} gave values that float16 cannot hold; check its weights")
+                for output, array in zip(outputs, arrays, strict=True):
+                    output.write(array.tobytes())
+    if not quantised:
+        (folder / "scales.bin").unlink(missing_ok=True)
+
+    table = pd.DataFrame(boxes, columns=list(View._fields)).astype({"flip": bool})
+    table.insert(0, "image_id", np.repeat(np.array(store.image_ids, dtype=object), settings.views))
+    table.insert(1, "view", np.tile(np.arange(settings.views), len(store.image_ids)))
+    write_parquet(folder / "views.parquet", table)
+    names = ["views.parquet", "tokens.bin"] + ["scales.bin"] * quantised
+    record = {
+        "key": cache_key(teacher.record(), settings, store.record),
+        "teacher": teacher.record(),
+        "settings": settings.model_dump(),
+        "views": settings.views,
+        "dtype": settings.view_dtype,
+        "images": len(store.image_ids),
+        "tokens": tokens,
+        "dim": teacher.dim,
+        "sha256": {name: sha256(folder / name) for name in names},
+        "store_sha256": store.record["sha256"],
+        "simulated": store.record["simulated"],
+    }
+    write_json(folder / "targets.json", record)
+    return record
+
+
+class TargetStore:
+    """Read access to stored targets; tokens are memory-mapped, and a pickled store opens the files again.
+
+    Parameters
+    ----------
+    folder
+        What the stage wrote.
+    verify
+        Also check the SHA-256 of the tokens (reads the whole file).
+    """
+
+    def __init__(self, folder: Path, verify: bool = False) -> None:
+        self.folder = Path(folder)
+        self.record: dict[str, Any] = read_json(self.folder / "targets.json")
+        shape = tuple(self.record[key] for key in ("images", "views", "tokens", "dim"))
+        quantised = self.record["dtype"] == "int8"
+        self._tokens = self._open("tokens.bin", np.int8 if quantised else np.float16, shape)
+        self._scales = self._open("scales.bin", np.float16, shape[:3]) if quantised else None
+        for name, digest in self.record["sha256"].items():
+            if verify or name == "views.parquet":
+                verify_sha256(self.folder / name, digest)
+        table = pd.read_parquet(self.folder / "views.parquet")
+        self._boxes = table[list(View._fields)].to_numpy(dtype=np.int64).reshape(*shape[:2], len(View._fields))
+        self.image_ids: list[str] = table["image_id"].tolist()[:: shape[1]]
+        self._rows = {image_id: row for row, image_id in enumerate(self.image_ids)}
+
+    def _open(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        path = self.folder / name
+        expected = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = path.stat().st_size if path.exists() else 0
+        if size != expected:
+            raise UrfmError(f"{path}: {size:,} bytes, {expected:,} expected; delete the folder and rebuild it")
+        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
+
+    def __reduce__(self) -> tuple[type[TargetStore], tuple[Path]]:
+        return TargetStore, (self.folder,)
+
+    def view(self, image_id: str, view: int) -> View:
+        """The box of a stored view."""
+        top, left, height, width, flip = self._boxes[self._row(image_id), view].tolist()
+        return View(top, left, height, width, bool(flip))
+
+    def tokens(self, image_id: str, view: int) -> Tensor:
+        """The teacher's tokens of a stored view, (h * w, dim): float16, or float32 if they were stored as int8."""
+        row = self._row(image_id)
+        values = self._tokens[row, view]
+        if self._scales is None:
+            return torch.from_numpy(np.array(values))
+        return torch.from_numpy(values * self._scales[row, view].astype(np.float32)[:, None])
+
+    def scale(self, image_id: str, view: int) -> npt.NDArray[np.float32]:
+        """Distance of two neighbouring stored values, (h * w,); 0 for float16."""
+        if self._scales is None:
+            return np.zeros(self._tokens.shape[2], np.float32)
+        return np.asarray(self._scales[self._row(image_id), view], dtype=np.float32)
+
+    def _row(self, image_id: str) -> int:
+        try:
+            return self._rows[image_id]
+        except KeyError:
+            raise UrfmError(f"{self.folder}: no targets of {image_id!r}; was it built from this store?") from None
+
+    def check_store(self, store: ImageStore) -> None:
+        """Raise an UrfmError unless the targets were made from exactly these images."""
+        if store.record["sha256"] != self.record["store_sha256"] or store.image_ids != self.image_ids:
+            raise UrfmError(f"{self.folder}: made from other images than {store.folder}; delete it and rebuild it")
+
+
+def verify(folder: Path, store: ImageStore, teacher: Teacher, random: np.random.Generator) -> float:
+    """Recompute a random sample of views; returns the largest relative error, an UrfmError if it is too large."""
+    targets = TargetStore(folder, verify=True)
+    targets.check_store(store)
+    settings = TargetSettings.model_validate(targets.record["settings"])
+    if cache_key(teacher.record(), settings, store.record) != targets.record["key"]:
+        raise UrfmError(f"{folder}: made with another version of teacher {teacher.name}; delete it and rebuild it")
+    worst = 0.0
+    for image_id, view in _sample(targets, random):
+        pixels = take_view(store.read(image_id), targets.view(image_id, view), settings.input_size)
+        expected = teacher.tokens(pixels[None])[0].float().numpy()
+        difference = np.abs(targets.tokens(image_id, view).float().numpy() - expected)
+        beyond = np.maximum(difference - targets.scale(image_id, view)[:, None] / 2, 0)
+        error = float(np.sqrt((beyond**2).mean() / (expected**2).mean()))
+        worst = max(worst, error)
+        if not error < TOLERANCE:
+            raise UrfmError(
+                f"{folder}: view {view} of {image_id} differs from what the teacher says now by {error:.1%} "
+                f"(allowed {TOLERANCE:.0%}); delete the folder and rebuild it"
+            )
+    return worst
+
+
+def _sample(targets: TargetStore, random: np.random.Generator) -> Iterator[tuple[str, int]]:
+    count = targets.record["images"] * targets.record["views"]
+    for number in random.choice(count, min(SAMPLE, count), replace=False).tolist():
+        row, view = divmod(number, targets.record["views"])
+        yield targets.image_ids[row], view
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Store what a teacher says about K random views of every image.")
+    parser.add_argument("--images", type=Path, required=True, help="an image store")
+    parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
+    parser.add_argument("--settings", help="JSON: " + ", ".join(TargetSettings.model_fields))
+    parser.add_argument("--workers", type=int, default=0, help="processes that cut and resize")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--output", type=Path, help="folder to write")
+    what.add_argument("--verify", type=Path, metavar="FOLDER", help="recompute a random sample of stored targets")
+    arguments = parser.parse_args()
+    if arguments.output and not arguments.settings:
+        parser.error("--output needs --settings")
+
+    store = ImageStore(arguments.images)
+    if arguments.verify:
+        settings = TargetSettings.model_validate(read_json(arguments.verify / "targets.json")["settings"])
+    else:
+        settings = parse_settings(TargetSettings, arguments.settings)
+        if settings.teacher.kind == "pixels":
+            raise UrfmError("pixels are their own target, there is nothing to store; use `targets: online`")
+    device = torch.device("cuda" if torch.cuda.is_available() and arguments.output else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    teacher = load_teacher(settings.teacher, arguments.checkpoint_root, settings.input_size)
+    if arguments.verify:
+        worst = verify(arguments.verify, store, teacher, np.random.default_rng())
+        say(f"{arguments.verify}: hashes agree, recomputed views differ by at most {worst:.2g} (relative)")
+        return
+    record = build(store, settings, teacher, arguments.output, device, arguments.workers)
+    say(f"targets of {record['images']:,} images in {arguments.output}")
+
+
+if __name__ == "__main__":
+    run(main)
