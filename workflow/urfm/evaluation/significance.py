@@ -47,12 +47,16 @@ def t_test(first: FloatArray, second: FloatArray, kind: TTest) -> float:
     if min(len(first), len(second)) < 2 or np.isnan(first).any() or np.isnan(second).any():
         return float("nan")
     if kind == "paired":
-        if deviation(first - second) == 0:
-            return float("nan")
-        return float(stats.ttest_rel(first, second).pvalue)
-    if deviation(first) == deviation(second) == 0:
-        return float("nan")
-    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+        gap = first - second
+        error, freedom = deviation(gap) / np.sqrt(len(gap)), float(len(gap) - 1)
+        mean = gap.mean()
+    else:
+        mean = first.mean() - second.mean()
+        a, b = deviation(first) ** 2 / len(first), deviation(second) ** 2 / len(second)
+        error = np.sqrt(a + b)
+        # Welch and Satterthwaite's degrees of freedom.
+        freedom = error**4 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1)) if error else 1.0
+    return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float("nan")
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
