@@ -1,0 +1,422 @@
+"""Fine-tuning: the recipe against MAE's own rules, and a cell that is killed, resumed and extended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from urfm.data.images import ImageStore
+from urfm.errors import UrfmError
+from urfm.models import encoders
+from urfm.training import finetune
+from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups, validation_scores
+
+WORKFLOW = Path(finetune.__file__).parents[2]
+TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8}
+PAPER: dict[str, Any] = {
+    "model": "tiny",
+    "task": "stripes",
+    "share": 100,
+    "classes": ["across", "down"],
+    "seeds": [0],
+    "epochs": 2,
+    "early_stop": 0,
+    "batch_size": 8,
+    "base_lr": 5e-4,
+    "lr_reference_batch": 256,
+    "min_lr": 1e-6,
+    "weight_decay": 0.05,
+    "betas": [0.9, 0.999],
+    "layer_decay": 0.75,
+    "warmup_epochs": 1,
+    "randaugment": "rand-m9-mstd0.5-inc1",
+    "label_smoothing": 0.1,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "drop_path": 0.1,
+    "crop_scale": [0.08, 1.0],
+    "flip": True,
+    "pooling": "mean",
+    "evaluation_resize": "squash",
+    "selection_metric": "accuracy",
+    "precision": "fp32",
+}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int = 32) -> None:
+    """A store and a split by their contract: grey stripes, across or down (a third class: flat), noise on top."""
+    generator = np.random.default_rng(0)
+    wave = 80 * np.sin(np.arange(size) * 2 * np.pi / 8)
+    pictures = {
+        "across": wave[:, None] + np.zeros(size),
+        "down": wave + np.zeros((size, 1)),
+        "flat": np.zeros((size, size)),
+    }
+    rows, index, content = [], [], b""
+    for label, numbers in counts.items():
+        for subset, number in zip(("train", "val", "test"), numbers, strict=True):
+            for i in range(number):
+                noisy = 128 + pictures[label] + generator.normal(0, 25, (size, size))
+                name = f"toy/{subset}-{label}-{i:03d}"
+                rows.append((name, name, label, subset))
+                index.append((name, len(content), size, size, 1))
+                content += noisy.clip(0, 255).astype(np.uint8).tobytes()
+    (folder / "images").mkdir(parents=True)
+    (folder / "images/pixels.bin").write_bytes(content)
+    table = pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels"])
+    table.sort_values("image_id").to_parquet(folder / "images/index.parquet", index=False)
+    record = {"images": len(index), "bytes": len(content), "long_side": size, "simulated": False}
+    hashes = {"sha256": hashlib.sha256(content).hexdigest(), "index_sha256": digest(folder / "images/index.parquet")}
+    (folder / "images/store.json").write_text(json.dumps({**record, **hashes, "manifest_sha256": ""}))
+    split = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "subset"]).sort_values("image_id")
+    split.to_parquet(folder / "split.parquet", index=False)
+    (folder / "split.json").write_text(json.dumps({"sha256": digest(folder / "split.parquet"), "simulated": True}))
+
+
+def make_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 32, **checkpoint: Any) -> None:
+    checkpoint = checkpoint or {"format": "random", "architecture": "vit_tiny_patch16_224", "model_args": TINY}
+    settings = json.dumps({"model": "tiny", "title": "Tiny", "checkpoint": {**checkpoint, "input_size": size}})
+    monkeypatch.setattr(sys, "argv", ["encoders", "--settings", settings, "--output", str(folder / "encoder")])
+    encoders.main()
+
+
+def arguments(folder: Path, output: str, settings: dict[str, Any], *more: str) -> list[str]:
+    return [
+        *("--settings", json.dumps({**PAPER, **settings}), "--images", str(folder / "images")),
+        *("--split", str(folder / "split.parquet"), "--encoder", str(folder / "encoder.json")),
+        *("--state", str(folder / f"state-{output}"), "--output", str(folder / output), *more),
+    ]
+
+
+def train(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, output: str = "out", *more: str, **settings: Any
+) -> pd.DataFrame:
+    monkeypatch.setattr(sys, "argv", ["finetune", *arguments(folder, output, settings, *more)])
+    finetune.main()
+    return pd.read_parquet(folder / output / "predictions.parquet")
+
+
+def accuracy(predictions: pd.DataFrame, subset: str) -> float:
+    part = predictions[predictions["subset"] == subset]
+    chosen = part.filter(like="p_").idxmax(axis=1).str.removeprefix("p_")
+    return float((chosen == part["label"]).mean())
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_task(tmp_path, {"across": (22, 8, 10), "down": (22, 8, 10)})
+    make_encoder(tmp_path, monkeypatch)
+    return tmp_path
+
+
+# The recipe -----------------------------------------------------------------------------------------------------------
+
+
+def test_layer_decay_is_maes_table() -> None:
+    """util/lr_decay.py of MAE: layer 0 the embeddings, i + 1 block i, 13 the rest; no decay of vectors and tokens."""
+    model = timm.create_model("vit_base_patch16_224", global_pool="avg", num_classes=3, embed_dim=24, num_heads=2)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {
+        names[id(parameter)]: (group["lr_scale"], group["weight_decay"])
+        for group in parameter_groups(model, 0.05, 0.75)
+        for parameter in group["params"]
+    }
+
+    def expected(name: str, parameter: torch.Tensor) -> tuple[float, float]:
+        if name in ("cls_token", "pos_embed") or name.startswith("patch_embed"):
+            layer = 0
+        elif name.startswith("blocks"):
+            layer = int(name.split(".")[1]) + 1
+        else:
+            layer = 13
+        return 0.75 ** (13 - layer), 0.0 if parameter.ndim == 1 or name in ("pos_embed", "cls_token") else 0.05
+
+    assert found == {name: pytest.approx(expected(name, value)) for name, value in model.named_parameters()}
+    assert found["patch_embed.proj.weight"][0] == pytest.approx(0.023757, rel=1e-4)
+
+
+def test_beit_positions_are_the_first_layer_and_undecayed() -> None:
+    model = timm.create_model(
+        "beit_base_patch16_224",
+        num_classes=2,
+        use_shared_rel_pos_bias=True,
+        use_rel_pos_bias=False,
+        embed_dim=24,
+        num_heads=2,
+    )
+    groups = parameter_groups(model, 0.05, 0.75)
+    table = model.rel_pos_bias.relative_position_bias_table
+    (group,) = [group for group in groups if any(table is parameter for parameter in group["params"])]
+    assert (group["lr_scale"], group["weight_decay"]) == (pytest.approx(0.75**13), 0.0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
+def test_convolutional_networks_decay_towards_the_stem(name: str) -> None:
+    model: Any = timm.create_model(name, num_classes=2)
+    scales = {id(p): group["lr_scale"] for group in parameter_groups(model, 0.05, 0.5) for p in group["params"]}
+    assert len(scales) == len(list(model.parameters()))
+    assert scales[id(model.get_classifier().weight)] == 1
+    stem = next(model.parameters())
+    assert scales[id(stem)] == min(scales.values()) < 0.01
+
+
+def test_learning_rate_in_the_history_is_maes(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lr = 5e-4 * 8 / 256 after warm-up, then half a cosine, at the last of 5 steps of each epoch."""
+    train(toy, monkeypatch, epochs=4)
+    history = pd.read_csv(toy / "out/history.csv")
+    peak = 5e-4 * 8 / 256
+    cosine = [1e-6 + (peak - 1e-6) * 0.5 * (1 + np.cos(np.pi * (epoch + 4 / 5 - 1) / 3)) for epoch in (1, 2, 3)]
+    assert history["lr"].tolist() == pytest.approx([peak * 4 / 5, *cosine])
+    columns = "seed,epoch,train_loss,lr,val_loss,val_accuracy,val_f1_macro,val_auroc,seconds"
+    assert list(history.columns) == columns.split(",")
+
+
+def test_every_epoch_is_a_new_order_and_a_resumed_one_the_same() -> None:
+    steps = 44 // 16
+    whole = list(batches(44, 16, 3, 0, 5 * steps))
+    assert len(whole) == 10
+    for epoch in range(5):
+        seen = [key for batch in whole[epoch * steps : (epoch + 1) * steps] for key in batch]
+        assert {key[0] for key in seen} == {epoch}
+        assert len({key[1] for key in seen}) == 32  # no image twice
+    assert [key[1] for key in whole[0]] != [key[1] for key in whole[2]]
+    assert list(batches(44, 16, 3, 7, 10)) == whole[7:]
+    assert next(batches(44, 16, 4, 0, 10)) != whole[0]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "mixup", "expected"),
+    [(638, 16, 0.8, 16), (44, 16, 0.8, 16), (11, 16, 0.8, 10), (44, 7, 0.8, 6), (5, 7, 0, 5)],
+)
+def test_batches_are_even_when_mixed(images: int, batch: int, mixup: float, expected: int) -> None:
+    settings = FinetuneSettings.model_validate({**PAPER, "batch_size": batch, "mixup": mixup, "cutmix": 0})
+    assert batch_size_for(images, settings) == expected
+
+
+def training_images(folder: Path, seed: int) -> finetune.TrainingImages:
+    settings = FinetuneSettings.model_validate(PAPER)
+    record = json.loads((folder / "encoder.json").read_text())
+    store = ImageStore(folder / "images")
+    parts = finetune.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
+    cell = finetune.Cell(settings, store, folder / "encoder.json", record, parts, torch.device("cpu"), 0, 60)
+    return finetune.TrainingImages(cell, seed)
+
+
+def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:
+    data = training_images(toy, seed=0)
+    first, label = data[(1, 5)]
+    assert (first.shape, first.dtype) == ((3, 32, 32), torch.uint8)
+    data[(0, 3)]
+    random.seed(99)
+    again, _ = training_images(toy, seed=0)[(1, 5)]
+    assert torch.equal(first, again)
+    assert PAPER["classes"][label] in data.image_ids[5]
+    others = [data[(2, 5)], data[(1, 6)], training_images(toy, seed=1)[(1, 5)]]
+    assert not any(torch.equal(first, other) for other, _ in others)
+
+
+def test_posterising_at_full_strength_keeps_one_bit(toy: Path) -> None:
+    """MAE's rand-m9-mstd0.5 reaches magnitude 10 for one draw in 44, where timm asks Pillow for 0 bits."""
+    data = training_images(toy, seed=0)
+    (randaugment,) = [step for step in data.transform.transforms if type(step).__name__ == "RandAugment"]
+    (posterise,) = [operation for operation in randaugment.ops if operation.name == "PosterizeIncreasing"]
+    posterise.magnitude, posterise.magnitude_std, posterise.prob = 10, 0, 1.0
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
+    assert np.unique(np.asarray(posterise(ramp))).tolist() == [0, 128]
+    posterise.magnitude = 5
+    assert len(np.unique(np.asarray(posterise(ramp)))) == 4
+
+
+def test_evaluation_keeps_the_border_or_cuts_it() -> None:
+    picture = Image.fromarray(np.pad(np.zeros((216, 376, 3), np.uint8), ((4, 4), (4, 4), (0, 0)), constant_values=255))
+    squashed = finetune.evaluation_transform(224, "squash")(picture)
+    cropped = finetune.evaluation_transform(224, "crop")(picture)
+    assert squashed.shape == cropped.shape == (3, 224, 224)
+    assert squashed[:, 0, :].min() > 200
+    assert squashed[:, :, 0].min() > 200
+    assert cropped.max() == 0
+
+
+def test_scores_of_three_classes() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    probabilities = np.array([[8, 1, 1], [3, 6, 1], [1, 8, 1], [2, 7, 1], [1, 1, 8], [5, 1, 4]]) / 10
+    scores = validation_scores(labels, probabilities)
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    assert scores["f1_macro"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
+    assert scores["auroc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
+    binary = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
+    assert validation_scores(np.array([0, 0, 1, 1]), binary)["auroc"] == pytest.approx(0.75)
+
+
+def test_scores_without_a_class_average_over_the_others() -> None:
+    labels = np.array([0, 0, 2, 2])
+    probabilities = np.array([[7, 2, 1], [2, 5, 3], [1, 1, 8], [6, 1, 3]]) / 10
+    scores = validation_scores(labels, probabilities)
+    assert scores["accuracy"] == pytest.approx(0.5)
+    assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3) / 2)
+    assert scores["auroc"] == pytest.approx((3 / 4 + 3.5 / 4) / 2)  # pairs in the right order; a tie counts half
+    assert np.isnan(validation_scores(np.array([1, 1]), probabilities[:2])["auroc"])
+
+
+# The stage ------------------------------------------------------------------------------------------------------------
+
+
+def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions = train(toy, monkeypatch, seeds=[3, 1])
+    names = ["seed", "image_id", "patient_id", "subset", "label", "p_across", "p_down"]
+    assert list(predictions.columns) == names
+    assert len(predictions) == 2 * (16 + 20)
+    assert predictions["p_across"].add(predictions["p_down"]).sub(1).abs().max() < 1e-12
+    cell = json.loads((toy / "out/cell.json").read_text())
+    assert cell["images"] == {"train": 44, "val": 16, "test": 20}
+    assert cell["simulated"] is True
+    assert cell["sha256"] == digest(toy / "out/predictions.parquet")
+    history = pd.read_csv(toy / "out/history.csv")
+    for seed, epoch in cell["selected_epochs"].items():
+        scores = history[history["seed"] == int(seed)].set_index("epoch")["val_accuracy"]
+        assert epoch == scores.idxmax()  # the first of the best
+        of_seed = predictions[predictions["seed"] == int(seed)]
+        assert accuracy(of_seed, "val") == pytest.approx(scores[epoch])
+
+
+def test_separable_problem_is_learnt(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mild = {"randaugment": "", "mixup": 0, "cutmix": 0, "crop_scale": [0.5, 1.0], "drop_path": 0.0}
+    predictions = train(toy, monkeypatch, epochs=12, base_lr=0.1, layer_decay=1.0, **mild)
+    assert accuracy(predictions, "test") >= 0.95
+
+
+def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(toy, monkeypatch, "whole", epochs=30)
+    words = arguments(toy, "cut", {"epochs": 30}, "--save-seconds", "0")
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
+        known = set(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
+        before = max((path.stat().st_mtime_ns for path in known), default=0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "urfm.training.finetune", *words],
+            env={**os.environ, "PYTHONPATH": str(WORKFLOW)},
+        )
+        limit = time.monotonic() + 60
+        while not any(path.stat().st_mtime_ns > before for path in toy.glob("state-cut/*/seed-0/checkpoint.pt")):
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+        assert not list(toy.glob("state-cut/*/seed-0/finished.pt"))
+    (checkpoint,) = toy.glob("state-cut/*/seed-0/checkpoint.pt")
+    assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 150
+    resumed = train(toy, monkeypatch, "cut", epochs=30)
+    pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+    histories = [pd.read_csv(toy / name / "history.csv").drop(columns="seconds") for name in ("cut", "whole")]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    assert not list(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
+
+
+def test_worker_processes_change_nothing(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = train(toy, monkeypatch, "alone")
+    helped = train(toy, monkeypatch, "helped", "--workers", "2")
+    pd.testing.assert_frame_equal(alone, helped, check_exact=True)
+
+
+def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(toy, monkeypatch, seeds=[0])
+    (finished,) = toy.glob("state-out/*/seed-0/finished.pt")
+    before = finished.stat()
+    loaded: list[int] = []
+
+    def watched(*words: Any) -> torch.nn.Module:
+        loaded.append(words[-1])
+        return encoders.load_encoder(*words)
+
+    monkeypatch.setattr(finetune, "load_encoder", watched)
+    both = train(toy, monkeypatch, seeds=[0, 1])
+    assert loaded == [1]
+    assert (finished.stat().st_mtime_ns, finished.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    of_first = both[both["seed"] == 0].reset_index(drop=True)
+    pd.testing.assert_frame_equal(of_first, first, check_exact=True)
+    assert not both[both["seed"] == 1]["p_down"].reset_index(drop=True).equals(first["p_down"])
+    train(toy, monkeypatch, seeds=[1])
+    assert loaded == [1]
+    train(toy, monkeypatch, seeds=[0], base_lr=1e-3)  # another recipe is another state
+    assert loaded == [1, 0]
+
+
+@pytest.mark.parametrize("train_images", [(10, 8, 5), (3, 2, 2)])
+def test_class_missing_in_validation_and_few_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_images: tuple[int, int, int]
+) -> None:
+    a, b, c = train_images
+    make_task(tmp_path, {"across": (a, 3, 3), "down": (b, 3, 3), "flat": (c, 0, 2)})
+    make_encoder(tmp_path, monkeypatch)
+    classes = ["across", "down", "flat"]
+    for metric in ("auroc", "f1_macro"):
+        predictions = train(tmp_path, monkeypatch, classes=classes, selection_metric=metric, batch_size=16, share=100)
+        assert np.isfinite(predictions.filter(like="p_").to_numpy()).all()
+    assert pd.read_csv(tmp_path / "out/history.csv")["val_auroc"].between(0, 1).all()
+
+
+def test_ten_percent_share_takes_whole_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_task(tmp_path, {"across": (40, 2, 2), "down": (29, 2, 2)})
+    make_encoder(tmp_path, monkeypatch)
+    train(tmp_path, monkeypatch, share=10)
+    assert json.loads((tmp_path / "out/cell.json").read_text())["images"]["train"] == 4 + 2
+
+
+def test_early_stop(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(toy, monkeypatch, epochs=40, early_stop=3, base_lr=1e-9)
+    history = pd.read_csv(toy / "out/history.csv")
+    (best,) = json.loads((toy / "out/cell.json").read_text())["selected_epochs"].values()
+    assert len(history) == best + 3 < 40
+
+
+def test_convolutional_network_and_class_token(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(train(toy, monkeypatch, "cls", pooling="cls", evaluation_resize="crop")) == 36
+    make_encoder(toy, monkeypatch, format="efficientnet_lite0")
+    assert len(train(toy, monkeypatch, "lite0", epochs=1)) == 36
+
+
+def test_mistakes_are_named(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UrfmError, match=r"label 'down', not one of across, sideways"):
+        train(toy, monkeypatch, classes=["across", "sideways"])
+    with pytest.raises(UrfmError, match="epochs"):
+        train(toy, monkeypatch, epochs=0)
+    with pytest.raises(UrfmError, match="seeds: an entry occurs twice"):
+        train(toy, monkeypatch, seeds=[1, 1])
+    with pytest.raises(UrfmError, match="loss of epoch 1 is not finite"):
+        train(toy, monkeypatch, base_lr=1e30, warmup_epochs=0)
+    split = pd.read_parquet(toy / "split.parquet")
+    split.loc[0, "image_id"] = "toy/gone"
+    split.to_parquet(toy / "split.parquet", index=False)
+    with pytest.raises(UrfmError, match="its content changed"):
+        train(toy, monkeypatch)
+    (toy / "split.json").write_text(json.dumps({"sha256": digest(toy / "split.parquet"), "simulated": True}))
+    with pytest.raises(UrfmError, match=r"1 images of stripes are not in the store, 'toy/gone'"):
+        train(toy, monkeypatch)
+
+
+def test_one_class_in_validation_has_no_auroc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_task(tmp_path, {"across": (8, 4, 3), "down": (8, 0, 3)})
+    make_encoder(tmp_path, monkeypatch)
+    assert len(train(tmp_path, monkeypatch)) == 10
+    with pytest.raises(UrfmError, match="one class only"):
+        train(tmp_path, monkeypatch, selection_metric="auroc")
