@@ -39,6 +39,7 @@ class Stream(IntEnum):
     CROP = 1  # seed, epoch, image
     MASK = 2  # seed, step
     STORED_VIEW = 3  # seed, view, image
+    LAYERS = 4  # seed, step, process
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

@@ -64,7 +64,8 @@ def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
             if missing:
                 raise UrfmError(
                     f"{path}: no column {', '.join(map(repr, missing))}; it has "
-                    f"{', '.join(map(repr, columns)) or 'no header'}. Restore the archive's own file, or rename the column"
+                    f"{', '.join(map(repr, columns)) or 'no header'}. "
+                    "Restore the archive's own file, or rename the column"
                 )
             rows = []
             for cells in lines:
