@@ -37,7 +37,7 @@ MARGIN = 2.5  # mm
 HEADING = 5.0  # mm, a panel's letter and heading
 LEGEND_ROW = 4.2
 WIDEST_CELL = 112.0
-CELL_HEIGHT = 36.0  # mm, a task's title, n, bars and curves
+CELL_HEIGHT = 34.5  # mm, a task's title, n, bars and curves
 
 
 class Task(Settings):
@@ -391,11 +391,11 @@ def draw_task(
     count = f"n = {one['images']:,} images, {one['patients']:,} patients, {seeds} seed{'s' if high_seeds > 1 else ''}"
     style.add_text(figure, left + 1, top + 3.1, count, color=GREY)
     roc_width = min(30.0, 0.34 * width)
-    bars = style.add_axes(figure, left + 5.5, top + 7, width - roc_width - 15.5, CELL_HEIGHT - 12)
+    bars = style.add_axes(figure, left + 5.5, top + 6, width - roc_width - 15.5, CELL_HEIGHT - 11)
     task_bars(bars, scores, numbers, task, looks, settings)
     areas = areas_fit(numbers, task)
     curves = style.add_axes(
-        figure, left + width - roc_width - 1.5, top + 8.5, roc_width - (0 if areas else 8.5), CELL_HEIGHT - 16.5
+        figure, left + width - roc_width - 1.5, top + 7.5, roc_width - (0 if areas else 8.5), CELL_HEIGHT - 15
     )
     roc_curves(curves, numbers, task, looks, inside=areas)
 
@@ -467,7 +467,7 @@ def task_bars(
 def areas_fit(numbers: Numbers, task: str) -> bool:
     """Whether the lower right corner of the ROC panel is free of curves, so that the areas can stand there."""
     right = numbers.curves[(numbers.curves["task"] == task) & (numbers.curves["fpr"] >= 30)]
-    return not bool((right["tpr"] < 62).any())
+    return not bool((right["tpr"] < 70).any())
 
 
 def roc_curves(axes: Axes, numbers: Numbers, task: str, looks: Mapping[str, Appearance], inside: bool) -> None:

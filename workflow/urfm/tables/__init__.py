@@ -1,0 +1,1 @@
+"""One module a table; `render` writes each as CSV, Markdown and LaTeX."""

@@ -1,0 +1,90 @@
+"""Writing a table as CSV, Markdown and LaTeX (booktabs), all from the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from urfm.files import write_csv, write_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are printed. `name` is "Table 2"; `numbers` names the columns that are aligned right."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    numbers: Sequence[str] = ()
+
+
+def write_table(stem: Path, table: Table) -> None:
+    """Write <stem>.csv, <stem>.md and <stem>.tex."""
+    write_csv(_with_suffix(stem, "csv"), pd.DataFrame(table.rows, columns=list(table.columns)))
+    write_text(_with_suffix(stem, "md"), markdown(table))
+    write_text(_with_suffix(stem, "tex"), latex(table))
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    return stem.with_name(f"{stem.name}.{suffix}")
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table with name and title above and its notes below."""
+    rules = ["---:" if column in table.numbers else "---" for column in table.columns]
+    cells = [[_markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
+    lines = [f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:])]
+    notes = [f"- {_markdown(note)}" for note in table.notes]
+    return "\n".join([f"**{table.name}. {_markdown(table.title)}**", "", *lines, *([""] if notes else []), *notes, ""])
+
+
+def _markdown(text: str) -> str:
+    for character in "\\|*_`<":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def latex(table: Table) -> str:
+    r"""A `table` environment; the document needs \usepackage{booktabs} and numbers the table itself."""
+    alignment = "".join("r" if column in table.numbers else "l" for column in table.columns)
+    header, *body = (" & ".join(_latex(cell) for cell in row) + r" \\" for row in (table.columns, *table.rows))
+    notes = [rf"\par\smallskip\footnotesize {_latex(note)}" for note in table.notes]
+    return "\n".join([
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.title)}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *notes,
+        r"\end{table}",
+        "",
+    ])  # fmt: skip
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "β": r"$\beta$",
+    "−": r"$-$",
+    "≠": r"$\neq$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+} | {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
