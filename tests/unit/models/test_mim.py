@@ -101,7 +101,7 @@ def numpy_forward(model: MaskedAutoencoder, images: np.ndarray, noise: np.ndarra
         x = patches @ kernel.reshape(len(kernel), -1).T + weights["encoder.patch_embed.proj.bias"]
         x = x + weights["encoder.pos_embed"][0, 1:]
         order = np.argsort(one_noise)
-        keep = int(count * (1 - model.mask_ratio))
+        keep = int(count * (1 - 0.75))
         visible = sorted(order[:keep])  # any order: attention does not see it
         x = np.concatenate([weights["encoder.cls_token"][0] + weights["encoder.pos_embed"][0, :1], x[visible]])
         for i in range(2):

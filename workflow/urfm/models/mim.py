@@ -103,11 +103,14 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         if width % heads:
             raise UrfmError(f"decoder: its width {width} is not a multiple of its {heads} heads")
-        self.mask_ratio, self.target_norm, self.loss_on = mask_ratio, target_norm, loss_on
+        self.target_norm, self.loss_on = target_norm, loss_on
         self.encoder = encoder
         self.grid: tuple[int, int] = encoder.patch_embed.grid_size
         self.patches: int = self.grid[0] * self.grid[1]
         self.prefix: int = encoder.num_prefix_tokens
+        self.keep = int(self.patches * (1 - mask_ratio))  # MAE: 49 of 196
+        if self.keep < 1 or (self.keep == self.patches and loss_on == "masked"):
+            raise UrfmError(f"mask_ratio: {mask_ratio} leaves {self.keep} of {self.patches} patches visible")
 
         self.decoder_embed = nn.Linear(encoder.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -153,8 +156,7 @@ class MaskedAutoencoder(nn.Module):
 
     def predict(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction (B, h * w, target_dim) for every patch, and the mask (B, h * w): 1 where a patch was hidden."""
-        encoder = self.encoder
-        keep = int(self.patches * (1 - self.mask_ratio))
+        encoder, keep = self.encoder, self.keep
         # Stable, because equal float32 values do occur and devices must agree.
         shuffle = torch.argsort(noise, dim=1, stable=True)
         restore = torch.argsort(shuffle, dim=1)

@@ -43,6 +43,14 @@ class Processes:
         dist.all_reduce(values)
         return values / self.world_size
 
+    def maximum(self, value: int) -> int:
+        """The largest `value` of all processes."""
+        if self.world_size == 1:
+            return value
+        values = torch.tensor(value, device=self.device)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
+
     def barrier(self) -> None:
         """Wait for all processes."""
         if self.world_size > 1:

@@ -1,0 +1,316 @@
+"""Pre-training as a program: killed and resumed, in two processes, in micro-batches, with stored targets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from urfm.cli import parse_settings
+from urfm.data import images
+from urfm.data.images import ImageStore
+from urfm.data.targets import TargetSettings, build
+from urfm.errors import UrfmError
+from urfm.files import read_json
+from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.training import state
+from urfm.training.distributed import Processes
+from urfm.training.pretrain import Batches, PretrainSettings, Samples, epoch_order, mask_noise, pretrain
+
+LIBRARY = Path(images.__file__).parents[2]
+CPU = Processes(0, 1, torch.device("cpu"))
+TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two stores, of 14 and 7 small images."""
+    folders = []
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 14), ("b", 7)):
+        folder = tmp_path_factory.mktemp("stores")
+        entries = []
+        for number in range(count):
+            path = folder / f"{number}.png"
+            noise = (rng.integers(0, 64, (6, 8)) + 24 * np.arange(8)).astype(np.uint8)  # brighter to the right
+            Image.fromarray(noise).resize((60 + number, 50)).save(path)
+            digest = images.pixel_sha256(images.decode(path))
+            entries.append(images._Entry(f"{name}/{number:02}", path, digest))
+        origin = {"manifest_sha256": "", "simulated": name == "b"}
+        images.write_store(entries, folder / name, 512, 1, origin)
+        folders.append(folder / name)
+    return folders
+
+
+def settings(**changes: Any) -> PretrainSettings:
+    default = {
+        "run": "test",
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": TINY,
+        "input_size": 32,
+        "decoder": {"width": 16, "depth": 1, "heads": 2},
+        "teacher": {"name": "pixels", "kind": "pixels"},
+        "targets": "online",
+        "views": 2,
+        "view_dtype": "float16",
+        "target_norm": "none",
+        "loss_on": "masked",
+        "blur_sigma": 0,
+        "mask_ratio": 0.5,
+        "epochs": 4,
+        "warmup_epochs": 1,
+        "batch_size": 8,
+        "base_lr": 0.1,
+        "min_lr": 0,
+        "weight_decay": 0.05,
+        "betas": [0.9, 0.95],
+        "crop_scale": [0.2, 1.0],
+        "flip": True,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "precision": "fp32",
+        "ema_decay": 0,
+        "seed": 0,
+    }
+    return PretrainSettings.model_validate_json(json.dumps({**default, **changes}))
+
+
+def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: Any) -> pd.DataFrame:
+    """Train in this process, on one thread; returns the history."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pretrain(
+            chosen,
+            CPU,
+            images=stores,
+            targets=options.pop("targets", []),
+            checkpoint_root=folder,
+            state_folder=folder / "state",
+            output=folder / "out",
+            **options,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return pd.read_csv(folder / "out" / "history.csv")
+
+
+def command(chosen: PretrainSettings, stores: list[Path], folder: Path, *options: str) -> list[str]:
+    return [
+        *("-m", "urfm.training.pretrain", "--settings", chosen.model_dump_json()),
+        *("--images", *map(str, stores), "--state", str(folder / "state"), "--output", str(folder / "out"), *options),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = here(settings(epochs=30), stores, tmp_path)
+    assert list(history.columns) == ["epoch", "step", "images_seen", "loss", "lr", "seconds"]
+    assert history["epoch"].tolist() == list(range(1, 31))
+    assert history["step"].tolist() == [2 * epoch for epoch in range(1, 31)]  # 21 images, batches of 8, rest dropped
+    assert history["images_seen"].iloc[-1] == 480
+    assert history["loss"].iloc[-5:].mean() < 0.9 * history["loss"].iloc[0]
+    assert len(capsys.readouterr().out.splitlines()) <= 22
+
+    record = read_json(tmp_path / "out" / "encoder.json")
+    weights = load_file(tmp_path / "out" / "encoder.safetensors")
+    encoder = timm.create_model(record["architecture"], num_classes=0, **record["model_args"])
+    encoder.load_state_dict(weights, strict=True)
+    assert record["parameters"] == sum(parameter.numel() for parameter in encoder.parameters())
+    assert record["sha256"] == images.sha256(tmp_path / "out" / "encoder.safetensors")
+    assert record["simulated"] is True  # one of the two stores is
+    assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)
+    assert record["mean"] == [0.485, 0.456, 0.406]
+    assert record["provenance"]["images"]["a"]["images"] == 14
+
+
+def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: Path) -> None:
+    here(settings(), stores, tmp_path)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    assert [path.name for path in (tmp_path / "state").glob("*/*")] == ["finished.pt"]
+    start = time.monotonic()
+    here(settings(title="Another title"), stores, tmp_path)
+    assert time.monotonic() - start < 2
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert after["encoder.safetensors"] == before["encoder.safetensors"]
+    assert after["history.csv"] == before["history.csv"]
+
+    # Anything the result depends on starts a state of its own.
+    here(settings(seed=1), stores, tmp_path)
+    here(settings(), stores[:1], tmp_path)
+    here(settings(), stores, tmp_path, code="another version")
+    assert len(list((tmp_path / "state").iterdir())) == 4
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(stores: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[PretrainSettings, bytes, str]:
+    """A run with moving average and drop path, on one thread, never interrupted."""
+    chosen = settings(
+        epochs=200, ema_decay=0.9, model_args={**TINY, "drop_path_rate": 0.2}, teacher={"name": "p", "kind": "pixels"}
+    )
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    here(chosen, stores, folder)
+    losses = pd.read_csv(folder / "out" / "history.csv").drop(columns="seconds").to_csv()
+    return chosen, (folder / "out" / "encoder.safetensors").read_bytes(), losses
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_killed_at_any_step_goes_on_to_the_same_bits(
+    stores: list[Path], tmp_path: Path, uninterrupted: tuple[PretrainSettings, bytes, str], number: signal.Signals
+) -> None:
+    chosen, weights, losses = uninterrupted
+    # Checkpoints at every step for the signal that gives no time to write one.
+    minutes = "0" if number == signal.SIGKILL else "10"
+    program = [sys.executable, *command(chosen, stores, tmp_path, "--checkpoint-minutes", minutes, "--workers", "1")]
+    process = subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 20/200" in line:
+            break
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + number, output
+        assert f"stopped by {number.name}" in output
+    checkpoint = next((tmp_path / "state").glob("*/checkpoint.pt"))
+    if number == signal.SIGKILL:  # and the newest checkpoint is damaged as well
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    saved = state.load(checkpoint)
+    assert saved is not None
+    assert 38 <= saved["step"] < 400
+    assert not (tmp_path / "out" / "encoder.safetensors").exists()
+
+    history = here(chosen, stores, tmp_path)
+    assert (tmp_path / "out" / "encoder.safetensors").read_bytes() == weights
+    assert history.drop(columns="seconds").to_csv() == losses
+    assert history["seconds"].is_monotonic_increasing, "the time before the interruption counts"
+
+
+def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path) -> None:
+    chosen = settings()
+    one = here(chosen, stores, tmp_path / "one")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    program = [*torchrun, *command(chosen, stores, tmp_path / "two", "--micro-batch", "3")]
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "on 2 x cpu" in done.stdout
+    two = pd.read_csv(tmp_path / "two" / "out" / "history.csv")
+    assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), abs=1e-5)
+    assert (two["lr"] == one["lr"]).all()
+    a, b = (load_file(tmp_path / name / "out" / "encoder.safetensors") for name in ("one", "two"))
+    for name in a:
+        assert torch.allclose(a[name], b[name], atol=1e-3), name
+
+
+def test_micro_batches_add_up(stores: list[Path], tmp_path: Path) -> None:
+    whole = here(settings(), stores, tmp_path / "whole")
+    parts = here(settings(), stores, tmp_path / "parts", micro_batch=3)
+    assert parts["loss"].to_numpy() == pytest.approx(whole["loss"].to_numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_follows_fp32(stores: list[Path], tmp_path: Path, precision: str) -> None:
+    exact = here(settings(), stores, tmp_path / "fp32")
+    rough = here(settings(precision=precision), stores, tmp_path / precision)
+    assert rough["loss"].to_numpy() == pytest.approx(exact["loss"].to_numpy(), rel=0.02)
+
+
+def test_order_and_masks_do_not_depend_on_processes_or_the_start() -> None:
+    def places(world: int, start: int) -> list[list[tuple[int, int]]]:
+        jobs = [Processes(rank, world, torch.device("cpu")) for rank in range(world)]
+        parts = [list(Batches(21, 8, job, 3, start, 6)) for job in jobs]
+        return [[place for part in step for place in part] for step in zip(*parts, strict=True)]
+
+    assert places(1, 0) == places(2, 0) == places(4, 0)
+    assert places(1, 0)[3:] == places(1, 3)
+    first = places(1, 0)
+    for epoch in range(3):
+        seen = [place for step in first[2 * epoch : 2 * epoch + 2] for place in step]
+        assert {place[0] for place in seen} == {epoch}
+        assert len({place[1] for place in seen}) == 16
+    assert not np.array_equal(epoch_order(3, 0, 21), epoch_order(3, 1, 21))
+
+    noise = mask_noise(3, 5, 8, 4, CPU)
+    halves = [mask_noise(3, 5, 8, 4, Processes(rank, 2, torch.device("cpu"))) for rank in range(2)]
+    assert torch.equal(noise, torch.cat(halves))
+    assert not torch.equal(noise, mask_noise(3, 6, 8, 4, CPU))
+    with pytest.raises(UrfmError, match="cannot be shared evenly by 3"):
+        mask_noise(3, 5, 8, 4, Processes(0, 3, torch.device("cpu")))
+
+
+def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
+    teacher = {"name": "lite", "kind": "efficientnet_lite0", "block": 5}
+    online = here(settings(teacher=teacher), stores, tmp_path / "online")
+    assert np.isfinite(online["loss"]).all()
+
+    cached = settings(teacher=teacher, targets="cached")
+    network = load_teacher(TeacherSettings.model_validate(teacher), tmp_path, 32)
+    own = cached.model_dump(include=set(TargetSettings.model_fields))
+    folders = [tmp_path / "targets" / folder.name for folder in stores]
+    for folder, target_folder in zip(stores, folders, strict=True):
+        build(ImageStore(folder), TargetSettings.model_validate(own), network, target_folder, torch.device("cpu"))
+    history = here(cached, stores, tmp_path / "cached", targets=folders)
+    assert history["loss"].iloc[0] == pytest.approx(online["loss"].iloc[0], rel=0.5)
+
+    with pytest.raises(UrfmError, match="one --targets folder for each of 2"):
+        here(cached, stores, tmp_path / "wrong", targets=folders[:1])
+    with pytest.raises(UrfmError, match="made from other images"):
+        here(cached, stores, tmp_path / "wrong", targets=folders[::-1])
+    other = settings(teacher=teacher, targets="cached", crop_scale=[0.5, 1.0])
+    with pytest.raises(UrfmError, match=r"other settings \(crop_scale\)"):
+        here(other, stores, tmp_path / "wrong", targets=folders)
+
+
+def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:
+    opened = [ImageStore(folder) for folder in stores]
+    sharp = Samples(settings(), opened, [])
+    blurred = Samples(settings(blur_sigma=1.1), opened, [])
+    a, b = sharp[2, 5], blurred[2, 5]
+    assert set(a) == {"student"}
+    assert set(b) == {"student", "teacher"}
+    assert torch.equal(b["teacher"], a["student"])
+    roughness = [pixels.float().diff(dim=-1).abs().mean() for pixels in (b["student"], b["teacher"])]
+    assert roughness[0] < roughness[1]
+    assert torch.equal(sharp[2, 5]["student"], a["student"])
+    assert not torch.equal(sharp[3, 5]["student"], a["student"])
+    with pytest.raises(UrfmError, match="is in both"):
+        Samples(settings(), [opened[0], opened[0]], [])
+
+
+def test_deblurring_trains_on_all_patches(stores: list[Path], tmp_path: Path) -> None:
+    history = here(settings(blur_sigma=1.1, loss_on="all", mask_ratio=0.75), stores, tmp_path)
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_small_data_sets_and_mistakes(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = here(settings(batch_size=1024), stores, tmp_path)
+    assert "21 images are fewer than batch_size 1024: one batch of 21" in capsys.readouterr().out
+    assert history["images_seen"].tolist() == [21, 42, 63, 84]
+
+    with pytest.raises(UrfmError, match=r"loss is (nan|inf) at step \d+ \(epoch \d+\).*lower base_lr"):
+        here(settings(base_lr=1e30, warmup_epochs=0), stores, tmp_path)
+    with pytest.raises(UrfmError, match="they must agree"):
+        here(settings(teacher={"name": "lite", "kind": "efficientnet_lite0", "block": 15}), stores, tmp_path)
+    text = json.dumps({**settings().model_dump(), "warmup_epochs": 9})
+    with pytest.raises(UrfmError, match="warmup_epochs"):
+        parse_settings(PretrainSettings, text)

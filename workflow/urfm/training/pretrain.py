@@ -1,0 +1,505 @@
+"""Masked image modelling (paper, "URFM pre-training", Equations 1 and 2; Table 4), on one CPU, one GPU or many.
+
+All randomness is a function of what it is for (see `urfm.data.augmentation.Stream`): the order of images of (seed,
+epoch), a crop of (seed, epoch, image), the masks of (seed, step) for the whole batch. So the data do not depend on
+the number of workers or processes, and to go on after an interruption the step is all that must be known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import timm
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import save_file
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
+from urfm.data.images import ImageStore
+from urfm.data.targets import TargetSettings, TargetStore
+from urfm.errors import UrfmError
+from urfm.files import atomic_path, sha256, write_csv, write_json
+from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
+from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
+from urfm.progress import say
+from urfm.training import optimisation, state
+from urfm.training.distributed import Processes, processes
+
+Sample = dict[str, Tensor]
+Place = tuple[int, int]  # epoch, index of the image
+
+
+class DecoderSettings(Settings):
+    """Size of the decoder."""
+
+    width: int = Field(ge=4)
+    depth: int = Field(ge=1)
+    heads: int = Field(ge=1)
+
+
+class PretrainSettings(Settings):
+    """Settings of the stage: a run of the configuration's `pretraining`, with its teacher's record."""
+
+    run: str
+    title: str = ""
+    architecture: str
+    model_args: dict[str, Any]
+    input_size: int = Field(ge=16)
+    decoder: DecoderSettings
+    teacher: TeacherSettings
+    targets: Literal["online", "cached"]  # pixels are always online: they are the crop itself
+    views: int = Field(ge=1)
+    view_dtype: Literal["float16", "int8"]
+    target_norm: TargetNorm
+    loss_on: LossOn
+    blur_sigma: float = Field(ge=0)
+    mask_ratio: float = Field(ge=0, lt=1)
+    epochs: int = Field(ge=1)
+    warmup_epochs: float = Field(ge=0)
+    batch_size: int = Field(ge=1)  # of all processes together
+    base_lr: float = Field(gt=0)
+    min_lr: float = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    betas: tuple[float, float]
+    crop_scale: tuple[float, float]
+    flip: bool
+    mean: Colour
+    std: Colour
+    precision: optimisation.Precision
+    ema_decay: float = Field(ge=0, lt=1)
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> PretrainSettings:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs} is more than epochs, {self.epochs}")
+        return self
+
+    @property
+    def cached(self) -> bool:
+        """Whether targets come from disk."""
+        return self.targets == "cached" and self.teacher.kind != "pixels"
+
+
+class Samples(Dataset[Sample]):
+    """Crops of the images of several stores: `samples[epoch, index]`, images sorted by their id.
+
+    A sample holds `student` (3, S, S) uint8 and, beside it, `target` (h * w, dim) if targets are stored, or `teacher`
+    (3, S, S) uint8 if the teacher sees another picture than the student: the sharp one.
+    """
+
+    def __init__(self, settings: PretrainSettings, stores: list[ImageStore], targets: list[TargetStore]) -> None:
+        self.settings, self.stores, self.targets = settings, stores, targets
+        self.images = sorted((image_id, number) for number, store in enumerate(stores) for image_id in store.image_ids)
+        for (first, a), (second, b) in zip(self.images, self.images[1:], strict=False):
+            if first == second:
+                raise UrfmError(f"image {first} is in both {stores[a].folder} and {stores[b].folder}; give each once")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: Place) -> Sample:
+        settings, (epoch, index) = self.settings, place
+        image_id, number = self.images[index]
+        image = self.stores[number].read(image_id)
+        random = generator(Stream.CROP, settings.seed, epoch, index)
+        sample: Sample = {}
+        if self.targets:
+            stored = int(random.random() * settings.views)
+            view = self.targets[number].view(image_id, stored)
+            sample["target"] = self.targets[number].tokens(image_id, stored)
+        else:
+            view = draw_view(random, image.shape[0], image.shape[1], settings.crop_scale, settings.flip)
+        if settings.blur_sigma > 0:
+            if not self.targets:
+                sample["teacher"] = take_view(image, view, settings.input_size)
+            image = blur(image, settings.blur_sigma)  # before cropping: sigma is in pixels of the stored image
+        sample["student"] = take_view(image, view, settings.input_size)
+        return sample
+
+
+def epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
+    """A random permutation of the images, the same in every version of numpy."""
+    return np.argsort(generator(Stream.ORDER, seed, epoch).random(images), kind="stable")
+
+
+class Batches(Sampler[list[Place]]):
+    """The places this process handles in each step from `start` on; what does not fill a batch is dropped."""
+
+    def __init__(self, images: int, batch_size: int, job: Processes, seed: int, start: int, end: int) -> None:
+        self.images, self.batch_size, self.job = images, batch_size, job
+        self.seed, self.start, self.end = seed, start, end
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        share = self.job.share(self.batch_size)
+        steps = self.images // self.batch_size
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start, self.end):
+            if step // steps != epoch:
+                epoch = step // steps
+                order = epoch_order(self.seed, epoch, self.images)
+            first = step % steps * self.batch_size + self.job.rank * share
+            yield [(epoch, int(index)) for index in order[first : first + share]]
+
+
+def mask_noise(seed: int, step: int, batch_size: int, patches: int, job: Processes) -> Tensor:
+    """This process's rows of the noise (batch_size, patches) that decides which patches are hidden in a step."""
+    noise = generator(Stream.MASK, seed, step).random((batch_size, patches), dtype=np.float32)
+    share = job.share(batch_size)
+    return torch.from_numpy(noise[job.rank * share : (job.rank + 1) * share])
+
+
+def open_data(
+    settings: PretrainSettings, images: list[Path], targets: list[Path]
+) -> tuple[list[ImageStore], list[TargetStore]]:
+    """Open the stores and, for cached targets, check that they belong to the images and to the settings."""
+    stores = [ImageStore(folder) for folder in images]
+    if not settings.cached:
+        return stores, []
+    if len(targets) != len(images):
+        raise UrfmError(f"targets: cached needs one --targets folder for each of {len(images)} --images folders")
+    caches = [TargetStore(folder) for folder in targets]
+    wanted = settings.model_dump(include={"input_size", "views", "view_dtype", "crop_scale", "flip"})
+    for store, cache in zip(stores, caches, strict=True):
+        cache.check_store(store)
+        made = TargetSettings.model_validate(cache.record["settings"]).model_dump(include=set(wanted))
+        differing = [key for key in wanted if wanted[key] != made[key]]
+        if differing or cache.record["teacher"] != caches[0].record["teacher"]:
+            keys = ", ".join(differing) or "teacher"
+            raise UrfmError(f"{cache.folder}: made with other settings ({keys}); delete it and rebuild it")
+    return stores, caches
+
+
+def pretrain(
+    settings: PretrainSettings,
+    job: Processes,
+    *,
+    images: list[Path],
+    targets: list[Path],
+    checkpoint_root: Path,
+    state_folder: Path,
+    output: Path,
+    workers: int = 0,
+    micro_batch: int | None = None,
+    checkpoint_minutes: float = 10,
+    code: str = "",
+) -> None:
+    """Train, or go on training, and write encoder.safetensors, encoder.json and history.csv to `output`."""
+    optimisation.check_precision(settings.precision, job.device)
+    stores, caches = open_data(settings, images, targets)
+    samples = Samples(settings, stores, caches)
+    torch.manual_seed(settings.seed)
+    encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
+    teacher: Teacher | None = None
+    if not caches:
+        patch_size = settings.input_size // encoder.patch_embed.grid_size[0]
+        teacher = load_teacher(
+            settings.teacher,
+            checkpoint_root,
+            settings.input_size,
+            patch_size=patch_size,
+            mean=settings.mean,
+            std=settings.std,
+        )
+    target = teacher.record() if teacher else caches[0].record["teacher"]
+    if tuple(target["grid"]) != tuple(encoder.patch_embed.grid_size):
+        raise UrfmError(
+            f"teacher {settings.teacher.name} has {target['grid']} tokens, the student {settings.architecture} "
+            f"{list(encoder.patch_embed.grid_size)} patches; they must agree: choose input_size, patch size or block so"
+        )
+    identity = state.fingerprint(
+        settings.model_dump(mode="json", exclude={"run", "title", "teacher"}),
+        target,
+        [[store.record["sha256"], store.record["index_sha256"]] for store in stores],
+        [cache.record["key"] for cache in caches],
+        code,
+    )
+    folder = state_folder / identity
+
+    finished = _restore(folder / "finished.pt", job)
+    if finished is None:
+        model = MaskedAutoencoder(
+            encoder,
+            target["dim"],
+            **settings.decoder.model_dump(),
+            mask_ratio=settings.mask_ratio,
+            target_norm=settings.target_norm,
+            loss_on=settings.loss_on,
+        )
+        finished = train(settings, job, model, teacher, samples, folder, workers, micro_batch, checkpoint_minutes)
+        if job.is_main:
+            state.save(folder / "finished.pt", finished)
+            state.remove(folder / "checkpoint.pt")
+    elif job.is_main:
+        say(f"{settings.run}: already trained ({folder}), exporting again")
+    if job.is_main:
+        provenance = {
+            "settings": settings.model_dump(mode="json"),
+            "fingerprint": identity,
+            "code": code,
+            "images": {store.folder.name: {"images": len(store), "sha256": store.record["sha256"]} for store in stores},
+            "teacher": target,
+            "versions": {"torch": torch.__version__, "timm": timm.__version__},
+        }
+        simulated = any(store.record["simulated"] for store in stores)
+        export(settings, finished, len(samples), provenance, simulated, output)
+        say(f"{settings.run}: encoder and history in {output}")
+    job.barrier()
+
+
+def train(
+    settings: PretrainSettings,
+    job: Processes,
+    model: MaskedAutoencoder,
+    teacher: Teacher | None,
+    samples: Samples,
+    folder: Path,
+    workers: int,
+    micro_batch: int | None,
+    checkpoint_minutes: float,
+) -> dict[str, Any]:
+    """Run all steps that are left; returns the finished record: encoder weights and history."""
+    device = job.device
+    batch_size = settings.batch_size
+    if len(samples) < batch_size:
+        batch_size = len(samples) // job.world_size * job.world_size
+        if batch_size == 0:
+            raise UrfmError(f"{len(samples)} images are too few for {job.world_size} processes")
+        if job.is_main:
+            say(f"{len(samples)} images are fewer than batch_size {settings.batch_size}: one batch of {batch_size}")
+    share = job.share(batch_size)
+    steps_per_epoch = len(samples) // batch_size
+    steps = settings.epochs * steps_per_epoch
+    peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
+
+    model.to(device).train()
+    if teacher is not None:
+        teacher.to(device)
+    optimiser = optimisation.adamw(
+        optimisation.weight_decay_groups(model, settings.weight_decay), settings.betas, device
+    )
+    scaler = optimisation.grad_scaler(settings.precision, device)
+    ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay > 0 else None
+    step, seconds, loss_sum = 0, 0.0, 0.0
+    history: list[dict[str, float]] = []
+    if saved := _restore(folder / "checkpoint.pt", job):
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        scaler.load_state_dict(saved["scaler"])
+        if ema is not None:
+            ema.module.load_state_dict(saved["ema"])
+        step, seconds, loss_sum, history = saved["step"], saved["seconds"], saved["loss_sum"], saved["history"]
+    if job.is_main:
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        say(
+            f"{settings.run}: {len(samples):,} images, {settings.epochs} epochs of {steps_per_epoch:,} steps of "
+            f"{batch_size}, {settings.precision} on {job.world_size} x {device.type}, peak lr {peak:.3g}; "
+            + (f"going on at step {step:,}" if step else f"{millions:.1f} M parameters")
+        )
+
+    whole: torch.nn.Module = model
+    if job.world_size > 1:
+        whole = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    loader = DataLoader(
+        samples,
+        batch_sampler=Batches(len(samples), batch_size, job, settings.seed, step, steps),
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=state.ignore_stop_signals,
+        multiprocessing_context="fork" if workers else None,  # stores are memory-mapped: nothing is copied
+    )
+    mean = torch.tensor(settings.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(settings.std, device=device).view(1, 3, 1, 1)
+    begun = time.monotonic() - seconds
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        content = {
+            "step": step,
+            "seconds": time.monotonic() - begun,
+            "loss_sum": loss_sum,
+            "history": history,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "scaler": scaler.state_dict(),
+            "ema": ema.module.state_dict() if ema is not None else None,
+        }
+        state.save(folder / "checkpoint.pt", content)
+
+    def micro_batches(batch: Sample, noise: Tensor) -> Iterator[Sample]:
+        size = micro_batch or share
+        for first in range(0, share, size):
+            part = {name: values[first : first + size] for name, values in (batch | {"noise": noise}).items()}
+            yield {name: values.to(device, non_blocking=True) for name, values in part.items()}
+
+    bar = tqdm(total=steps, initial=step, desc=settings.run, disable=not (job.is_main and sys.stderr.isatty()))
+    with state.stop_signals() as stop, bar:
+        for batch in loader:
+            lr = optimisation.learning_rate(
+                step,
+                steps_per_epoch,
+                peak=peak,
+                minimum=settings.min_lr,
+                warmup_epochs=settings.warmup_epochs,
+                epochs=settings.epochs,
+            )
+            optimisation.set_learning_rate(optimiser, lr)
+            # For what draws inside the network, such as a drop path among model_args.
+            torch.manual_seed(int(2**53 * generator(Stream.LAYERS, settings.seed, step, job.rank).random()))
+            noise = mask_noise(settings.seed, step, batch_size, model.patches, job)
+            loss = torch.zeros((), device=device)
+            done = 0
+            for part in micro_batches(batch, noise):
+                count = len(part["student"])
+                done += count
+                # Gradients travel between processes once a step, with the last part.
+                held = whole.no_sync() if isinstance(whole, DistributedDataParallel) and done < share else nullcontext()
+                with held:
+                    with optimisation.autocast(settings.precision, device):
+                        if teacher is None:
+                            target = part["target"]
+                        else:
+                            target = teacher.tokens(part.get("teacher", part["student"]))
+                        pixels = (part["student"].float() / 255 - mean) / std
+                        part_loss = whole(pixels, target, part["noise"]) * (count / share)
+                    scaler.scale(part_loss).backward()
+                loss += part_loss.detach()
+            value = job.mean(loss).item()
+            if not math.isfinite(value):
+                raise UrfmError(
+                    f"{settings.run}: the loss is {value} at step {step} (epoch {step // steps_per_epoch}), learning "
+                    f"rate {lr:.3g}; lower base_lr, or use precision fp32 or bf16"
+                )
+            scaler.step(optimiser)
+            scaler.update()
+            optimiser.zero_grad(set_to_none=True)
+            if ema is not None:
+                ema.update(model)
+
+            step += 1
+            loss_sum += value
+            bar.update()
+            if step % steps_per_epoch == 0:
+                epoch = step // steps_per_epoch
+                row = {
+                    "epoch": epoch,
+                    "step": step,
+                    "images_seen": step * batch_size,
+                    "loss": loss_sum / steps_per_epoch,
+                    "lr": lr,
+                    "seconds": round(time.monotonic() - begun, 2),
+                }
+                history.append(row)
+                loss_sum = 0.0
+                # At most twenty lines, however long the run.
+                if job.is_main and (epoch % math.ceil(settings.epochs / 20) == 0 or epoch == settings.epochs):
+                    bar.clear()
+                    say(
+                        f"{settings.run}: epoch {epoch}/{settings.epochs}, loss {row['loss']:.4f}, lr {lr:.2e}, "
+                        f"{row['seconds']:.0f} s"
+                    )
+            stop.number = job.maximum(stop.number)
+            due = time.monotonic() - saved_at >= 60 * checkpoint_minutes
+            if job.is_main and step < steps and (stop or due):
+                save()
+                saved_at = time.monotonic()
+            if stop and step < steps:
+                job.barrier()  # nobody leaves, which would end the others, before the state is saved
+                stop.leave()
+
+    trained = ema.module if ema is not None else model
+    assert isinstance(trained, MaskedAutoencoder)
+    encoder = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.encoder.state_dict().items()}
+    return {"encoder": encoder, "history": history}
+
+
+def export(
+    settings: PretrainSettings,
+    finished: dict[str, Any],
+    images: int,
+    provenance: dict[str, Any],
+    simulated: bool,
+    output: Path,
+) -> None:
+    """Write the encoder under timm's parameter names, what describes it, and the history."""
+    weights = output / "encoder.safetensors"
+    with atomic_path(weights) as temporary:
+        save_file(finished["encoder"], temporary, metadata={"format": "pt"})
+    write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
+    record = {
+        "model": settings.run,
+        "title": settings.title or settings.run,
+        "architecture": settings.architecture,
+        "model_args": encoder_arguments(settings.model_args, settings.input_size),
+        "input_size": settings.input_size,
+        "mean": list(settings.mean),
+        "std": list(settings.std),
+        "weights": "file",
+        "source": f"masked image modelling with targets of {settings.teacher.name} on {images:,} ultrasound images, "
+        f"{settings.epochs} epochs" + (", exponential moving average of the weights" if settings.ema_decay else ""),
+        "parameters": sum(tensor.numel() for tensor in finished["encoder"].values()),
+        "sha256": sha256(weights),
+        "simulated": simulated,
+        "provenance": provenance,
+    }
+    write_json(output / "encoder.json", record)
+
+
+def _restore(path: Path, job: Processes) -> dict[str, Any] | None:
+    """Load a state in every process: the main one first, which removes what is torn."""
+    content = state.load(path) if job.is_main else None
+    job.barrier()
+    return content if job.is_main else state.load(path)
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Pre-train an encoder by masked image modelling.")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PretrainSettings.model_fields))
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores")
+    parser.add_argument("--targets", type=Path, nargs="*", default=[], help="stored targets, one folder a store")
+    parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
+    parser.add_argument("--state", type=Path, required=True, help="folder for what survives an interruption")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--workers", type=int, default=0, help="data-loading processes of each training process")
+    parser.add_argument("--micro-batch", type=int, help="images at a time; gradients add up to the whole batch")
+    parser.add_argument("--checkpoint-minutes", type=float, default=10)
+    parser.add_argument("--code", default="", help="version of the code; a state made with another one is not resumed")
+    arguments = parser.parse_args()
+    settings = parse_settings(PretrainSettings, arguments.settings)
+    with processes() as job:
+        if job.device.type == "cpu":
+            torch.set_num_threads(1)  # two are slower than two processes, and another number gives other last bits
+        pretrain(
+            settings,
+            job,
+            images=arguments.images,
+            targets=arguments.targets,
+            checkpoint_root=arguments.checkpoint_root,
+            state_folder=arguments.state,
+            output=arguments.output,
+            workers=arguments.workers,
+            micro_batch=arguments.micro_batch,
+            checkpoint_minutes=arguments.checkpoint_minutes,
+            code=arguments.code,
+        )
+
+
+if __name__ == "__main__":
+    run(main)
