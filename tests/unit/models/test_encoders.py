@@ -233,7 +233,7 @@ def test_positions_are_resampled_and_recorded(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.filterwarnings("ignore:torch.searchsorted", "ignore:Using a non-tuple sequence")
 def test_relative_positions_are_resampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bias odd in the column distance stays so, never falls with it, and keeps its ends; the class token's three stay."""
+    """A bias odd in the column distance stays so, never falls, and keeps its ends; the class token's three stay."""
     upstream = usfm_tensors()
     name = "rel_pos_bias.relative_position_bias_table"
     upstream[name][:-3] = torch.arange(-3.0, 4.0).repeat(7)[:, None]
@@ -244,7 +244,7 @@ def test_relative_positions_are_resampled(tmp_path: Path, monkeypatch: pytest.Mo
     assert torch.equal(table[-3:], upstream[name][-3:])
     grid = table[:-3, 0].view(15, 15)
     torch.testing.assert_close(grid, -grid.flip(1), rtol=0, atol=1e-3)
-    assert (grid.diff(dim=1) >= 0).all()
+    assert (grid.diff(dim=1) > -1e-5).all()
     torch.testing.assert_close(grid[:, -1], torch.full((15,), 3.0), rtol=0, atol=0.05)
     assert load_encoder(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 

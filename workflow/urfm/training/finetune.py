@@ -46,6 +46,7 @@ from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.models.encoders import Pooling, load_encoder
 from urfm.progress import progress, say
+from urfm.provenance import code_digests
 from urfm.training import optimisation, state
 
 EVALUATION_BATCH = 64
@@ -439,7 +440,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, default=0, help="processes that augment; 0: none beside this one")
-    parser.add_argument("--code", default="", help="digest of the code; another one starts anew")
+    parser.add_argument("--code", help="version of the code, another one starts anew; default: of all it imports")
     parser.add_argument("--save-seconds", type=float, default=60, help="least time between two checkpoints")
     arguments = parser.parse_args()
     settings = parse_settings(FinetuneSettings, arguments.settings)
@@ -461,7 +462,8 @@ def main() -> None:
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
     inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
-    fingerprint = state.fingerprint(settings.model_dump(exclude={"seeds"}), inputs, arguments.code)
+    code = arguments.code or code_digests("urfm.training.finetune")
+    fingerprint = state.fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
     records = {}
     for seed in settings.seeds:
         records[seed] = done = train_seed(cell, seed, arguments.state / fingerprint / f"seed-{seed}")
