@@ -92,6 +92,15 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
         availability.require_data_root(config)
 
 
+def test_simulated_data_need_no_data_root(config: dict[str, Any], tmp_path: Path) -> None:
+    """Before its first run the demo has no data root, and yet only what is simulated is there."""
+    config["data_root"] = str(tmp_path / "nowhere")
+    config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
+    availability.require_data_root(config)
+    assert grid.available_tasks(config, config["figures"]["figure_2"]) == ["breast_tumor"]
+    assert availability.missing_model(config, "mim_imagenet") is not None
+
+
 def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
     figure = config["figures"]["figure_2"]

@@ -18,7 +18,7 @@ rule simulate:
         """
         python -m urfm.data.simulate \
             --settings {params.settings:q} \
-            --output $(dirname {output:q}) \
+            --root $(dirname {output:q}) \
             2>&1 | tee -i {log}
         """
 

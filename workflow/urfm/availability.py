@@ -23,9 +23,14 @@ def is_simulated(config: Config, dataset: str) -> bool:
     return dataset in config["simulation"]
 
 
+def planning(config: Config) -> bool:
+    """Whether there is nothing to look at yet: no data root, and nothing simulated."""
+    return not data_root(config).is_dir() and not config["simulation"]
+
+
 def require_data_root(config: Config) -> None:
     """Raise an UrfmError when there is no data root and nothing is simulated."""
-    if not data_root(config).is_dir() and not config["simulation"]:
+    if planning(config):
         raise UrfmError(
             f"data_root: {data_root(config)} is not a folder (absolute: {data_root(config).resolve()}). "
             "Put the archives there (docs/datasets.md), or name the place they lie: "
@@ -34,18 +39,16 @@ def require_data_root(config: Config) -> None:
 
 
 def missing_dataset(config: Config, dataset: str) -> str | None:
-    root = data_root(config)
-    if is_simulated(config, dataset) or not root.is_dir():
+    if is_simulated(config, dataset) or planning(config):
         return None
-    folder = root / config["datasets"][dataset]["folder"]
+    folder = data_root(config) / config["datasets"][dataset]["folder"]
     return None if folder.is_dir() else f"data set {dataset}: no folder {folder}"
 
 
 def missing_file(config: Config, name: str) -> str | None:
     """`name` is a file below checkpoint_root."""
     path = Path(config["checkpoint_root"]) / name
-    planning = not data_root(config).is_dir() and not config["simulation"]
-    return None if planning or path.is_file() else f"no file {path}"
+    return None if planning(config) or path.is_file() else f"no file {path}"
 
 
 def missing_teacher(config: Config, teacher: str) -> str | None:
