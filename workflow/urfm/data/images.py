@@ -63,6 +63,7 @@ def decode(path: Path) -> Pixels:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities of metadata; the pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:  # reads the header only
                 width, height = image.size

@@ -764,7 +764,7 @@ def take_picture(painter: Painter, scan: Scan, case: Case, layout: str, random: 
 
 
 def severity(label: str, random: Random) -> float:
-    """How malignant a lesion looks; standard deviations 1.9 apart: nobody can tell all of them."""
+    """How malignant a lesion looks; the classes are two standard deviations apart: nobody can tell all of them."""
     return float(random.normal({"benign": 0.28, "malignant": 0.78, "normal": 0.0}[label], 0.24))
 
 
