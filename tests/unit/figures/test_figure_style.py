@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from urfm.figures import style
 from urfm.figures.style import COLORS, KNOWN, Unavailable, appearances, bar_scale, format_p, note_unavailable, wrap
 

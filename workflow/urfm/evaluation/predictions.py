@@ -18,7 +18,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cell:
-    """A verified cell: what its cell.json says, and the table of predictions beside it."""
+    """A verified cell: what its cell.json says (seeds sorted), and the table of predictions beside it."""
 
     model: str
     task: str
@@ -76,9 +76,9 @@ def read_cell(path: Path) -> Cell:
     unknown = sorted(set(table["label"]) - set(classes))
     if unknown:
         raise UrfmError(f"{file}: label {unknown[0]!r} is none of the task's classes ({', '.join(classes)})")
-    seeds = [int(seed) for seed in record["seeds"]]
+    seeds = sorted(int(seed) for seed in record["seeds"])
     if set(table["seed"]) != set(seeds):
-        raise UrfmError(f"{file}: holds seeds {sorted(set(table['seed']))}, but {path.name} names {sorted(seeds)}")
+        raise UrfmError(f"{file}: holds seeds {sorted(set(table['seed']))}, but {path.name} names {seeds}")
     values = table[columns[5:]].to_numpy(dtype=float)
     wrong = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
     if len(wrong):
@@ -100,24 +100,26 @@ def read_cell(path: Path) -> Cell:
 
 def read_subset(cell: Cell, subset: str) -> Subset:
     """The images of one subset ("val" or "test") with every seed's probabilities; UrfmError when seeds disagree."""
-    part = cell.predictions[cell.predictions["subset"] == subset]
-    seeds = [part[part["seed"] == seed].sort_values("image_id") for seed in cell.seeds]
-    first = seeds[0]
-    if first.empty:
+    part = cell.predictions[cell.predictions["subset"] == subset].sort_values(["seed", "image_id"])
+    if part.empty:
         raise UrfmError(f"{cell.name}: no predictions of the {subset} part")
-    if first["image_id"].duplicated().any():
+    images, labels = part["image_id"].astype(str).to_numpy(), part["label"].astype(str).to_numpy()
+    rows = [np.flatnonzero(part["seed"].to_numpy() == seed) for seed in cell.seeds]
+    first = rows[0]
+    if len(set(images[first])) < len(first):
         raise UrfmError(f"{cell.name}: an image occurs twice in the {subset} part of seed {cell.seeds[0]}")
-    for seed, rows in zip(cell.seeds, seeds, strict=True):
-        if not np.array_equal(rows[["image_id", "label"]].to_numpy(), first[["image_id", "label"]].to_numpy()):
+    for seed, own in zip(cell.seeds, rows, strict=True):
+        same = len(own) == len(first) and (images[own] == images[first]).all() and (labels[own] == labels[first]).all()
+        if not same:
             raise UrfmError(
                 f"{cell.name}: seeds {cell.seeds[0]} and {seed} were tested on different {subset} images; "
                 "delete the cell's folder and its state, and fine-tune again"
             )
     numbers = {name: number for number, name in enumerate(cell.classes)}
-    columns = [f"p_{name}" for name in cell.classes]
+    probabilities = part[[f"p_{name}" for name in cell.classes]].to_numpy(dtype=np.float64)
     return Subset(
-        image_ids=first["image_id"].astype(str).tolist(),
-        patients=first["patient_id"].astype(str).tolist(),
-        labels=np.array([numbers[label] for label in first["label"]], dtype=np.int64),
-        probabilities=np.stack([rows[columns].to_numpy(dtype=np.float64) for rows in seeds]),
+        image_ids=images[first].tolist(),
+        patients=part["patient_id"].astype(str).iloc[first].tolist(),
+        labels=np.array([numbers[label] for label in labels[first]], dtype=np.int64),
+        probabilities=probabilities.reshape(len(cell.seeds), len(first), -1),
     )

@@ -134,10 +134,10 @@ def seed_values(cells: Sequence[Cell], metrics: pd.DataFrame) -> Mapping[tuple[s
         own = test[(test["model"] == cell.model) & (test["task"] == cell.task) & (test["share"] == cell.share)]
         for metric in METRICS:
             found = own[own["metric"] == metric].set_index("seed")["value"].sort_index()
-            if found.index.tolist() != sorted(cell.seeds):
+            if found.index.tolist() != cell.seeds:
                 raise UrfmError(
                     f"{cell.name}: --metrics hold {metric} of seeds {found.index.tolist()}, but the cell has "
-                    f"{sorted(cell.seeds)}; run the metrics stage of this cell again"
+                    f"{cell.seeds}; run the metrics stage of this cell again"
                 )
             values[(cell.model, cell.task, cell.share, metric)] = found
     return values

@@ -168,9 +168,9 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
             radar_chart(axes, numbers, settings, looks, metric)
         else:
             named = 24.0
-            width = (DOUBLE_COLUMN - 2 * MARGIN - named) / 3 - 4
+            width = (DOUBLE_COLUMN - 2 * MARGIN - named) / 3 - 6
             dots = style.add_axes(
-                figure, MARGIN + named + place * (width + 4), charts_top + 1, width, charts_height - 9
+                figure, MARGIN + named + place * (width + 6), charts_top + 1, width, charts_height - 9
             )
             dot_plot(dots, numbers, settings, looks, metric, named=place == 0)
     cell_width = (DOUBLE_COLUMN - 2 * MARGIN) / columns
@@ -324,7 +324,7 @@ def radar_chart(
     axes.grid(color="#C8C8C8", linewidth=0.4)
     axes.spines["polar"].set(color="#808080", linewidth=0.5)
     between = np.pi / len(tasks)
-    for ring in rings[1:-1]:
+    for ring in rings[1:-1] if len(rings) <= 5 else rings[2:-1:2]:
         axes.text(between, ring, f"{ring:.0f}", color=GREY, ha="center", va="center", zorder=2)
     for angle, task in zip(angles, tasks, strict=True):
         across, up = math.sin(angle), math.cos(angle)
@@ -354,7 +354,7 @@ def dot_plot(
         for number, model in enumerate(numbers.models):
             row, look = rows[(model, task)], looks[model]
             y = place + (number - (len(numbers.models) - 1) / 2) * step
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=look.color, linewidth=0.8)
+            axes.plot(np.clip([row["ci_low"], row["ci_high"]], 0, 100), [y, y], color=look.color, linewidth=0.8)
             axes.plot([row["mean"]], [y], marker=look.marker, color=look.color, markersize=3, markeredgewidth=0)
     axes.set_ylim(len(numbers.common) - 0.5, -0.5)
     titles = ["\n".join(style.wrap(settings.tasks[task].title, 20)) for task in numbers.common]
@@ -364,6 +364,8 @@ def dot_plot(
     axes.set_axisbelow(True)
     axes.set_xlabel(f"{METRICS[metric]} (%)")
     axes.margins(x=0.08)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, 0), min(high, 100))
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     for line in np.arange(len(numbers.common) - 1) + 0.5:
         axes.axhline(line, color="#BBBBBB", linewidth=0.4)
@@ -416,11 +418,12 @@ def task_bars(
     high = float(np.nanmax(drawn))
     low, step = style.bar_scale(float(np.nanmin(drawn)), high)
     models = [model for model in numbers.models if model in set(scores["model"])]
-    gap = 1.3
+    slots, gap = max(5, len(models)), 1.3  # few bars stay slim
+    centres = [(slots - 1) / 2 + number * (slots + gap) for number in range(len(BARS))]
     places: dict[tuple[str, str], float] = {}
     for number, metric in enumerate(BARS):
         for place, model in enumerate(models):
-            x = number * (len(models) + gap) + place
+            x = centres[number] - (len(models) - 1) / 2 + place
             places[(metric, model)] = x
             row, look = rows[(metric, model)], looks[model]
             bar(axes, x, row["mean"], low, 0.86, look)
@@ -434,10 +437,9 @@ def task_bars(
     _, height = style.size_mm(axes)
     top = low + (high - low) * height / (height - 8.0)
     millimetre = (top - low) / height
-    room = max(0.0, 3 - len(models))  # few bars stay slim
-    axes.set(xlim=(-0.8 - room, 2 * len(models) + gap - 0.2 + room), ylim=(low, top))
+    axes.set(xlim=(-0.8, 2 * slots + gap - 0.2), ylim=(low, top))
     comparisons = records(numbers.comparisons, "task", "metric")
-    for metric in BARS:
+    for middle, metric in zip(centres, BARS, strict=True):
         if (task, metric) not in comparisons:
             continue
         row = comparisons[(task, metric)]
@@ -449,15 +451,12 @@ def task_bars(
             color="black",
             linewidth=0.5,
         )
-        middle = (places[(metric, models[0])] + places[(metric, models[-1])]) / 2
         has_t = not math.isnan(row["t_p"])
         axes.text(middle, y + (3.6 if has_t else 1.0) * millimetre, style.format_p(row["boot_p"]), ha="center")
         if has_t:
             t_test = style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
             axes.text(middle, y + 1.0 * millimetre, f"t: {t_test}", ha="center", color=GREY)
-    axes.set_xticks(
-        [(len(models) - 1) / 2 + n * (len(models) + gap) for n in range(2)], [f"{METRICS[m]} (%)" for m in BARS]
-    )
+    axes.set_xticks(centres, [f"{METRICS[metric]} (%)" for metric in BARS])
     axes.tick_params(axis="x", length=0)
     style.percent_ticks(axes, low, high, step)
     if low > 0:
@@ -532,7 +531,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
     )
     sentences.append(bars)
     if numbers.comparisons.empty:
-        sentences.append(f"No P values: {reference} or another model to compare it with is not available.")
+        sentences.append(f"No P values: they need {reference} and another model.")
     else:
         test = {"welch": "Welch", "paired": "paired"}[numbers.t_test]
         sentences.append(
