@@ -58,7 +58,8 @@ def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             header = stream.readline()
             stream.seek(0)
-            lines = csv.reader(stream, delimiter=";" if header.count(";") > header.count(",") else ",", strict=True)
+            separator = ";" if header.count(";") > header.count(",") else ","
+            lines = csv.reader(stream, delimiter=separator, skipinitialspace=True)
             columns = [name.strip() for name in next(lines, [])]
             missing = [name for name in required if name not in columns]
             if missing:

@@ -1,0 +1,190 @@
+"""The manifest stage: what is usable, what is rejected, what is counted."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from urfm.data import images, manifest
+from urfm.data.images import ImageStore
+from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest
+from urfm.errors import UrfmError
+from urfm.files import read_json, sha256
+
+OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (24, 18)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size[::-1], dtype=np.uint8)).save(path)
+
+
+def own_set(root: Path, rows: list[str], header: str = "image,patient_id,label") -> Path:
+    folder = root / "Own"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.csv").write_text("\n".join([header, *rows]) + "\n")
+    return folder / "images"
+
+
+def test_every_unusable_file_is_rejected_with_its_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    names = ["good", "absent", "html", "empty", "cut", "twice", "twice"]
+    folder = own_set(tmp_path, [f"{name}.png,p,benign" for name in names] + ["../../../secret.png,p,benign"])
+    for seed, name in enumerate(["good", "cut", "twice", "stray"]):
+        picture(folder / f"{name}.png", seed)
+    (folder / "html.png").write_text("<html>")
+    (folder / "empty.png").touch()
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:200])
+    table, rejected = make_manifest(tmp_path, OWN, 2)
+    assert table["image_id"].tolist() == ["own/good.png", "own/stray.png", "own/twice.png"]
+    assert table["excluded_reason"].tolist() == ["", "not listed in metadata.csv", ""]
+    reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
+    assert reasons == {
+        "Own/images/../../../secret.png": "outside",
+        "Own/images/absent.png": "missing",
+        "Own/images/cut.png": "unreadable",
+        "Own/images/empty.png": "unreadable",
+        "Own/images/html.png": "unreadable",
+        "Own/images/twice.png": "listed_twice",
+    }
+    assert (rejected["detail"] != "").all()
+
+
+def test_a_row_says_what_the_file_holds(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["a/1.png,p7,benign,GE", "2.png,,malignant,"], "image,patient_id,label,device")
+    picture(folder / "a" / "1.png", 1, (24, 18))
+    picture(folder / "2.png", 2, (10, 11))
+    table, rejected = make_manifest(tmp_path, OWN, 1)
+    assert list(table.columns) == COLUMNS
+    assert rejected.empty
+    row = table.set_index("image_id").loc["own/a/1.png"]
+    content = (folder / "a" / "1.png").read_bytes()
+    expected = {
+        "dataset": "own",
+        "organ": "breast",
+        "source": "here",
+        "path": "Own/images/a/1.png",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "width": 24,
+        "height": 18,
+        "patient_id": "own/p7",
+        "patient_source": "metadata",
+        "label": "benign",
+        "device": "GE",
+    }
+    assert row[list(expected)].to_dict() == expected
+    other = table.set_index("image_id").loc["own/2.png"]
+    assert (other["patient_id"], other["patient_source"]) == ("own/2.png", "none")
+
+
+def test_equal_pictures_with_different_labels_are_excluded(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["1.png,a,benign", "2.bmp,b,malignant", "3.png,c,benign", "4.png,d,benign"])
+    for name, seed in (("1.png", 1), ("2.bmp", 1), ("3.png", 3), ("4.png", 3)):
+        picture(folder / name, seed)
+    table, _ = make_manifest(tmp_path, OWN, 1)
+    contradiction = "the same picture occurs under another label"
+    assert table["excluded_reason"].tolist() == [contradiction, contradiction, "", ""]
+
+
+def test_what_is_wrong_with_all_images_is_an_error(tmp_path: Path) -> None:
+    own_set(tmp_path, ["1.png,a,benign", "2.png,b,benign"])
+    with pytest.raises(UrfmError, match=r"none of 2 listed images can be used.*1\.png: missing"):
+        make_manifest(tmp_path, OWN, 1)
+    with pytest.raises(UrfmError, match=r"elsewhere: no such folder; set data_root"):
+        make_manifest(tmp_path / "elsewhere", OWN, 1)
+    with pytest.raises(UrfmError, match=r"datasets\.own\.reader: 'dicom' is none of aul, busbra"):
+        make_manifest(tmp_path, OWN.model_copy(update={"reader": "dicom"}), 1)
+    with pytest.raises(UrfmError, match=r"datasets\.own\.folder: '\.\./x' is not below"):
+        make_manifest(tmp_path, OWN.model_copy(update={"folder": "../x"}), 1)
+
+
+def run_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path, **settings: object) -> Path:
+    results = tmp_path / "results"
+    name = settings["dataset"]
+    arguments = ["--root", root, "--settings", json.dumps(settings), "--threads", 2]
+    arguments += ["--manifest", results / f"{name}.parquet", "--rejected", results / f"{name}.rejected.csv"]
+    monkeypatch.setattr("sys.argv", ["manifest", *map(str, [*arguments, "--summary", results / f"{name}.json"])])
+    manifest.main()
+    return results
+
+
+def run_images(
+    monkeypatch: pytest.MonkeyPatch, root: Path, results: Path, name: str, long_side: int = 512
+) -> ImageStore:
+    arguments = ["--root", root, "--settings", json.dumps({"long_side": long_side}), "--threads", 2]
+    arguments += ["--manifest", results / f"{name}.parquet", "--manifest-summary", results / f"{name}.json"]
+    monkeypatch.setattr("sys.argv", ["images", *map(str, [*arguments, "--output", results / name])])
+    images.main()
+    return ImageStore(results / name, verify=True)
+
+
+def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "data"
+    folder = own_set(root, ["1.png,a,benign", "2.png,b,malignant", "3.png,b,malignant", "4.png,c,benign"])
+    for number in (1, 2, 3):
+        picture(folder / f"{number}.png", number, (40, 20))
+    settings = OWN.model_dump(exclude_unset=True) | {"expected": {"images": 4, "labels": {"benign": 2}}}
+    results = run_manifest(tmp_path, monkeypatch, root, **settings)
+    summary = read_json(results / "own.json")
+    assert summary["sha256"] == sha256(results / "own.parquet")
+    assert {key: summary[key] for key in ("dataset", "images", "patients", "labels", "rejected", "excluded")} == {
+        "dataset": "own",
+        "images": 3,
+        "patients": 2,
+        "labels": {"benign": 1, "malignant": 2},
+        "rejected": 1,
+        "excluded": 0,
+    }
+    assert summary["simulated"] is False
+    assert summary["differences"] == ["3 images, 4 expected", "1 images labelled benign, 2 expected"]
+    printed = capsys.readouterr().out
+    assert "warning: own: 1 images rejected, missing" in printed
+    assert "warning: own: 3 images, 4 expected" in printed
+    assert pd.read_csv(results / "own.rejected.csv").to_dict("list") == {
+        "path": ["Own/images/4.png"],
+        "reason": ["missing"],
+        "detail": ["no such file"],
+    }
+
+    store = run_images(monkeypatch, root, results, "own", long_side=20)
+    assert store.image_ids == ["own/1.png", "own/2.png", "own/3.png"]
+    assert store.read("own/1.png").shape == (10, 20, 3)
+    assert store.record["manifest_sha256"] == summary["sha256"]
+
+    again = {path.name: path.read_bytes() for path in results.glob("own.*")}
+    run_manifest(tmp_path, monkeypatch, root, **settings)
+    assert {path.name: path.read_bytes() for path in results.glob("own.*")} == again
+
+    with pytest.raises(UrfmError, match="4 expected"):
+        run_manifest(tmp_path, monkeypatch, root, **settings, strict_counts=True)
+
+
+@pytest.mark.data
+def test_real_archives(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = run_manifest(
+        tmp_path,
+        monkeypatch,
+        real_data,
+        dataset="busbra",
+        reader="busbra",
+        folder="BUSBRA",
+        expected={"images": 1875, "patients": 1064, "labels": {"benign": 1268, "malignant": 607}},
+        strict_counts=True,
+    )
+    table = pd.read_parquet(results / "busbra.parquet")
+    assert table["pixel_sha256"].is_unique  # no duplicates in BUS-BRA
+    published = pd.read_csv(real_data / "BUSBRA" / "bus_data.csv").sort_values("ID")
+    assert (table["width"].to_numpy() == published["Width"].to_numpy()).all()
+    assert (table["height"].to_numpy() != published["Height"].to_numpy()).sum() == 4
+
+    expected = {"images": 735, "labels": {"normal": 100}}
+    run_manifest(tmp_path, monkeypatch, real_data, dataset="aul", reader="aul", folder="AUL", expected=expected)
+    assert read_json(results / "aul.json")["images"] == 190
+    assert "warning: aul: 190 images, 735 expected" in capsys.readouterr().out
+    store = run_images(monkeypatch, real_data, results, "aul", long_side=256)
+    assert len(store) == 190
+    assert max(store.read("aul/benign-1").shape) == 256
