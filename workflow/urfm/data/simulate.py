@@ -366,7 +366,7 @@ def liver(scan: Scan, case: Case, random: Random) -> Tissue:
     severity = case.severity
     masses = 0 if case.label == "normal" else 1 + int(severity > 0.6) * int(own.integers(0, 3))
     for number in range(masses):
-        size = own.uniform(0.9, 2.6) * (1 if number == 0 else 0.6)
+        size = own.uniform(1.4, 3.3) * (1 if number == 0 else 0.6)
         shape = Shape(
             x=own.uniform(-0.22, 0.22) * depth + random.normal(0, 0.2),
             z=own.uniform(0.34, 0.62) * depth,
@@ -381,10 +381,10 @@ def liver(scan: Scan, case: Case, random: Random) -> Tissue:
             tissue.interface(distance - 0.03, 6, 0.07)
             tissue.paint(soft(distance, 0.05), -40, -0.6)
         elif severity < 0.5 and kind < 0.85:  # haemangioma
-            tissue.paint(soft(distance, 0.12), 7 + 2 * field(random, 26, 20), -0.1)
+            tissue.paint(soft(distance, 0.12), 9 + 2 * field(random, 26, 20), -0.1)
         else:  # mass, with a dark rim and mixed inside the worse it is
             edge = 0.1 + 0.15 * max(severity, 0)
-            mixed = own.uniform(-10, 1) + (1.5 + 3 * max(severity, 0)) * field(random, 16, 12)
+            mixed = own.uniform(-13, -3) + (1.5 + 3 * max(severity, 0)) * field(random, 16, 12)
             tissue.paint(soft(distance, edge), mixed, 0.25 * severity)
             tissue.paint(0.8 * np.clip(severity, 0, 1) * soft(np.abs(distance) - 0.1, 0.12), -9)
 
