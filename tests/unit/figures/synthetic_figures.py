@@ -91,9 +91,9 @@ def figure_settings(
         for model in missing_models or []
     ]
     return {
-        "models": {model: TITLES[model] for model in models},
+        "models": [[model, TITLES[model]] for model in models],
         "reference": reference,
-        "tasks": {task: {"title": TASKS[task][0], "group": TASKS[task][1]} for task in tasks},
+        "tasks": [[task, *TASKS[task][:2]] for task in tasks],
         "unavailable": unavailable,
         "confidence": 0.95,
         "dpi": 300,

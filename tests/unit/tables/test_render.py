@@ -9,7 +9,7 @@ TABLE = Table(
     name="Table 9",
     title="Shares & sizes",
     columns=["setting", "n_images"],
-    rows=[["50% of a|b_c", "1,064"], ["β1 < 224 × 224 ~ {x}^2 \\ #1$", ""]],
+    rows=[["50% of a|b_c", "1,064"], ["β1 < 224 × 224 ~{x}^2 \\ #1$", ""]],
     notes=["a * b"],
     numbers=["n_images"],
 )
@@ -20,7 +20,7 @@ def test_markdown():
         "**Table 9. Shares & sizes**\n\n"
         "| setting | n\\_images |\n| --- | ---: |\n"
         "| 50% of a\\|b\\_c | 1,064 |\n"
-        "| β1 \\< 224 × 224 ~ {x}^2 \\\\ #1$ |  |\n\n"
+        "| β1 \\< 224 × 224 ~{x}^2 \\\\ #1$ |  |\n\n"
         "- a \\* b\n"
     )
 
@@ -36,7 +36,7 @@ def test_latex():
         r"setting & n\_images \\",
         r"\midrule",
         r"50\% of a\textbar{}b\_c & 1,064 \\",
-        r"$\beta$1 \textless{} 224 $\times$ 224 \textasciitilde{} \{x\}\textasciicircum{}2 \textbackslash{} \#1\$ &  \\",
+        r"$\beta$1 \textless{} 224 $\times$ 224 \textasciitilde{}\{x\}\textasciicircum{}2 \textbackslash{} \#1\$ &  \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\smallskip\footnotesize a * b",

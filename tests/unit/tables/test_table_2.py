@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 from urfm.cli import run
-from urfm.tables.table_2 import main
+from urfm.tables.table_2 import Table2Settings, main
 
 TASKS = {
     "breast_tumor": {
@@ -55,7 +55,8 @@ def build(tmp_path, monkeypatch, summaries, tasks=TASKS, unavailable=UNAVAILABLE
     for number, content in enumerate(summaries):
         paths.append(tmp_path / f"split_{number}.json")
         paths[-1].write_text(json.dumps(content))
-    settings = json.dumps({"tasks": tasks, "unavailable": unavailable})
+    ordered = [[name, task | {"classes": list(task["classes"].items())}] for name, task in tasks.items()]
+    settings = json.dumps({"tasks": ordered, "unavailable": unavailable})
     arguments = ["--settings", settings, "--splits", *map(str, paths), "--output", str(tmp_path / "table_2")]
     monkeypatch.setattr(sys, "argv", ["table_2", *arguments])
     run(main)
@@ -100,3 +101,8 @@ def test_split_of_an_unknown_task(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         build(tmp_path, monkeypatch, [BREAST | {"task": "spleen"}])
     assert "is of task spleen, which --settings do not list" in capsys.readouterr().err
+
+
+def test_objects_are_taken_too():
+    found = Table2Settings.model_validate({"tasks": TASKS, "unavailable": UNAVAILABLE})
+    assert list(found.tasks) == list(TASKS)

@@ -80,7 +80,7 @@ def read_cell(path: Path) -> Cell:
     if set(table["seed"]) != set(seeds):
         raise UrfmError(f"{file}: holds seeds {sorted(set(table['seed']))}, but {path.name} names {seeds}")
     values = table[columns[5:]].to_numpy(dtype=float)
-    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)).all(axis=1))
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1 + 1e-6)).all(axis=1))
     if len(wrong):
         row = table.iloc[int(wrong[0])]
         raise UrfmError(

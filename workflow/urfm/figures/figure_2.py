@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
@@ -50,12 +50,25 @@ class Task(Settings):
 class Figure2Settings(Settings):
     """Settings of the stage."""
 
-    models: dict[str, str] = Field(min_length=1, description="model name to title, in the order of the bars")
+    models: dict[str, str] = Field(min_length=1, description="[name, title] of each model, in the order of the bars")
     reference: str = Field(description="model that P values compare with the strongest other one")
-    tasks: dict[str, Task] = Field(min_length=1, description="task name to title and group, in the order of panels")
+    tasks: dict[str, Task] = Field(min_length=1, description="[name, title, group] of each task, in order")
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     confidence: float = Field(gt=0, lt=1)
     dpi: int = Field(ge=72, description="resolution of the PNG")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _ordered_models(cls, models: Any) -> Any:
+        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
+        return dict(models) if isinstance(models, list) else models
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _ordered_tasks(cls, tasks: Any) -> Any:
+        if not isinstance(tasks, list):
+            return tasks
+        return {name: {"title": title, "group": group} for name, title, group in tasks}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def number(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(number(item) for item in value) if len(value) <= 4 else f"{len(value)} of them"
+        return ", ".join(map(number, value)) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{key} {number(item)}" for key, item in value.items()) or "none"
     if isinstance(value, int | float) and 0 < abs(value) < 0.01:
@@ -143,7 +143,7 @@ def settings_table(name: str, title: str, rows: tuple[Row, ...], values: Mapping
     listed = {key for row in rows for key in row.keys} - {"crop_scale"}
     cells.extend(
         [key.replace("_", " "), "not listed", number(value), f"not in {name}"]
-        for key, value in values.items()
+        for key, value in sorted(values.items())
         if key not in listed
     )
     notes = ['"paper" is what the paper\'s table prints (Kang et al., iScience 2025), "used" what this run was set to.']

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
@@ -30,12 +30,18 @@ class Expected(Settings):
 
 
 class Task(Settings):
-    """A task as the table names it; `classes` is label value to name, in order."""
+    """A task as the table names it; `classes` are [label value, name], in order."""
 
     title: str
     dataset_title: str
     classes: dict[str, str]
     expected: Expected = Expected()
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _ordered(cls, classes: Any) -> Any:
+        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
+        return dict(classes) if isinstance(classes, list) else classes
 
 
 class Missing(Settings):
@@ -50,8 +56,13 @@ class Missing(Settings):
 class Table2Settings(Settings):
     """Settings of the stage."""
 
-    tasks: dict[str, Task] = Field(description="task name to what is printed, in the order of the rows")
+    tasks: dict[str, Task] = Field(description="[name, what is printed] of each task, in the order of the rows")
     unavailable: list[Missing] = Field(default=[], description="tasks without data, with the reason")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _ordered(cls, tasks: Any) -> Any:
+        return dict(tasks) if isinstance(tasks, list) else tasks
 
 
 def count(number: int | None) -> str:
