@@ -319,7 +319,7 @@ class Hostile:
 def write_wrong(kind: str, path: Path) -> None:
     tensors = vit_tensors()
     if kind == "hostile":
-        path.write_bytes(pickle.dumps({"model": Hostile()}))
+        path.write_bytes(pickle.dumps({"model": Hostile()}, protocol=2))
     elif kind == "hostile zip":
         torch.save({"model": Hostile()}, path)
     elif kind == "empty":

@@ -395,6 +395,12 @@ def test_convolutional_network_and_class_token(toy: Path, monkeypatch: pytest.Mo
     assert len(train(toy, monkeypatch, "lite0", epochs=1)) == 36
 
 
+def test_bf16_runs_close_to_fp32(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [train(toy, monkeypatch, precision, precision=precision, epochs=1) for precision in ("bf16", "fp32")]
+    different = (tables[0]["p_down"] - tables[1]["p_down"]).abs()
+    assert 0 < different.max() < 0.02
+
+
 def test_mistakes_are_named(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UrfmError, match=r"label 'down', not one of across, sideways"):
         train(toy, monkeypatch, classes=["across", "sideways"])
