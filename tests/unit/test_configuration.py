@@ -170,7 +170,13 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
     ]
     keys = set().union(*read)
     elsewhere = {"datasets", "split"}  # carried by the rules' inputs
-    for section in (config["pretraining"]["defaults"], config["finetuning"], config["statistics"], config["images"], config["splits"]):
+    for section in (
+        config["pretraining"]["defaults"],
+        config["finetuning"],
+        config["statistics"],
+        config["images"],
+        config["splits"],
+    ):
         assert set(section) - elsewhere <= keys
 
 

@@ -84,9 +84,12 @@ def test_digest_does_not_depend_on_the_python_version() -> None:
     parts = ["Module", "body", "[", "Assign", "targets", "[", "Name", "id", "str:'x'", "]"]
     parts += ["value", "Constant", "value", "int:1", "]"]
     expected = hashlib.sha256(b"".join(part.encode() + b"\0" for part in parts)).hexdigest()[:12]
-    assert expected == hashlib.sha256(
-        b"".join(part.encode() + b"\0" for part in provenance._flatten(ast.parse("x = 1")))
-    ).hexdigest()[:12]
+    assert (
+        expected
+        == hashlib.sha256(
+            b"".join(part.encode() + b"\0" for part in provenance._flatten(ast.parse("x = 1")))
+        ).hexdigest()[:12]
+    )
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -123,7 +126,9 @@ def calls(path: Path) -> set[str]:
 def test_the_library_keeps_its_promises(path: Path) -> None:
     """No snakemake, no imports by name (the closure would miss them), no unpickling, no blind extraction."""
     tree = ast.parse(path.read_text())
-    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not imported & {"snakemake", "importlib", "pickle", "dill", "joblib"}
     names = calls(path)

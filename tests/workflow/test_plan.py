@@ -32,7 +32,9 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     assert all("gpu=1" in block and "runtime=720" in block for block in cells)
 
 
-def test_partition_and_account_come_from_the_environment(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partition_and_account_come_from_the_environment(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "a100")
     monkeypatch.setenv("SBATCH_ACCOUNT", "ultrasound")
     output = repository.snakemake("--profile", "slurm", "table_4", "--dry-run")

@@ -30,11 +30,12 @@ def one_of(names: Iterable[str]) -> str:
 
 def _sentence(error: jsonschema.ValidationError) -> str:
     where = ".".join(str(part) for part in error.absolute_path)
+    schema = error.schema if isinstance(error.schema, dict) else {}
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(error.schema.get("properties", {}))
+        known = list(schema.get("properties", {}))
         unknown = [key for key in error.instance if key not in known]
         return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
-    description = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    description = schema.get("description", "")
     return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
 
 

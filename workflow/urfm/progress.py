@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ def say(message: str) -> None:
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:
     """Iterate over `items` and show how far it is: a bar, or a line every `every` seconds and at the end."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, total=total, dynamic_ncols=True, leave=False)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from urfm.data.images import (
     ImageStore,
     UnusableImage,
-    _Entry,
+    Entry,
     decode,
     map_in_processes,
     perceptual_hash,
@@ -195,7 +195,7 @@ def make_store(tmp_path: Path, processes: int = 1, long_side: int = 16) -> tuple
         path = tmp_path / f"{number}.png"
         Image.fromarray(pixels if shape[2] == 3 else pixels[..., 0]).save(path)
         pictures[f"set/{number}"] = pixels
-        entries.append(_Entry(f"set/{number}", path, pixel_sha256(decode(path))))
+        entries.append(Entry(f"set/{number}", path, pixel_sha256(decode(path))))
     folder = tmp_path / f"store-{processes}"
     write_store(entries, folder, long_side, processes, {"simulated": False, "manifest_sha256": "0"})
     return folder, pictures
@@ -242,7 +242,7 @@ def test_store_notices_damage(tmp_path: Path) -> None:
 
 def test_store_refuses_an_image_that_changed_since_the_manifest(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.fromarray(GREY))
-    entry = _Entry("set/a", path, pixel_sha256(decode(path)))
+    entry = Entry("set/a", path, pixel_sha256(decode(path)))
     Image.fromarray(255 - GREY).save(path)
     with pytest.raises(UrfmError, match=r"a\.png: its pixels are not those of the manifest"):
         write_store([entry], tmp_path / "store", 64, 1, {})

@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
         noise = rng.integers(0, 256, (6 + number, 8), dtype=np.uint8)
         Image.fromarray(noise).resize((90 + 10 * number, 70)).save(path)
         pixels = images.decode(path)
-        entries.append(images._Entry(f"fake/{number}", path, images.pixel_sha256(pixels)))
+        entries.append(images.Entry(f"fake/{number}", path, images.pixel_sha256(pixels)))
     images.write_store(entries, folder / "store", 512, 1, {"manifest_sha256": "", "simulated": True})
     return ImageStore(folder / "store")
 

@@ -48,7 +48,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             noise = (rng.integers(0, 64, (6, 8)) + 24 * np.arange(8)).astype(np.uint8)  # brighter to the right
             Image.fromarray(noise).resize((60 + number, 50)).save(path)
             digest = images.pixel_sha256(images.decode(path))
-            entries.append(images._Entry(f"{name}/{number:02}", path, digest))
+            entries.append(images.Entry(f"{name}/{number:02}", path, digest))
         origin = {"manifest_sha256": "", "simulated": name == "b"}
         images.write_store(entries, folder / name, 512, 1, origin)
         folders.append(folder / name)
@@ -145,7 +145,7 @@ def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: 
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     for path in (tmp_path / "out").iterdir():
         path.unlink()
-    assert [path.name for path in (tmp_path / "state").glob("*/*")] == ["finished.pt"]
+    assert [path.name for path in (tmp_path / "state").glob("*/*.pt*")] == ["finished.pt"]
     start = time.monotonic()
     here(settings(title="Another title"), stores, tmp_path)
     assert time.monotonic() - start < 2

@@ -172,7 +172,7 @@ class ImagesSettings(Settings):
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """What a child process needs of a manifest row."""
 
     image_id: str
@@ -180,7 +180,7 @@ class _Entry:
     pixel_sha256: str
 
 
-def _load(entry: _Entry, long_side: int) -> Pixels | str:
+def _load(entry: Entry, long_side: int) -> Pixels | str:
     """The pixels to store, or a sentence if the file is no longer the one in the manifest."""
     try:
         pixels = decode(entry.path)
@@ -192,7 +192,7 @@ def _load(entry: _Entry, long_side: int) -> Pixels | str:
 
 
 def write_store(
-    entries: Iterable[_Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any]
+    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any]
 ) -> dict[str, Any]:
     """Decode `entries` and write them as a store; returns the content of store.json.
 
@@ -304,7 +304,7 @@ def main() -> None:
     manifest = pd.read_parquet(arguments.manifest, columns=["image_id", "path", "pixel_sha256", "excluded_reason"])
     usable = manifest[manifest["excluded_reason"] == ""]
     entries = [
-        _Entry(image_id, arguments.root / path, digest)
+        Entry(image_id, arguments.root / path, digest)
         for image_id, path, digest in zip(usable["image_id"], usable["path"], usable["pixel_sha256"], strict=True)
     ]
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field
 from scipy import ndimage
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
