@@ -359,9 +359,11 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
                 saved_at = time.monotonic()
                 if stop:
                     stop.leave()
-    finished = {"history": history, "best": best, "seconds": sum(row["seconds"] for row in history)}
-    state.save(folder / "finished.pt", finished)
-    state.remove(checkpoint)
+        finished = {"history": history, "best": best, "seconds": sum(row["seconds"] for row in history)}
+        state.save(folder / "finished.pt", finished)
+        state.remove(checkpoint)
+        if stop:  # after an early stop: the other seeds wait for the next start
+            stop.leave()
     return finished
 
 
