@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from urfm import availability, configuration, grid, provenance, settings
 from urfm.errors import UrfmError
 

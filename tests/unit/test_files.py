@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from urfm import files
 from urfm.cli import Settings, parse_settings
 from urfm.errors import UrfmError

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from urfm import provenance
 
 ROOT = Path(provenance.__file__).parent

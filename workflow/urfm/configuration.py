@@ -16,7 +16,7 @@ from urfm.errors import UrfmError
 
 
 def check(config: Config, schema: Path) -> None:
-    """Raise an UrfmError that lists every mistake: unknown keys with the nearest known one, wrong values, dead names."""
+    """Raise an UrfmError that lists every mistake: unknown keys (with the nearest known), wrong values, dead names."""
     validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
     mistakes = [_sentence(error) for error in validator.iter_errors(config)] or list(_dead_names(config))
     if mistakes:

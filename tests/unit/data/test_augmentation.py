@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from scipy import stats
 from torchvision.transforms.v2 import RandomResizedCrop
-
 from urfm.data.augmentation import Stream, View, blur, draw_view, generator, take_view
 
 

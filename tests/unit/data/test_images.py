@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 from urfm.data.images import (
+    Entry,
     ImageStore,
     UnusableImage,
-    Entry,
     decode,
     map_in_processes,
     perceptual_hash,

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-
 from urfm.data import images
 from urfm.data.augmentation import take_view
 from urfm.data.images import ImageStore

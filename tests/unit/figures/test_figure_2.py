@@ -100,6 +100,22 @@ def test_no_text_overlaps_or_is_clipped(case):
     assert clipped(figure) == []
 
 
+def test_no_curve_crosses_a_legend(case):
+    figure = case[3]
+    figure.canvas.draw()
+    for axes in figure.axes:
+        if axes.get_legend():
+            legend = axes.get_legend()
+            parts = [*legend.get_texts(), legend.get_title(), *legend.get_lines()]
+            boxes = [part.get_window_extent().padded(-0.5) for part in parts]
+            for line in axes.lines[1:]:  # the first is the diagonal of chance
+                points = axes.transData.transform(line.get_xydata())
+                finite = points[np.isfinite(points).all(axis=1)]
+                shares = np.linspace(0, 1, 20)[:, None, None]
+                between = (finite[:-1] * (1 - shares) + finite[1:] * shares).reshape(-1, 2)
+                assert not any(box.contains(x, y) for x, y in between for box in boxes)
+
+
 def test_texts_have_the_journals_sizes(case):
     sizes = {text.get_fontsize() for text in case[3].findobj(Text) if text.get_text().strip()}
     assert min(sizes) >= 6

@@ -9,7 +9,6 @@ import pytest
 import timm
 import torch
 from torch import nn
-
 from urfm.errors import UrfmError
 from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, patchify, position_table
 

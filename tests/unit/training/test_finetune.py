@@ -20,7 +20,6 @@ import timm
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-
 from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
 from urfm.models import encoders

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from urfm.training import optimisation
 
 

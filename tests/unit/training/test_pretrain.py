@@ -18,7 +18,6 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-
 from urfm.cli import parse_settings
 from urfm.data import images
 from urfm.data.images import ImageStore
