@@ -232,34 +232,37 @@ def pretrain(
     )
     folder = state_folder / identity
 
-    finished = _restore(folder / "finished.pt", job)
-    if finished is None:
-        model = MaskedAutoencoder(
-            encoder,
-            target["dim"],
-            **settings.decoder.model_dump(),
-            mask_ratio=settings.mask_ratio,
-            target_norm=settings.target_norm,
-            loss_on=settings.loss_on,
-        )
-        finished = train(settings, job, model, teacher, samples, folder, workers, micro_batch, checkpoint_minutes)
+    with state.lock(folder) if job.is_main else nullcontext():
+        finished = _restore(folder / "finished.pt", job)
+        if finished is None:
+            model = MaskedAutoencoder(
+                encoder,
+                target["dim"],
+                **settings.decoder.model_dump(),
+                mask_ratio=settings.mask_ratio,
+                target_norm=settings.target_norm,
+                loss_on=settings.loss_on,
+            )
+            finished = train(settings, job, model, teacher, samples, folder, workers, micro_batch, checkpoint_minutes)
+            if job.is_main:
+                state.save(folder / "finished.pt", finished)
+                state.remove(folder / "checkpoint.pt")
+        elif job.is_main:
+            say(f"{settings.run}: already trained ({folder}), exporting again")
         if job.is_main:
-            state.save(folder / "finished.pt", finished)
-            state.remove(folder / "checkpoint.pt")
-    elif job.is_main:
-        say(f"{settings.run}: already trained ({folder}), exporting again")
-    if job.is_main:
-        provenance = {
-            "settings": settings.model_dump(mode="json"),
-            "fingerprint": identity,
-            "code": code,
-            "images": {store.folder.name: {"images": len(store), "sha256": store.record["sha256"]} for store in stores},
-            "teacher": target,
-            "versions": {"torch": torch.__version__, "timm": timm.__version__},
-        }
-        simulated = any(store.record["simulated"] for store in stores)
-        export(settings, finished, len(samples), provenance, simulated, output)
-        say(f"{settings.run}: encoder and history in {output}")
+            provenance = {
+                "settings": settings.model_dump(mode="json"),
+                "fingerprint": identity,
+                "code": code,
+                "images": {
+                    store.folder.name: {"images": len(store), "sha256": store.record["sha256"]} for store in stores
+                },
+                "teacher": target,
+                "versions": {"torch": torch.__version__, "timm": timm.__version__},
+            }
+            simulated = any(store.record["simulated"] for store in stores)
+            export(settings, finished, len(samples), provenance, simulated, output)
+            say(f"{settings.run}: encoder and history in {output}")
     job.barrier()
 
 

@@ -6,6 +6,7 @@ so a matching directory can be resumed and any other is left alone.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from urfm.errors import UrfmError
 from urfm.files import atomic_path
 from urfm.progress import say
 
@@ -75,6 +77,25 @@ def remove(path: Path) -> None:
     """Delete a saved file and its previous one."""
     path.unlink(missing_ok=True)
     previous(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a state folder for this process alone; an UrfmError if another one that still runs holds it.
+
+    The system releases it when the process ends, however it ends. File systems without locks are used unprotected.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UrfmError(
+                f"{folder}: another process is at work on this state; wait for it, or end it, and try again"
+            ) from None
+        except OSError:
+            pass
+        yield
 
 
 def _is_whole(path: Path) -> bool:
