@@ -25,3 +25,13 @@ include: "workflow/rules/statistics.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/collect.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figure_2.output,
+        rules.table_2.output,
+        rules.table_4.output,
+        rules.table_5.output,
+    localrule: True

@@ -43,7 +43,7 @@ class Repository:
     def plan(self, *targets: str) -> tuple[Counter[str], str]:
         """Jobs by rule, the collecting rule `all` left out, and the whole output with its reasons."""
         output = self.snakemake(*targets, "--dry-run", "--configfile", *OVERLAYS)
-        return Counter(re.findall(r"^(?:local)?rule (\w+):", output, flags=re.MULTILINE)) - Counter(all=1), output
+        return Counter(re.findall(r"^\s*(?:local)?rule (\w+):", output, flags=re.MULTILINE)) - Counter(all=1), output
 
     @contextmanager
     def edited(self, name: str, text: str) -> Iterator[None]:

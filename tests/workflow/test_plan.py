@@ -15,7 +15,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def jobs(output: str) -> Counter[str]:
-    return Counter(re.findall(r"^(?:local)?rule (\w+):", output, flags=re.MULTILINE))
+    return Counter(re.findall(r"^\s*(?:local)?rule (\w+):", output, flags=re.MULTILINE))
 
 
 def test_slurm_plans_the_paper(repository: Repository) -> None:

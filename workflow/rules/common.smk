@@ -29,7 +29,9 @@ try:
 except UrfmError as error:
     raise WorkflowError(str(error))
 
-shell.prefix("set -euo pipefail; " + "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items()))
+shell.prefix(
+    "set -euo pipefail; " + "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
+)
 
 if workflow.is_main_process:
     for line in grid.summary(config):
