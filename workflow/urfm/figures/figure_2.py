@@ -408,9 +408,10 @@ def draw_task(
     roc_width = min(30.0, 0.34 * width)
     bars = style.add_axes(figure, left + 5.5, top + 6, width - roc_width - 15.5, CELL_HEIGHT - 11)
     task_bars(bars, scores, numbers, task, looks, settings)
-    areas = areas_fit(numbers, task)
+    roc_height = CELL_HEIGHT - 15
+    areas = areas_fit(numbers.curves[numbers.curves["task"] == task], roc_width, roc_height)
     curves = style.add_axes(
-        figure, left + width - roc_width - 1.5, top + 7.5, roc_width - (0 if areas else 8.5), CELL_HEIGHT - 15
+        figure, left + width - roc_width - 1.5, top + 7.5, roc_width - (0 if areas else 8.5), roc_height
     )
     roc_curves(curves, numbers, task, looks, inside=areas)
 
@@ -476,10 +477,22 @@ def task_bars(
         style.break_bars(axes)
 
 
-def areas_fit(numbers: Numbers, task: str) -> bool:
-    """Whether the lower right corner of the ROC panel is free of curves, so that the areas can stand there."""
-    right = numbers.curves[(numbers.curves["task"] == task) & (numbers.curves["fpr"] >= 30)]
-    return not bool((right["tpr"] < 70).any())
+def legend_columns(count: int) -> int:
+    return 2 if count > 3 else 1
+
+
+def areas_fit(curves: pd.DataFrame, width: float, height: float) -> bool:
+    """Whether no curve crosses the legend in the lower right corner of a ROC panel of this size in millimetres."""
+    count = curves["model"].nunique()
+    columns = legend_columns(count)
+    entries = 9.2 * columns  # mm, as wide as handle and area; the title is 11 mm, centred above
+    lines = math.ceil(count / columns) * LINE + 0.8
+    for wide, tall in ((entries, lines), (max(entries / 2 + 6, 11.5), lines + LINE)):
+        left = 100 * (1 - wide / width) - 0.5  # one step of the curves: a line enters before its next point
+        inside = (curves["fpr"] >= left) & (curves["tpr"] < 100 * tall / height)
+        if bool(inside.any()):
+            return False
+    return True
 
 
 def roc_curves(axes: Axes, numbers: Numbers, task: str, looks: Mapping[str, Appearance], inside: bool) -> None:
@@ -501,7 +514,7 @@ def roc_curves(axes: Axes, numbers: Numbers, task: str, looks: Mapping[str, Appe
         title_fontsize=SMALL,
         loc="lower right" if inside else "upper left",
         bbox_to_anchor=(1, 0) if inside else (1.02, 1.1),
-        ncols=2 if inside and len(handles) > 3 else 1,
+        ncols=legend_columns(len(handles)) if inside else 1,
         handlelength=1.3,
         handletextpad=0.3,
         columnspacing=0.6,
