@@ -485,7 +485,8 @@ def areas_fit(curves: pd.DataFrame, width: float, height: float) -> bool:
     """Whether no curve crosses the legend in the lower right corner of a ROC panel of this size in millimetres."""
     count = curves["model"].nunique()
     columns = legend_columns(count)
-    entries = 9.2 * columns  # mm, as wide as handle and area; the title is 11 mm, centred above
+    widest = max(style.text_width(f"{area:.1f}") for area in curves["auroc"].unique())
+    entries = (widest + 4.6) * columns  # mm, with handle and spaces; the title is 11 mm, centred above
     lines = math.ceil(count / columns) * LINE + 0.8
     for wide, tall in ((entries, lines), (max(entries / 2 + 6, 11.5), lines + LINE)):
         left = 100 * (1 - wide / width) - 0.5  # one step of the curves: a line enters before its next point
