@@ -491,7 +491,7 @@ def areas_fit(curves: pd.DataFrame, width: float, height: float) -> bool:
     for wide, tall in ((entries, lines), (max(entries / 2 + 6, 11.5), lines + LINE)):
         left = 100 * (1 - wide / width) - 0.5  # one step of the curves: a line enters before its next point
         inside = (curves["fpr"] >= left) & (curves["tpr"] < 100 * tall / height)
-        if bool(inside.any()):
+        if left <= 0 or bool(inside.any()):  # every curve rises at the left edge
             return False
     return True
 
