@@ -105,6 +105,7 @@ def test_biomedclip_at_another_size(biomedclip: tuple[Path, dict[str, Tensor]]) 
         teacher(biomedclip[0], 150, kind="biomedclip", file="open_clip_pytorch_model.bin")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_wrong_files_are_named(biomedclip: tuple[Path, dict[str, Tensor]], tmp_path: Path) -> None:
     root = biomedclip[0]
     with pytest.raises(UrfmError, match=r"absent.bin.*microsoft/BiomedCLIP"):

@@ -24,6 +24,7 @@ from urfm.data.images import ImageStore
 from urfm.data.targets import TargetSettings, build
 from urfm.errors import UrfmError
 from urfm.files import read_json
+from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import TeacherSettings, load_teacher
 from urfm.training import state
 from urfm.training.distributed import Processes
@@ -203,6 +204,53 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
     assert (tmp_path / "out" / "encoder.safetensors").read_bytes() == weights
     assert history.drop(columns="seconds").to_csv() == losses
     assert history["seconds"].is_monotonic_increasing, "the time before the interruption counts"
+
+
+@pytest.mark.parametrize("stopped_in", [0, 3, 6])
+def test_resume_with_scaler_and_average_at_a_given_step(
+    stores: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: int
+) -> None:
+    chosen = settings(precision="fp16", ema_decay=0.5)
+    here(chosen, stores, tmp_path / "whole", micro_batch=3)
+
+    def noise(seed: int, step: int, *arguments: Any) -> torch.Tensor:
+        if step == stopped_in:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return mask_noise(seed, step, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("urfm.training.pretrain.mask_noise", noise)
+        with pytest.raises(SystemExit, match="143"):
+            here(chosen, stores, tmp_path / "parts", micro_batch=3)
+    saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
+    assert saved is not None
+    assert saved["step"] == stopped_in + 1  # the step is finished, its result kept
+    assert saved["scaler"]["scale"] > 1
+    here(chosen, stores, tmp_path / "parts", micro_batch=3)
+    whole, parts = (tmp_path / name / "out" / "encoder.safetensors" for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_the_exported_average(stores: list[Path], tmp_path: Path) -> None:
+    def weights(decay: float, epochs: int = 4) -> dict[str, torch.Tensor]:
+        folder = tmp_path / f"{decay}-{epochs}"
+        here(settings(ema_decay=decay, epochs=epochs, warmup_epochs=0), stores[:1], folder)
+        return load_file(folder / "out" / "encoder.safetensors")
+
+    # 14 images in batches of 8: one step an epoch, at the peak learning rate in the first.
+    last, short, slow = weights(0), weights(1e-9), weights(1 - 1e-9)
+    torch.manual_seed(0)
+    chosen = settings()
+    model = MaskedAutoencoder(
+        build_encoder(chosen.architecture, chosen.model_args, 32), 768, **chosen.decoder.model_dump()
+    )
+    for name, start in model.encoder.state_dict().items():
+        assert torch.allclose(short[name], last[name], atol=1e-6), name
+        assert torch.allclose(slow[name], start, atol=1e-6), name
+    first, half = weights(0, epochs=1), weights(0.5, epochs=1)
+    for name, start in model.encoder.state_dict().items():
+        assert torch.allclose(half[name], (start + first[name]) / 2, atol=1e-6), name
+    assert not torch.allclose(first["blocks.0.attn.qkv.weight"], last["blocks.0.attn.qkv.weight"], atol=1e-4)
 
 
 def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def processes() -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=world_size)
+    if device.type == "cuda":
+        dist.init_process_group("nccl", rank=rank, world_size=world_size, device_id=device)
+    else:
+        dist.init_process_group("gloo", rank=rank, world_size=world_size)
     try:
         yield Processes(rank, world_size, device)
     finally:
