@@ -19,6 +19,8 @@ ENVIRONMENT = {
     "URFM_DATA": config["data_root"],
     "URFM_CHECKPOINTS": config["checkpoint_root"],
     "URFM_STATE": workflow.pathvars.apply("<results>/state"),
+    # Without the list, Slurm's warning (SIGUSR1) would kill torchrun and leave its workers alone.
+    "URFM_TORCHRUN": "torchrun --standalone --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --nproc-per-node",
     "OMP_NUM_THREADS": 1,
     "MKL_NUM_THREADS": 1,
     "PYTHONUNBUFFERED": 1,

@@ -16,7 +16,7 @@ rule figure_2:
             "<results>/figures/figure_2.png",
             caption="../report/figure_2.rst",
             category="Figures",
-            labels={"figure": "Figure 2", "content": "six models on ten tasks"},
+            labels={"figure": "Figure 2", "content": "every model on every task"},
         ),
         numbers=report(
             "<results>/figures/figure_2.csv",

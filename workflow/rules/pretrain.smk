@@ -26,12 +26,13 @@ rule pretrain:
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
-        $([ {resources.gpu} -gt 1 ] && echo torchrun --standalone --nproc-per-node {resources.gpu} || echo python) -m urfm.training.pretrain \
+        $([ {resources.gpu} -gt 1 ] && echo "$URFM_TORCHRUN {resources.gpu} -m" || echo "python -m") urfm.training.pretrain \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --images $(dirname {input.stores}) $([ -z '{input.targets}' ] || echo --targets $(dirname {input.targets})) \
+            --images $(dirname {input.stores}) \
+            $([ -z "{input.targets}" ] || echo --targets $(dirname {input.targets})) \
             --state "$URFM_STATE/pretrain/{wildcards.run}" \
             --output $(dirname {output.record}) \
-            --workers $(({threads} - 1)) \
+            --workers $(({threads} / ({resources.gpu} > 0 ? {resources.gpu} : 1) - 1)) \
             2>&1 | tee -i {log}
         """

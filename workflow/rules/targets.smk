@@ -29,5 +29,6 @@ rule cache_targets:
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --images $(dirname {input.store}) \
             --output $(dirname {output.record}) \
+            --workers $(({threads} - 1)) \
             2>&1 | tee -i {log}
         """

@@ -1,6 +1,7 @@
 """What each rule reads of the configuration, and nothing else: an edit reruns exactly the rules that read it.
 
-Titles, colours and resources are left out wherever no number depends on them.
+Titles, colours and resources are left out wherever no number depends on them. What has an order is a list, because
+canonical JSON sorts the keys of objects.
 """
 
 from __future__ import annotations
@@ -112,18 +113,22 @@ def figure(config: Config, name: str) -> Config:
 
 
 def table_2(config: Config) -> Config:
-    tasks = config["tables"]["table_2"]["tasks"]
+    names = config["tables"]["table_2"]["tasks"]
+    tasks = [(name, config["tasks"][name]) for name in names]
     return {
-        "tasks": {
-            task: {
-                "title": config["tasks"][task]["title"],
-                "dataset_title": config["datasets"][config["tasks"][task]["dataset"]]["source"],
-                "classes": config["tasks"][task]["classes"],
-                "expected": config["tasks"][task].get("expected", {}),
-            }
-            for task in tasks
-        },
-        "unavailable": grid.unavailable(config, [], tasks),
+        "tasks": [
+            [
+                name,
+                {
+                    "title": task["title"],
+                    "dataset_title": config["datasets"][task["dataset"]]["source"],
+                    "classes": [list(item) for item in task["classes"].items()],
+                    "expected": task.get("expected", {}),
+                },
+            ]
+            for name, task in tasks
+        ],
+        "unavailable": grid.unavailable(config, [], names),
     }
 
 

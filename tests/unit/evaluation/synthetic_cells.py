@@ -68,7 +68,6 @@ def write_cell(
     table.to_parquet(place / "predictions.parquet", index=False)
     record = {
         "model": model,
-        "title": model,
         "task": task,
         "share": share,
         "classes": list(classes),

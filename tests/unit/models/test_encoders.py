@@ -80,7 +80,7 @@ def usfm_tensors() -> dict[str, torch.Tensor]:
 
 def convert(folder: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: dict[str, Any] | None, *more: str) -> Path:
     """Run the stage; returns the path of the json."""
-    settings = json.dumps({"model": "m", "title": "M", "checkpoint": checkpoint})
+    settings = json.dumps({"model": "m", "checkpoint": checkpoint})
     words = ["--settings", settings, "--checkpoint-root", str(folder), "--output", str(folder / "out" / "m"), *more]
     monkeypatch.setattr(sys, "argv", ["encoders", *words])
     encoders.main()
@@ -115,7 +115,7 @@ def test_mae_file_equals_timm(
 
     record = json.loads(path.read_text())
     assert record["provenance"]["dropped"] == (sorted(MAE_DECODER) if decoder else [])
-    assert (record["title"], record["weights"], record["simulated"], record["input_size"]) == ("M", "file", False, SIZE)
+    assert (record["weights"], record["simulated"], record["input_size"]) == ("file", False, SIZE)
     assert record["mean"] == [0.485, 0.456, 0.406]
 
     pool = {"mean": "avg", "cls": "token"}[pooling]
@@ -288,7 +288,6 @@ def test_encoder_of_pretraining_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
     safetensors.torch.save_file(vit_tensors(), source / "encoder.safetensors")
     record = {
         "model": "run",
-        "title": "",
         "architecture": "vit_base_patch16_224",
         "model_args": SMALL,
         "input_size": SIZE,
@@ -303,7 +302,7 @@ def test_encoder_of_pretraining_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
     }
     (source / "encoder.json").write_text(json.dumps(record))
     path = convert(tmp_path, monkeypatch, None, "--pretrained", str(source))
-    assert json.loads(path.read_text()) == {**record, "model": "m", "title": "M"}
+    assert json.loads(path.read_text()) == {**record, "model": "m"}
     assert load_encoder(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 2)
     (source / "encoder.safetensors").write_bytes(b"other")
     with pytest.raises(UrfmError, match=r"encoder\.safetensors: its content changed"):

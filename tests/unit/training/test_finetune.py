@@ -94,7 +94,7 @@ def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int =
 
 def make_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 32, **checkpoint: Any) -> None:
     checkpoint = checkpoint or {"format": "random", "architecture": "vit_tiny_patch16_224", "model_args": TINY}
-    settings = json.dumps({"model": "tiny", "title": "Tiny", "checkpoint": {**checkpoint, "input_size": size}})
+    settings = json.dumps({"model": "tiny", "checkpoint": {**checkpoint, "input_size": size}})
     monkeypatch.setattr(sys, "argv", ["encoders", "--settings", settings, "--output", str(folder / "encoder")])
     encoders.main()
 

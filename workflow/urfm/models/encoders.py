@@ -67,7 +67,6 @@ class EncoderSettings(Settings):
     """Settings of the stage; `checkpoint` is null for an encoder of `--pretrained`."""
 
     model: str
-    title: str = ""
     checkpoint: CheckpointSettings | None = None
 
 
@@ -312,7 +311,7 @@ def main() -> None:
         with atomic_path(weights) as temporary:
             safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
         record |= {"sha256": sha256(weights), "simulated": False}
-    record |= {"model": settings.model, "title": settings.title or record.get("title") or settings.model}
+    record["model"] = settings.model
     write_json(sidecar, record)
     say(
         f"{settings.model}: {record['architecture']}, {record['parameters'] / 1e6:.1f} M parameters, {record['source']}"

@@ -442,7 +442,6 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, default=0, help="processes that augment; 0: none beside this one")
-    parser.add_argument("--code", help="version of the code, another one starts anew; default: of all it imports")
     parser.add_argument("--save-seconds", type=float, default=60, help="least time between two checkpoints")
     arguments = parser.parse_args()
     settings = parse_settings(FinetuneSettings, arguments.settings)
@@ -464,7 +463,7 @@ def main() -> None:
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
     inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
-    code = arguments.code or code_digests("urfm.training.finetune")
+    code = code_digests("urfm.training.finetune")
     fingerprint = state.fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
     records = {}
     for seed in settings.seeds:
@@ -482,7 +481,6 @@ def main() -> None:
         arguments.output / "cell.json",
         {
             "model": settings.model,
-            "title": record["title"],
             "task": settings.task,
             "share": settings.share,
             "classes": settings.classes,

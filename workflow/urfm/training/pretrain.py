@@ -38,6 +38,7 @@ from urfm.files import atomic_path, sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
 from urfm.progress import say
+from urfm.provenance import code_digests
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 
@@ -57,7 +58,6 @@ class PretrainSettings(Settings):
     """Settings of the stage: a run of the configuration's `pretraining`, with its teacher's record."""
 
     run: str
-    title: str = ""
     architecture: str
     model_args: dict[str, Any]
     input_size: int = Field(ge=16)
@@ -198,9 +198,12 @@ def pretrain(
     workers: int = 0,
     micro_batch: int | None = None,
     checkpoint_minutes: float = 10,
-    code: str = "",
+    code: list[str],
 ) -> None:
-    """Train, or go on training, and write encoder.safetensors, encoder.json and history.csv to `output`."""
+    """Train, or go on training, and write encoder.safetensors, encoder.json and history.csv to `output`.
+
+    A state made with other `code` (digests of all that training imports) is not continued.
+    """
     optimisation.check_precision(settings.precision, job.device)
     stores, caches = open_data(settings, images, targets)
     samples = Samples(settings, stores, caches)
@@ -224,7 +227,7 @@ def pretrain(
             f"{list(encoder.patch_embed.grid_size)} patches; they must agree: choose input_size, patch size or block so"
         )
     identity = state.fingerprint(
-        settings.model_dump(mode="json", exclude={"run", "title", "teacher"}),
+        settings.model_dump(mode="json", exclude={"run", "teacher"}),
         target,
         [[store.record["sha256"], store.record["index_sha256"]] for store in stores],
         [cache.record["key"] for cache in caches],
@@ -447,7 +450,6 @@ def export(
     write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
     record = {
         "model": settings.run,
-        "title": settings.title or settings.run,
         "architecture": settings.architecture,
         "model_args": encoder_arguments(settings.model_args, settings.input_size),
         "input_size": settings.input_size,
@@ -483,7 +485,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="data-loading processes of each training process")
     parser.add_argument("--micro-batch", type=int, help="images at a time; gradients add up to the whole batch")
     parser.add_argument("--checkpoint-minutes", type=float, default=10)
-    parser.add_argument("--code", default="", help="version of the code; a state made with another one is not resumed")
     arguments = parser.parse_args()
     settings = parse_settings(PretrainSettings, arguments.settings)
     with processes() as job:
@@ -500,7 +501,7 @@ def main() -> None:
             workers=arguments.workers,
             micro_batch=arguments.micro_batch,
             checkpoint_minutes=arguments.checkpoint_minutes,
-            code=arguments.code,
+            code=code_digests("urfm.training.pretrain"),
         )
 
 
