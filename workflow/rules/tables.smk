@@ -58,7 +58,7 @@ rule table_4:
         """
         python -m urfm.tables.settings_table \
             --settings {params.settings:q} \
-            --output $(dirname {output.csv})/table_4 \
+            --output $(dirname {output.csv})/$(basename {output.csv} .csv) \
             2>&1 | tee -i {log}
         """
 
