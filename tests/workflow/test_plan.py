@@ -79,5 +79,5 @@ def test_what_is_missing_is_said(repository: Repository, tmp_path: Path) -> None
     (tmp_path / "BUSBRA").mkdir()
     output = repository.snakemake("figure_2", "--dry-run", "--config", f"data_root={tmp_path}", check=False)
     assert "figure_2: 0 of 6 models on 1 of 10 tasks" in output
-    assert f"not available: task liver_mass (data set aul: no folder {tmp_path}/AUL)" in output
-    assert re.search(r"not available: model mim_imagenet \(.*mae_pretrain_vit_base\.pth\)", output)
+    assert f"task liver_mass: data set not in the data folder (aul: no folder {tmp_path}/AUL)" in output
+    assert re.search(r"model mim_imagenet: checkpoint not .*mae_pretrain_vit_base\.pth\)", output)

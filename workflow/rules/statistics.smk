@@ -36,13 +36,13 @@ rule figure_statistics:
         scores=report(
             "<results>/statistics/{figure}/scores.csv",
             caption="../report/scores.rst",
-            category="Statistics",
+            category="Scores and tests",
             labels={"figure": "{figure}", "table": "scores"},
         ),
         differences=report(
             "<results>/statistics/{figure}/differences.csv",
             caption="../report/differences.rst",
-            category="Statistics",
+            category="Scores and tests",
             labels={"figure": "{figure}", "table": "differences"},
         ),
         tables=expand(

@@ -1,6 +1,6 @@
 """What is there: which data sets, checkpoints, teachers, runs, models and tasks this machine can use.
 
-Every function answers None for "available" or one sentence that says what is missing. Without a data
+The functions `missing_…` answer None for "available", or say what is missing. Without a data
 root at all nothing is called missing: the whole configuration can then be planned (a dry run), and a
 real run stops at once with the data root's name (`require_data_root`).
 """
@@ -8,11 +8,18 @@ real run stops at once with the data root's name (`require_data_root`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from urfm.errors import UrfmError
 
 Config = dict[str, Any]
+
+
+class Missing(NamedTuple):
+    """Why something cannot be had: in words that a figure prints, and with the path that a person needs."""
+
+    reason: str
+    detail: str
 
 
 def data_root(config: Config) -> Path:
@@ -38,23 +45,23 @@ def require_data_root(config: Config) -> None:
         )
 
 
-def missing_dataset(config: Config, dataset: str) -> str | None:
+def missing_dataset(config: Config, dataset: str) -> Missing | None:
     if is_simulated(config, dataset) or planning(config):
         return None
     folder = data_root(config) / config["datasets"][dataset]["folder"]
-    return None if folder.is_dir() else f"data set {dataset}: no folder {folder}"
+    return None if folder.is_dir() else Missing("data set not in the data folder", f"{dataset}: no folder {folder}")
 
 
 def missing_file(config: Config, name: str) -> str | None:
-    """`name` is a file below checkpoint_root."""
+    """What to say when `name`, a file below checkpoint_root, is absent."""
     path = Path(config["checkpoint_root"]) / name
     return None if planning(config) or path.is_file() else f"no file {path}"
 
 
-def missing_teacher(config: Config, teacher: str) -> str | None:
+def missing_teacher(config: Config, teacher: str) -> Missing | None:
     record = config["teachers"][teacher]
-    reason = missing_file(config, record["file"]) if "file" in record and "hub" not in record else None
-    return f"teacher {teacher}: {reason}" if reason else None
+    detail = missing_file(config, record["file"]) if "file" in record and "hub" not in record else None
+    return Missing("teacher not in the checkpoint folder", f"{teacher}: {detail}") if detail else None
 
 
 def available_datasets(config: Config, run: str) -> list[str]:
@@ -68,21 +75,24 @@ def pretraining_settings(config: Config, run: str) -> Config:
     return {**config["pretraining"]["defaults"], **config["pretraining"]["runs"][run]}
 
 
-def missing_run(config: Config, run: str) -> str | None:
-    reason = missing_teacher(config, pretraining_settings(config, run)["teacher"])
-    if reason is None and not available_datasets(config, run):
-        reason = "none of its pre-training data sets is there"
-    return reason
+def missing_run(config: Config, run: str) -> Missing | None:
+    settings = pretraining_settings(config, run)
+    if missing := missing_teacher(config, settings["teacher"]):
+        return missing
+    if available_datasets(config, run):
+        return None
+    folders = ", ".join(config["datasets"][name]["folder"] for name in settings["datasets"])
+    return Missing("no pre-training data", f"none of {folders} in {data_root(config)}")
 
 
-def missing_model(config: Config, model: str) -> str | None:
+def missing_model(config: Config, model: str) -> Missing | None:
     record = config["models"][model]
     if "pretraining" in record:
         return missing_run(config, record["pretraining"])
     file = record["checkpoint"].get("file")
-    reason = missing_file(config, file) if file else None
-    return f"checkpoint of {model}: {reason}" if reason else None
+    detail = missing_file(config, file) if file else None
+    return Missing("checkpoint not in the checkpoint folder", detail) if detail else None
 
 
-def missing_task(config: Config, task: str) -> str | None:
+def missing_task(config: Config, task: str) -> Missing | None:
     return missing_dataset(config, config["tasks"][task]["dataset"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from urfm.availability import Config, available_datasets, missing_model, missing_task
+from urfm.availability import Config, Missing, available_datasets, missing_model, missing_task
 
 Item = TypeVar("Item")
 
@@ -71,13 +71,19 @@ def datasets(config: Config) -> list[str]:
 
 def unavailable(config: Config, models: Sequence[str], tasks: Sequence[str]) -> list[dict[str, str]]:
     """What a figure or table asks for and does not get: kind, name, title and reason of each."""
-    asked = [("task", task, missing_task(config, task)) for task in tasks]
-    asked += [("model", model, missing_model(config, model)) for model in models]
     return [
-        {"kind": kind, "name": name, "title": config[f"{kind}s"][name]["title"], "reason": reason}
-        for kind, name, reason in asked
-        if reason is not None
+        {"kind": kind, "name": name, "title": config[f"{kind}s"][name]["title"], "reason": missing.reason}
+        for kind, name, missing in _missing(config, models, tasks)
     ]
+
+
+def _missing(config: Config, models: Sequence[str], tasks: Sequence[str]) -> Iterator[tuple[str, str, Missing]]:
+    for task in tasks:
+        if missing := missing_task(config, task):
+            yield "task", task, missing
+    for model in models:
+        if missing := missing_model(config, model):
+            yield "model", model, missing
 
 
 def summary(config: Config) -> list[str]:
@@ -89,8 +95,8 @@ def summary(config: Config) -> list[str]:
             f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
         )
         lines += [
-            f"  not available: {missing['kind']} {missing['name']} ({missing['reason']})"
-            for missing in unavailable(config, item["models"], item["tasks"])
+            f"  not available: {kind} {name}: {missing.reason} ({missing.detail})"
+            for kind, name, missing in _missing(config, item["models"], item["tasks"])
         ]
     return lines
 
