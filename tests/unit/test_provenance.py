@@ -137,3 +137,9 @@ def test_the_library_keeps_its_promises(path: Path) -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             weights_only = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}.get("weights_only")
             assert weights_only == "True"
+
+
+def test_fingerprint_ignores_key_order_and_sees_every_value() -> None:
+    assert provenance.fingerprint({"a": 1, "b": (2, 3)}, "x") == provenance.fingerprint({"b": [2, 3], "a": 1}, "x")
+    assert provenance.fingerprint({"a": 1}) != provenance.fingerprint({"a": 2})
+    assert provenance.fingerprint("ab", "c") != provenance.fingerprint("a", "bc")

@@ -1,4 +1,4 @@
-# Raw archives -> manifests -> image stores and splits.
+# Raw archives -> manifests -> image stores and splits. First in line (priority), because all else waits for them.
 
 
 rule simulate:
@@ -6,6 +6,7 @@ rule simulate:
         str(availability.data_root(config) / "{folder}/SIMULATED.json"),
     log:
         "<logs>/simulate/{folder}.log",
+    priority: 30
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -32,6 +33,7 @@ rule manifest:
         summary="<results>/manifests/{dataset}.json",
     log:
         "<logs>/manifest/{dataset}.log",
+    priority: 30
     conda:
         "../../envs/urfm.yaml"
     threads: need("manifest", "threads")
@@ -64,6 +66,7 @@ rule images:
         record="<results>/images/{dataset}/store.json",
     log:
         "<logs>/images/{dataset}.log",
+    priority: 30
     conda:
         "../../envs/urfm.yaml"
     threads: need("images", "threads")
@@ -95,6 +98,7 @@ rule split:
         summary="<results>/splits/{task}/{split}.json",
     log:
         "<logs>/split/{task}-{split}.log",
+    priority: 30
     conda:
         "../../envs/urfm.yaml"
     resources:

@@ -14,6 +14,7 @@ rule pretrain:
         history="<results>/pretrain/{run}/history.csv",
     log:
         "<logs>/pretrain/{run}.log",
+    priority: 20
     conda:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")

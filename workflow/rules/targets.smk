@@ -12,6 +12,7 @@ rule cache_targets:
         record="<results>/targets/{teacher}/{dataset}/targets.json",
     log:
         "<logs>/targets/{teacher}-{dataset}.log",
+    priority: 20
     conda:
         "../../envs/urfm.yaml"
     threads: need("targets", "threads")

@@ -10,7 +10,8 @@ import timm
 import torch
 from torch import nn
 from urfm.errors import UrfmError
-from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, patchify, position_table
+from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, position_table
+from urfm.models.teachers import patchify
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 

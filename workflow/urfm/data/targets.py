@@ -30,7 +30,7 @@ from urfm.errors import UrfmError
 from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.models.teachers import Teacher, TeacherSettings, load_teacher
 from urfm.progress import progress, say
-from urfm.training.state import fingerprint
+from urfm.provenance import fingerprint
 
 BATCH = 64  # views shown to the teacher at a time
 SAMPLE = 32  # views recomputed by the verifier

@@ -68,14 +68,6 @@ def position_table(dim: int, grid: tuple[int, int], prefix: int = 0) -> NDArray[
     return np.concatenate([np.zeros((prefix, dim)), table]).astype(np.float32)
 
 
-def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """(B, 3, H, W) to (B, h * w, patch_size² * 3): pixels of each patch in raster order, colours last (MAE)."""
-    batch, colours, height, width = images.shape
-    h, w = height // patch_size, width // patch_size
-    patches = images.reshape(batch, colours, h, patch_size, w, patch_size)
-    return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, h * w, patch_size**2 * colours)
-
-
 class MaskedAutoencoder(nn.Module):
     """Encoder, decoder and loss.
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from urfm.cli import Settings
 from urfm.errors import UrfmError
-from urfm.models.mim import patchify
 from urfm.models.weights import check_sha256, load_strictly, read_weights
 
 Colour = tuple[float, float, float]
@@ -39,6 +38,14 @@ class TeacherSettings(Settings):
     normalise_tokens: bool = True  # biomedclip, clip: tokens after the final LayerNorm, or before it
     block: int = 10  # efficientnet_lite0
     norm_pix: bool = False  # pixels
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(B, 3, H, W) to (B, h * w, patch_size² * 3): pixels of each patch in raster order, colours last (MAE)."""
+    batch, colours, height, width = images.shape
+    h, w = height // patch_size, width // patch_size
+    patches = images.reshape(batch, colours, h, patch_size, w, patch_size)
+    return patches.permute(0, 2, 4, 3, 5, 1).reshape(batch, h * w, patch_size**2 * colours)
 
 
 class Teacher(nn.Module):

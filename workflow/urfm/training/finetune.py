@@ -46,7 +46,7 @@ from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.models.encoders import Pooling, load_encoder
 from urfm.progress import progress, say
-from urfm.provenance import code_digests
+from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state
 
 EVALUATION_BATCH = 64
@@ -464,10 +464,10 @@ def main() -> None:
     }
     inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
     code = code_digests("urfm.training.finetune")
-    fingerprint = state.fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
+    identity = fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
     records = {}
     for seed in settings.seeds:
-        records[seed] = done = train_seed(cell, seed, arguments.state / fingerprint / f"seed-{seed}")
+        records[seed] = done = train_seed(cell, seed, arguments.state / identity / f"seed-{seed}")
         say(
             f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
             f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"

@@ -38,7 +38,7 @@ from urfm.files import atomic_path, sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
 from urfm.progress import say
-from urfm.provenance import code_digests
+from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 
@@ -226,7 +226,7 @@ def pretrain(
             f"teacher {settings.teacher.name} has {target['grid']} tokens, the student {settings.architecture} "
             f"{list(encoder.patch_embed.grid_size)} patches; they must agree: choose input_size, patch size or block so"
         )
-    identity = state.fingerprint(
+    identity = fingerprint(
         settings.model_dump(mode="json", exclude={"run", "teacher"}),
         target,
         [[store.record["sha256"], store.record["index_sha256"]] for store in stores],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -28,12 +27,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # A saved file is torch's archive followed by this mark and the SHA-256 of the archive, both in ASCII.
 _MARK = b"\nurfm-sha256:"
 _FOOTER_BYTES = len(_MARK) + 64
-
-
-def fingerprint(*parts: Any) -> str:
-    """SHA-256 (64 hexadecimal digits) of the parts as canonical JSON: key order and tuple or list do not matter."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def previous(path: Path) -> Path:
