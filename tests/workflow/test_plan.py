@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Repository
+from working_copy import Repository
 
 
 @pytest.fixture(scope="module")

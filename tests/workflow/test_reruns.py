@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from conftest import Repository
+from working_copy import Repository
 
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6, metrics=6)
