@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 
-import pytest
 import yaml
 from working_copy import Repository
 
@@ -152,6 +151,5 @@ def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:
     assert finished.plan()[0] == Counter()
 
 
-@pytest.mark.parametrize("option", ["--lint"])
-def test_lint(finished: Repository, option: str) -> None:
-    assert "good condition" in finished.snakemake(option)
+def test_lint(finished: Repository) -> None:
+    assert "good condition" in finished.snakemake("--lint")
