@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,20 @@ def test_mistakes_are_named(config: dict[str, Any], path: tuple[str, ...], value
         configuration.check(config, SCHEMA)
 
 
-def test_schema_describes_and_requires_every_key_of_the_paper() -> None:
+def described(schema: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every entry under any `properties` of the schema, and whether it has a description of its own."""
+    if isinstance(schema, dict):
+        for name, entry in schema.get("properties", {}).items():
+            yield f"{path}.{name}", bool(entry.get("description"))
+        for key, content in schema.items():
+            yield from described(content, f"{path}.{key}")
+
+
+def test_schema_describes_every_key_and_requires_those_of_the_paper() -> None:
     """Each leaf of config.yaml is required: removing it is an error, so no code needs a hidden default."""
+    found = dict(described(yaml.safe_load(SCHEMA.read_text())))
+    assert len(found) > 100
+    assert [name for name, has in found.items() if not has] == []
     for section, key in itertools.chain(
         ((("finetuning",), key) for key in PAPER["finetuning"]),
         ((("pretraining", "defaults"), key) for key in PAPER["pretraining"]["defaults"]),
