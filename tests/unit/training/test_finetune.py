@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
 from urfm.models import encoders
-from urfm.training import finetune
+from urfm.training import finetune, state
 from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups, validation_scores
 
 WORKFLOW = Path(finetune.__file__).parents[2]
@@ -329,6 +329,27 @@ def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: py
     histories = [pd.read_csv(toy / name / "history.csv").drop(columns="seconds") for name in ("cut", "whole")]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
     assert not list(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
+
+
+def test_two_processes_do_not_train_one_state(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(toy, monkeypatch)
+    (folder,) = (toy / "state-out").iterdir()
+    with state.lock(folder), pytest.raises(UrfmError, match="another process is at work"):
+        train(toy, monkeypatch, seeds=[0, 1])
+
+
+def test_changed_pixels_are_noticed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = toy / "images/pixels.bin"
+    pixels.write_bytes(pixels.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UrfmError, match=r"pixels\.bin"):
+        train(toy, monkeypatch)
+
+
+def test_evaluation_is_float32_whatever_the_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(toy, monkeypatch, precision="bf16")
+    (finished,) = toy.glob("state-out/*/seed-0/finished.pt")
+    logits = torch.load(finished, weights_only=True)["best"]["test"]
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 def test_worker_processes_change_nothing(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

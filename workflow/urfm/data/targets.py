@@ -278,7 +278,7 @@ def main() -> None:
     if arguments.output and not arguments.settings:
         parser.error("--output needs --settings")
 
-    store = ImageStore(arguments.images)
+    store = ImageStore(arguments.images, verify=True)
     if arguments.verify:
         settings = TargetSettings.model_validate(read_json(arguments.verify / "targets.json")["settings"])
     else:

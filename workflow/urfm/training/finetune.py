@@ -218,12 +218,12 @@ def normalise(pixels: torch.Tensor, record: dict[str, Any], device: torch.device
 
 
 def predict(model: nn.Module, part: Part, cell: Cell) -> torch.Tensor:
-    """Logits (images, classes) of a part, float32 on the CPU."""
+    """Logits (images, classes) of a part, on the CPU; computed in float32, because many of bfloat16 would be equal."""
     model.eval()
     logits = []
-    with torch.inference_mode(), optimisation.autocast(cell.settings.precision, cell.device):
+    with torch.inference_mode():
         for pixels in part.pixels.split(EVALUATION_BATCH):
-            logits.append(model(normalise(pixels, cell.record, cell.device)).float().cpu())
+            logits.append(model(normalise(pixels, cell.record, cell.device)).cpu())
     return torch.cat(logits)
 
 
@@ -449,7 +449,7 @@ def main() -> None:
     torch.set_num_threads(1)  # two threads are slower than two processes, and their number changes bits
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     optimisation.check_precision(settings.precision, device)
-    store = ImageStore(arguments.images)
+    store = ImageStore(arguments.images, verify=True)
     summary, record = read_json(arguments.split.with_suffix(".json")), read_json(arguments.encoder)
     verify_sha256(arguments.split, summary["sha256"])
     split = pd.read_parquet(arguments.split)
@@ -465,13 +465,15 @@ def main() -> None:
     inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
     code = code_digests("urfm.training.finetune")
     identity = fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
+    folder = arguments.state / identity
     records = {}
-    for seed in settings.seeds:
-        records[seed] = done = train_seed(cell, seed, arguments.state / identity / f"seed-{seed}")
-        say(
-            f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
-            f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
-        )
+    with state.lock(folder):
+        for seed in settings.seeds:
+            records[seed] = done = train_seed(cell, seed, folder / f"seed-{seed}")
+            say(
+                f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
+                f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
+            )
 
     table = predictions(cell, records)
     write_parquet(arguments.output / "predictions.parquet", table)

@@ -166,10 +166,13 @@ def mask_noise(seed: int, step: int, batch_size: int, patches: int, job: Process
 
 
 def open_data(
-    settings: PretrainSettings, images: list[Path], targets: list[Path]
+    settings: PretrainSettings, images: list[Path], targets: list[Path], verify: bool
 ) -> tuple[list[ImageStore], list[TargetStore]]:
-    """Open the stores and, for cached targets, check that they belong to the images and to the settings."""
-    stores = [ImageStore(folder) for folder in images]
+    """Open the stores and, for cached targets, check that they belong to the images and to the settings.
+
+    With `verify` all pixels are hashed too.
+    """
+    stores = [ImageStore(folder, verify) for folder in images]
     if not settings.cached:
         return stores, []
     if len(targets) != len(images):
@@ -205,7 +208,7 @@ def pretrain(
     A state made with other `code` (digests of all that training imports) is not continued.
     """
     optimisation.check_precision(settings.precision, job.device)
-    stores, caches = open_data(settings, images, targets)
+    stores, caches = open_data(settings, images, targets, verify=job.is_main)
     samples = Samples(settings, stores, caches)
     torch.manual_seed(settings.seed)
     encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
