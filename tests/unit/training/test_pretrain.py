@@ -151,6 +151,8 @@ def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: 
     assert after["history.csv"] == before["history.csv"]
 
     # Anything the result depends on starts a state of its own.
+    here(settings(), stores[::-1], tmp_path)  # the order of the data sets is nothing
+    assert len(list((tmp_path / "state").iterdir())) == 1
     here(settings(seed=1), stores, tmp_path)
     here(settings(), stores[:1], tmp_path)
     here(settings(), stores, tmp_path, code=["another version"])
@@ -323,6 +325,13 @@ def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
     other = settings(teacher=teacher, targets="cached", crop_scale=[0.5, 1.0])
     with pytest.raises(UrfmError, match=r"other settings \(crop_scale\)"):
         here(other, stores, tmp_path / "wrong", targets=folders)
+    for changed in ({"block": 6}, {"kind": "clip"}, {"sha256": "0" * 64}):
+        other = settings(teacher=teacher | changed, targets="cached")
+        with pytest.raises(UrfmError, match=r"other settings \(teacher\)"):
+            here(other, stores, tmp_path / "wrong", targets=folders)
+    named = settings(teacher=teacher | {"sha256": network.weights_sha256}, targets="cached")
+    here(named, stores[::-1], tmp_path / "cached", targets=folders[::-1])  # the order of the data sets is nothing
+    assert len(list((tmp_path / "cached" / "state").iterdir())) == 1
 
 
 def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:

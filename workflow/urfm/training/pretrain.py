@@ -181,12 +181,22 @@ def open_data(
     wanted = settings.model_dump(include={"input_size", "views", "view_dtype", "crop_scale", "flip"})
     for store, cache in zip(stores, caches, strict=True):
         cache.check_store(store)
-        made = TargetSettings.model_validate(cache.record["settings"]).model_dump(include=set(wanted))
-        differing = [key for key in wanted if wanted[key] != made[key]]
-        if differing or cache.record["teacher"] != caches[0].record["teacher"]:
-            keys = ", ".join(differing) or "teacher"
+        made = TargetSettings.model_validate(cache.record["settings"])
+        differing = [key for key, value in made.model_dump(include=set(wanted)).items() if wanted[key] != value]
+        found = cache.record["teacher"]
+        if not _same_teacher(settings.teacher, made.teacher, found) or found != caches[0].record["teacher"]:
+            differing.append("teacher")
+        if differing:
+            keys = ", ".join(differing)
             raise UrfmError(f"{cache.folder}: made with other settings ({keys}); delete it and rebuild it")
     return stores, caches
+
+
+def _same_teacher(wanted: TeacherSettings, made: TeacherSettings, found: dict[str, Any]) -> bool:
+    """Whether targets made by `made`, whose record is `found`, are those of `wanted`; weights as far as it says."""
+    same = {"kind", "block", "normalise_tokens"}
+    weights_agree = wanted.sha256 in (None, found["weights_sha256"])
+    return weights_agree and wanted.model_dump(include=same) == made.model_dump(include=same)
 
 
 def pretrain(
@@ -232,8 +242,9 @@ def pretrain(
     identity = fingerprint(
         settings.model_dump(mode="json", exclude={"run", "teacher"}),
         target,
-        [[store.record["sha256"], store.record["index_sha256"]] for store in stores],
-        [cache.record["key"] for cache in caches],
+        # Images are sorted by their id: the order of the data sets is of no consequence.
+        sorted([store.record["sha256"], store.record["index_sha256"]] for store in stores),
+        sorted(cache.record["key"] for cache in caches),
         code,
     )
     folder = state_folder / identity
