@@ -88,6 +88,14 @@ def test_equal_pictures_with_different_labels_are_excluded(tmp_path: Path) -> No
     assert table["excluded_reason"].tolist() == [contradiction, contradiction, "", ""]
 
 
+def test_a_copy_without_a_label_contradicts_none(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["1.png,a,benign", "2.png,b,", "3.png,c,benign", "4.png,d,malignant", "5.png,e,"])
+    for name, seed in (("1.png", 1), ("2.png", 1), ("3.png", 3), ("4.png", 3), ("5.png", 3)):
+        picture(folder / name, seed)
+    table, _ = make_manifest(tmp_path, OWN, 1)
+    assert (table["excluded_reason"] != "").tolist() == [False, False, True, True, False]
+
+
 def test_what_is_wrong_with_all_images_is_an_error(tmp_path: Path) -> None:
     own_set(tmp_path, ["1.png,a,benign", "2.png,b,benign"])
     with pytest.raises(UrfmError, match=r"none of 2 listed images can be used.*1\.png: missing"):

@@ -169,10 +169,13 @@ def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tup
 
 
 def exclude_contradictions(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Exclude images whose very same pixels also occur under another label: one of the labels is wrong."""
-    usable = manifest[manifest["excluded_reason"] == ""]
-    labels = usable.groupby("pixel_sha256")["label"].transform("nunique")
-    twice = usable.index[labels > 1]
+    """Exclude images whose very same pixels also occur under another label: one of the labels is wrong.
+
+    An image without a label contradicts none.
+    """
+    labelled = manifest[(manifest["excluded_reason"] == "") & (manifest["label"] != "")]
+    labels = labelled.groupby("pixel_sha256")["label"].transform("nunique")
+    twice = labelled.index[labels > 1]
     return manifest.assign(
         excluded_reason=manifest["excluded_reason"].where(
             ~manifest.index.isin(twice), "the same picture occurs under another label"
