@@ -27,6 +27,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["table.csv"]
 
 
+def test_what_a_kill_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    others = [".a1.json.77.tmp", ".a[1].json.gz.77.tmp", ".b.json.78.tmp"]
+    for name in [*others, ".a[1].json.77.tmp"]:
+        (tmp_path / name).touch()
+    files.write_text(tmp_path / "a[1].json", "new")
+    assert sorted(item.name for item in tmp_path.iterdir()) == [*others, "a[1].json"]
+
+
 def test_json_has_one_form(tmp_path: Path) -> None:
     files.write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
     files.write_json(tmp_path / "b.json", {"a": "é", "b": 1})
