@@ -19,6 +19,15 @@ def say(message: str) -> None:
         print(message, flush=True)
 
 
+def time_left(seconds: float, done: int, total: int) -> str:
+    """A phrase such as `about 3 h left`, when `done` of `total` parts, at least one, took `seconds`."""
+    left = seconds / done * (total - done)
+    for unit, length in (("h", 3600), ("min", 60)):
+        if left >= 1.5 * length:
+            return f"about {left / length:.0f} {unit} left"
+    return f"about {left:.0f} s left"
+
+
 def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:
     """Iterate over `items` and show how far it is: a bar, or a line every `every` seconds and at the end."""
     if total is None and isinstance(items, Sized):
@@ -33,6 +42,6 @@ def progress(items: Iterable[Item], label: str, total: int | None = None, every:
         now = time.monotonic()
         if now - last >= every:
             last = now
-            remaining = f", about {(total - done) * (now - start) / done:.0f} s left" if total else ""
+            remaining = f", {time_left(now - start, done, total)}" if total else ""
             say(f"{label}: {done}{f'/{total}' if total else ''}{remaining}")
     say(f"{label}: {done} done in {time.monotonic() - start:.1f} s")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,9 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert history["step"].tolist() == [2 * epoch for epoch in range(1, 31)]  # 21 images, batches of 8, rest dropped
     assert history["images_seen"].iloc[-1] == 480
     assert history["loss"].iloc[-5:].mean() < 0.9 * history["loss"].iloc[0]
-    assert len(capsys.readouterr().out.splitlines()) <= 22
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": epoch " in line]
+    assert [line.split(",")[0] for line in lines] == ["test: epoch 1/30", "test: epoch 30/30"]  # within a minute
+    assert lines[0].endswith(" left")
 
     record = read_json(tmp_path / "out" / "encoder.json")
     weights = load_file(tmp_path / "out" / "encoder.safetensors")
@@ -182,8 +185,11 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
     process = subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
-        if "epoch 20/200" in line:
+        if "epoch 1/200" in line:
             break
+    if number == signal.SIGKILL:
+        while not list((tmp_path / "state").glob("*/checkpoint.pt.previous")):
+            time.sleep(0.01)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
     if number == signal.SIGKILL:
@@ -196,7 +202,7 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     saved = state.load(checkpoint)
     assert saved is not None
-    assert 38 <= saved["step"] < 400
+    assert 1 <= saved["step"] < 400
     assert not (tmp_path / "out" / "encoder.safetensors").exists()
 
     history = here(chosen, stores, tmp_path)

@@ -37,13 +37,15 @@ from urfm.errors import UrfmError
 from urfm.files import atomic_path, sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
-from urfm.progress import say
+from urfm.progress import say, time_left
 from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 
 Sample = dict[str, Tensor]
 Place = tuple[int, int]  # epoch, index of the image
+
+LOG_SECONDS = 60  # least time between two lines of progress
 
 
 class DecoderSettings(Settings):
@@ -346,8 +348,10 @@ def train(
     )
     mean = torch.tensor(settings.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(settings.std, device=device).view(1, 3, 1, 1)
-    begun = time.monotonic() - seconds
-    saved_at = time.monotonic()
+    first_step, started = step, time.monotonic()
+    begun = started - seconds
+    saved_at = started
+    reported_at = -math.inf  # the first epoch that ends is reported, also after an interruption
 
     def save() -> None:
         content = {
@@ -368,7 +372,9 @@ def train(
             part = {name: values[first : first + size] for name, values in (batch | {"noise": noise}).items()}
             yield {name: values.to(device, non_blocking=True) for name, values in part.items()}
 
+    # A bar on a terminal, lines in a log.
     bar = tqdm(total=steps, initial=step, desc=settings.run, disable=not (job.is_main and sys.stderr.isatty()))
+    reports = job.is_main and bar.disable
     with state.stop_signals() as stop, bar:
         for batch in loader:
             lr = optimisation.learning_rate(
@@ -427,12 +433,15 @@ def train(
                 }
                 history.append(row)
                 loss_sum = 0.0
-                # At most twenty lines, however long the run.
-                if job.is_main and (epoch % math.ceil(settings.epochs / 20) == 0 or epoch == settings.epochs):
-                    bar.clear()
+                now = time.monotonic()
+                if reports and (now - reported_at >= LOG_SECONDS or step == steps):
+                    reported_at = now
+                    left = (
+                        f", {time_left(now - started, step - first_step, steps - first_step)}" if step < steps else ""
+                    )
                     say(
                         f"{settings.run}: epoch {epoch}/{settings.epochs}, loss {row['loss']:.4f}, lr {lr:.2e}, "
-                        f"{row['seconds']:.0f} s"
+                        f"{row['seconds']:,.0f} s{left}"
                     )
             stop.number = job.maximum(stop.number)
             due = time.monotonic() - saved_at >= 60 * checkpoint_minutes
