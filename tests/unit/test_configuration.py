@@ -133,6 +133,9 @@ def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim", "urfm"]
     assert grid.datasets(config) == ["busbra", "camus"]
     assert [cell.model for cell in grid.cells(config, "figure_2")] == ["mim_us", "deblur_mim", "urfm"]
+    notes = settings.figure(config, "figure_2")["notes"]
+    assert notes[-1] == "URFM: pre-trained on 1 of 10 data sets (CAMUS)."
+    assert "  URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
 
 
 def test_stored_views_are_shared(config: dict[str, Any]) -> None:
@@ -144,6 +147,7 @@ def test_stored_views_are_shared(config: dict[str, Any]) -> None:
         settings.pretraining(config, "urfm")
     config["pretraining"]["defaults"]["targets"] = "cached"
     assert not settings.uses_cache(config, "mim_us")  # pixels need no cache
+    assert "views" not in settings.pretraining(config, "mim_us")  # and do not start again for another number
 
 
 def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
@@ -181,7 +185,8 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
         settings.images(config),
         settings.split(config, "breast_tumor", "paper"),
     ]
-    keys = set().union(*read)
+    config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
+    keys = set().union(*read, settings.pretraining(config, "urfm"))
     elsewhere = {"datasets", "split"}  # carried by the rules' inputs
     for section in (
         config["pretraining"]["defaults"],

@@ -28,8 +28,16 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
     cells = [block for block in blocks if block.startswith("rule finetune:")]
-    assert all("gpu=8" in block and "mem_mb=256000" in block and "runtime=2880" in block for block in pretraining)
+    wanted = ("gpu=8", "processes=8", "workers=7", "mem_mb=256000", "runtime=2880")
+    assert all(resource in block for block in pretraining for resource in wanted)
     assert all("gpu=1" in block and "runtime=720" in block for block in cells)
+
+
+def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
+    resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
+    output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)
+    assert output.count('$([ 8 -gt 1 ] && echo "$URFM_TORCHRUN 8 -m"') == 3
+    assert "gres=gpu:a100:8" in output
 
 
 def test_partition_and_account_come_from_the_environment(
@@ -73,6 +81,31 @@ def test_missing_data_root_stops_a_real_run_at_once(repository: Repository) -> N
     assert "data_root: nowhere is not a folder" in output
     assert "--config data_root=" in output
     assert not (repository.folder / "results" / "manifests").exists()
+
+
+def test_new_raw_data_are_noticed(repository: Repository, tmp_path: Path) -> None:
+    """An edited table or a new image reruns the manifest; nothing else in the folder does."""
+    folder = tmp_path / "data" / "Thyroid4K"
+    (folder / "images").mkdir(parents=True)
+    table = folder / "metadata.csv"
+    table.write_text("image,patient_id,label\n")
+    outputs = [f"{tmp_path}/results/manifests/thyroid4k{suffix}" for suffix in (".parquet", ".rejected.csv", ".json")]
+    arguments = [outputs[0], "--config", f"data_root={tmp_path}/data", f"pathvars={{results: {tmp_path}/results}}"]
+
+    def wanted() -> Counter[str]:
+        return jobs(repository.snakemake(*arguments, "--dry-run"))
+
+    assert wanted() == Counter(manifest=1)
+    for output in outputs:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        Path(output).touch()
+    repository.snakemake(*arguments, "--cores", "1", "--touch")
+    assert wanted() == Counter()
+    (folder / "images" / "new.png").touch()
+    assert wanted() == Counter(manifest=1)
+    repository.snakemake(*arguments, "--cores", "1", "--touch")
+    table.write_text("image,patient_id,label\nnew.png,1,benign\n")
+    assert wanted() == Counter(manifest=1)
 
 
 def test_what_is_missing_is_said(repository: Repository, tmp_path: Path) -> None:

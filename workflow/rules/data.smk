@@ -26,7 +26,7 @@ rule simulate:
 
 rule manifest:
     input:
-        raw_folder,
+        raw_files,
     output:
         table="<results>/manifests/{dataset}.parquet",
         rejected="<results>/manifests/{dataset}.rejected.csv",

@@ -20,6 +20,10 @@ rule pretrain:
     threads: need("pretrain", "threads")
     resources:
         gpu=need("pretrain", "gpus"),
+        # Apart from gpu, so that sites which ask for gres instead still start one process a GPU.
+        processes=need("pretrain", "gpus"),
+        micro_batch=need("pretrain", "micro_batch"),
+        workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
         mem_mb=need("pretrain", "mem_mb"),
         runtime=minutes("pretrain"),
     params:
@@ -27,13 +31,14 @@ rule pretrain:
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
-        $([ {resources.gpu} -gt 1 ] && echo "$URFM_TORCHRUN {resources.gpu} -m" || echo "python -m") urfm.training.pretrain \
+        $([ {resources.processes} -gt 1 ] && echo "$URFM_TORCHRUN {resources.processes} -m" || echo "python -m") urfm.training.pretrain \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --images $(dirname {input.stores}) \
             $([ -z "{input.targets}" ] || echo --targets $(dirname {input.targets})) \
+            $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \
             --state "$URFM_STATE/pretrain/{wildcards.run}" \
             --output $(dirname {output.record}) \
-            --workers $(({threads} / ({resources.gpu} > 0 ? {resources.gpu} : 1) - 1)) \
+            --workers {resources.workers} \
             2>&1 | tee -i {log}
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from urfm.availability import Config, Missing, available_datasets, missing_model, missing_task
+from urfm.availability import Config, Missing, available_datasets, missing_model, missing_task, pretraining_settings
 
 Item = TypeVar("Item")
 
@@ -86,6 +86,20 @@ def _missing(config: Config, models: Sequence[str], tasks: Sequence[str]) -> Ite
             yield "model", model, missing
 
 
+def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
+    """A sentence a model that is pre-trained here on a part of its data sets only, because others are not there."""
+    sentences = []
+    for model in models:
+        run = config["models"][model].get("pretraining")
+        wanted = pretraining_settings(config, run)["datasets"] if run else []
+        there = available_datasets(config, run) if run else []
+        if len(there) < len(wanted):
+            title = config["models"][model]["title"]
+            names = ", ".join(config["datasets"][name]["folder"] for name in there)
+            sentences.append(f"{title}: pre-trained on {len(there)} of {len(wanted)} data sets ({names}).")
+    return sentences
+
+
 def summary(config: Config) -> list[str]:
     """Lines for a person: what will be drawn, and what is missing and why."""
     lines = []
@@ -98,6 +112,7 @@ def summary(config: Config) -> list[str]:
             f"  not available: {kind} {name}: {missing.reason} ({missing.detail})"
             for kind, name, missing in _missing(config, item["models"], item["tasks"])
         ]
+        lines += [f"  {sentence}" for sentence in partial_pretraining(config, available_models(config, name))]
     return lines
 
 

@@ -65,8 +65,9 @@ def pretraining(config: Config, run: str) -> Config:
                     f"pretraining.runs.{run}.{key}: with `targets: cached` it must equal pretraining.defaults.{key}, "
                     "because runs share the stored views; use `targets: online` for this run, or change the default"
                 )
-    for unread in ("title", "datasets"):
-        settings.pop(unread)
+    unread = ["title", "datasets"] if uses_cache(config, run) else ["title", "datasets", "views", "view_dtype"]
+    for key in unread:
+        settings.pop(key)
     return {**settings, "run": run, "teacher": teacher(config, settings["teacher"])}
 
 
@@ -106,6 +107,7 @@ def figure(config: Config, name: str) -> Config:
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
         "unavailable": grid.unavailable(config, item["models"], item["tasks"]),
+        "notes": grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
         "confidence": config["statistics"]["confidence"],
         "dpi": item["dpi"],
@@ -133,8 +135,15 @@ def table_2(config: Config) -> Config:
 
 
 def settings_table(config: Config, table: str) -> Config:
+    """Table 4: the run `urfm`. Table 5: all models, and what a model has of its own."""
+    own = {
+        f"{record['title']} only": ", ".join(f"{key} {value}" for key, value in record["finetuning"].items())
+        for record in (config["models"][model] for model in grid.models(config))
+        if "finetuning" in record
+    }
+    pretraining = {key: value for key, value in pretraining_settings(config, "urfm").items() if key != "title"}
     values: dict[str, Any] = {
-        "table_4": config["pretraining"]["defaults"],
-        "table_5": {**config["finetuning"], "seeds": config["seeds"]},
+        "table_4": pretraining,
+        "table_5": {**config["finetuning"], "seeds": config["seeds"], **own},
     }
     return {"table": table, "values": values[table]}

@@ -54,6 +54,7 @@ class Figure2Settings(Settings):
     reference: str = Field(description="model that P values compare with the strongest other one")
     tasks: dict[str, Task] = Field(min_length=1, description="[name, title, group] of each task, in order")
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
+    notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
     confidence: float = Field(gt=0, lt=1)
     dpi: int = Field(ge=72, description="resolution of the PNG")
 
@@ -75,7 +76,7 @@ class Figure2Settings(Settings):
 class Numbers:
     """What is drawn, in percent.
 
-    scores: model, task, metric, the columns of INTERVAL, seeds, images, patients, simulated.
+    scores: model, task, metric, the columns of INTERVAL, seeds, images, patients (NaN: not known), simulated.
     comparisons: task, metric, model (the strongest other one), difference, boot_difference, boot_low,
     boot_high and the P values t_p, t_p_holm, boot_p, boot_p_holm (not percent). curves: model, task, fpr, tpr, auroc.
     means: index model, a column a metric, over `common` tasks.
@@ -109,6 +110,7 @@ def read_numbers(folder: Path, settings: Figure2Settings) -> Numbers:
         )
     percent = ["mean", "sd", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]
     scores[percent] *= 100
+    scores["patients"] = scores["patients"].astype("float64")
     differences[["difference", "boot_difference", "boot_low", "boot_high"]] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
     models = [model for model in settings.models if model in set(scores["model"])]
@@ -403,7 +405,8 @@ def draw_task(
     if scores["simulated"].any():
         after = left + 3 + style.text_width(settings.tasks[task].title, LABEL, "bold")
         style.add_text(figure, after, top + 0.3, "simulated", color=style.WARNING)
-    count = f"n = {one['images']:,} images, {one['patients']:,} patients, {seeds} seed{'s' if high_seeds > 1 else ''}"
+    patients = "patients unknown" if math.isnan(one["patients"]) else f"{one['patients']:,.0f} patients"
+    count = f"n = {one['images']:,} images, {patients}, {seeds} seed{'s' if high_seeds > 1 else ''}"
     style.add_text(figure, left + 1, top + 3.1, count, color=GREY)
     roc_width = min(30.0, 0.34 * width)
     bars = style.add_axes(figure, left + 5.5, top + 6, width - roc_width - 15.5, CELL_HEIGHT - 11)
@@ -582,7 +585,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
         for task, described in settings.tasks.items()
         if task not in numbers.tasks and ("task", task) not in known
     ]
-    return sentences + style.note_unavailable([*settings.unavailable, *unnamed])
+    return sentences + settings.notes + style.note_unavailable([*settings.unavailable, *unnamed])
 
 
 def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:

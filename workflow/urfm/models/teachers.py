@@ -230,10 +230,11 @@ def _weight_file(settings: TeacherSettings, checkpoint_root: Path) -> Path:
         path = checkpoint_root / settings.file
         if path.is_file():
             return path
-        raise UrfmError(
-            f"{path}: the weights of teacher {settings.name} are not there. Put {filename} of {repository} "
-            "(Hugging Face) in that place, or remove the teacher's `file` to have it downloaded"
-        )
+        if settings.hub is None:
+            raise UrfmError(
+                f"{path}: the weights of teacher {settings.name} are not there. Put {filename} of {repository} "
+                f"(Hugging Face) in that place, or set teachers.{settings.name}.hub: {repository} to have it downloaded"
+            )
     repository = settings.hub or repository
     try:
         return Path(hf_hub_download(repository, filename))

@@ -81,7 +81,13 @@ def processes() -> Iterator[Processes]:
 
     if torch.cuda.is_available():
         # Where the launcher shows each process its own GPU only, that one is number 0.
-        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        visible = torch.cuda.device_count()
+        if 1 < visible <= local_rank:
+            raise UrfmError(
+                f"{local_rank + 1} or more processes on this node, but {visible} GPUs; "
+                f"set resources.pretrain.gpus to {visible}"
+            )
+        device = torch.device("cuda", local_rank % visible)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
