@@ -156,7 +156,7 @@ def test_check_split_notices_a_shared_patient() -> None:
 
 
 def manifest(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(excluded_reason="")
+    return table.assign(patient_source="metadata", excluded_reason="")
 
 
 def test_a_label_outside_the_classes_is_named() -> None:
@@ -229,6 +229,21 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert record["differences"] == ["50 images, 60 expected"]
     assert record["subsets"]["train"] == {"images": 30, "patients": 30, "labels": {"benign": 18, "malignant": 12}}
     assert "warning: task t: 50 images, 60 expected" in capsys.readouterr().out
+    known = parquet.read_bytes()
+    manifest(single(benign=30, malignant=20)).assign(
+        patient_source=["none"] * 3 + ["path"] * 47, patient_id=[f"set/{number // 2}" for number in range(50)]
+    ).to_parquet(parquet)
+    summary.write_text(json.dumps({"dataset": "breast", "simulated": True, "sha256": sha256(parquet)}))
+    command(expected={"images": 50, "patients": 40})
+    record = read_json(tmp_path / "s" / "paper.json")
+    assert [record["patients"], *(subset["patients"] for subset in record["subsets"].values())] == [None] * 4
+    assert record["differences"] == ["unknown patients, 40 expected"]
+    output = capsys.readouterr().out
+    assert "task t: 3 images have no patient id: each counts as a patient of its own" in output
+    assert "t: 50 images of unknown patients" in output
+
+    parquet.write_bytes(known)
+    summary.write_text(json.dumps({"dataset": "breast", "simulated": True, "sha256": sha256(parquet)}))
     with pytest.raises(UrfmError, match="strict_counts: false"):
         command(strict_counts=True)
     with pytest.raises(UrfmError, match="clases"):

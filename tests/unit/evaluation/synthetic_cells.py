@@ -61,6 +61,7 @@ def write_cell(
     classes: Sequence[str],
     simulated: bool = False,
     share: int = 100,
+    patients_known: bool = True,
 ) -> Path:
     """Write predictions.parquet, cell.json and metrics.csv as the stages do; return the path of cell.json."""
     place = folder / model / task / str(share)
@@ -72,6 +73,7 @@ def write_cell(
         "share": share,
         "classes": list(classes),
         "seeds": sorted({int(seed) for seed in table["seed"]}),
+        "patients_known": patients_known,
         "simulated": simulated,
         "sha256": sha256(place / "predictions.parquet"),
     }
@@ -89,6 +91,7 @@ def write_cells(
     patients: int = 60,
     images_per_patient: int = 1,
     simulated: bool = False,
+    patients_known: bool = True,
 ) -> list[Path]:
     """Cells of every model (name -> skill) on every task (name -> number of classes)."""
     paths = []
@@ -104,5 +107,5 @@ def write_cells(
                 task_number,
                 model_number,
             )
-            paths.append(write_cell(folder, model, task, table, classes, simulated))
+            paths.append(write_cell(folder, model, task, table, classes, simulated, patients_known=patients_known))
     return paths

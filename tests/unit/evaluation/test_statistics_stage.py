@@ -63,6 +63,14 @@ def test_means_and_intervals_over_seeds(paths, statistics):
             assert found[["seeds", "images", "patients"]].tolist() == [3, 140, 70]
 
 
+def test_patients_that_are_not_known_are_missing(tmp_path, statistics):
+    paths = write_cells(tmp_path, MODELS, TASKS, patients=70, images_per_patient=2, patients_known=False)
+    found = compute(*load(paths), SETTINGS).scores
+    assert found["patients"].isna().all()
+    rest = found.columns.drop("patients")
+    pd.testing.assert_frame_equal(found[rest], statistics.scores[rest])
+
+
 def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
     for path in paths:
         cell = read_cell(path)

@@ -52,6 +52,7 @@ def make_statistics(
     simulated: bool = False,
     resamples: int = 200,
     reference: str = "urfm",
+    patients_known: bool = True,
 ) -> Path:
     """Run the statistics stage on synthetic cells; return its folder."""
     paths = write_cells(
@@ -61,6 +62,7 @@ def make_statistics(
         list(range(seeds)),
         patients,
         simulated=simulated,
+        patients_known=patients_known,
     )
     settings = StatisticsSettings(
         figure="figure_2",

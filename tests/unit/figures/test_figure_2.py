@@ -76,7 +76,7 @@ CASES = {
     "one task, one seed": {"models": ["mim_us", "urfm"], "tasks": ["breast_tumor"], "seeds": 1},
     "five tasks, eight models, two seeds": {"models": MODELS, "tasks": NAMES[:5], "seeds": 2, "simulated": True},
     "no reference": {"models": ["mim_us", "usfm"], "tasks": NAMES[:4], "seeds": 2},
-    "one model": {"models": ["urfm"], "tasks": ["breast_tumor", "ovarian_tumor"]},
+    "one model": {"models": ["urfm"], "tasks": ["breast_tumor", "ovarian_tumor"], "patients_known": False},
 }
 
 
@@ -134,7 +134,8 @@ def test_titles_counts_and_what_is_missing_are_written(case):
         assert entry.title in written
         assert entry.reason in written
     assert ("SIMULATED DATA: demonstration only" in written) == bool(case.get("simulated"))
-    assert f"n = 48 images, 48 patients, {case.get('seeds', 3)} seed" in written
+    patients = "48 patients" if case.get("patients_known", True) else "patients unknown"
+    assert f"n = 48 images, {patients}, {case.get('seeds', 3)} seed" in written
     assert ("radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
     assert ("there is no interval over seeds" in written) == (case.get("seeds") == 1)
     assert ("No P values" in written) == (case["models"] in (["urfm"], ["mim_us", "usfm"]))

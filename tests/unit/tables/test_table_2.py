@@ -92,6 +92,11 @@ def test_a_missing_task_that_is_not_described_is_named_too(tmp_path, monkeypatch
     assert "SIMULATED" not in (tmp_path / "table_2.md").read_text()
 
 
+def test_patients_that_are_not_known(tmp_path, monkeypatch):
+    table = build(tmp_path, monkeypatch, [BREAST | {"patients": None}, LIVER])
+    assert table["Patients"].tolist() == ["unknown", "60", "–"]
+
+
 def test_no_split_at_all(tmp_path, monkeypatch):
     table = build(tmp_path, monkeypatch, [])
     assert table["Note"].str.startswith("not available").all()

@@ -89,7 +89,8 @@ def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int =
     (folder / "images/store.json").write_text(json.dumps({**record, **hashes, "manifest_sha256": ""}))
     split = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "subset"]).sort_values("image_id")
     split.to_parquet(folder / "split.parquet", index=False)
-    (folder / "split.json").write_text(json.dumps({"sha256": digest(folder / "split.parquet"), "simulated": True}))
+    summary = {"sha256": digest(folder / "split.parquet"), "patients": len(rows), "simulated": True}
+    (folder / "split.json").write_text(json.dumps(summary))
 
 
 def make_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 32, **checkpoint: Any) -> None:
@@ -288,6 +289,7 @@ def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch)
     assert predictions["p_across"].add(predictions["p_down"]).sub(1).abs().max() < 1e-12
     cell = json.loads((toy / "out/cell.json").read_text())
     assert cell["images"] == {"train": 44, "val": 16, "test": 20}
+    assert cell["patients_known"] is True
     assert cell["simulated"] is True
     assert cell["sha256"] == digest(toy / "out/predictions.parquet")
     history = pd.read_csv(toy / "out/history.csv")
@@ -296,6 +298,11 @@ def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch)
         assert epoch == scores.idxmax()  # the first of the best
         of_seed = predictions[predictions["seed"] == int(seed)]
         assert accuracy(of_seed, "val") == pytest.approx(scores[epoch])
+
+    summary = json.loads((toy / "split.json").read_text())
+    (toy / "split.json").write_text(json.dumps({**summary, "patients": None}))
+    train(toy, monkeypatch, seeds=[3, 1])
+    assert json.loads((toy / "out/cell.json").read_text())["patients_known"] is False
 
 
 def test_separable_problem_is_learnt(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

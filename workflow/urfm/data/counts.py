@@ -31,13 +31,17 @@ def count(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def differences(expected: Expected, found: dict[str, Any]) -> list[str]:
-    """One sentence for every count that is not the expected one."""
+    """One sentence for every count that is not the expected one; None is a number of patients that is not known."""
     pairs = [("images", expected.images, found["images"]), ("patients", expected.patients, found["patients"])]
     pairs += [
         (f"images labelled {label}", images, found["labels"].get(label, 0))
         for label, images in sorted(expected.labels.items())
     ]
-    return [f"{have:,} {what}, {want:,} expected" for what, want, have in pairs if want is not None and want != have]
+    return [
+        f"{'unknown' if have is None else f'{have:,}'} {what}, {want:,} expected"
+        for what, want, have in pairs
+        if want is not None and want != have
+    ]
 
 
 def report_differences(name: str, sentences: list[str], strict: bool) -> None:

@@ -191,8 +191,8 @@ def take_share(train: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame
 
 
 def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSettings) -> pd.DataFrame:
-    """The task's usable images: image_id, patient_id, label, sorted; labels checked against the classes."""
-    images = manifest.loc[manifest["excluded_reason"] == "", ["image_id", "patient_id", "label"]]
+    """The task's usable images: image_id, patient_id, patient_source, label, sorted; labels are the classes'."""
+    images = manifest.loc[manifest["excluded_reason"] == "", ["image_id", "patient_id", "patient_source", "label"]]
     outside = images[~images["label"].isin(settings.classes)].sort_values("image_id")
     if len(outside):
         image, label = outside.iloc[0][["image_id", "label"]]
@@ -234,9 +234,16 @@ def main() -> None:
         raise UrfmError(f"task {settings.task}: {error}") from error
 
     found = count(split)
+    subsets = {name: count(split[split["subset"] == name]) for name in SUBSETS}
+    unknown = int((images["patient_source"] == "none").sum())
+    if unknown:
+        say(
+            f"warning: task {settings.task}: {unknown:,} images have no patient id: each counts as a patient of its own"
+        )
+        for counts in (found, *subsets.values()):
+            counts["patients"] = None
     sentences = differences(settings.expected, found)
     report_differences(f"task {settings.task}", sentences, settings.strict_counts)
-    subsets = {name: count(split[split["subset"] == name]) for name in SUBSETS}
     write_parquet(arguments.output, split)
     write_json(
         arguments.summary,
@@ -257,7 +264,8 @@ def main() -> None:
         },
     )
     sizes = ", ".join(f"{name} {subsets[name]['images']:,}" for name in SUBSETS)
-    say(f"{settings.task}: {found['images']:,} images of {found['patients']:,} patients: {sizes}")
+    patients = "unknown" if unknown else f"{found['patients']:,}"
+    say(f"{settings.task}: {found['images']:,} images of {patients} patients: {sizes}")
     say(f"split in {arguments.output}")
 
 

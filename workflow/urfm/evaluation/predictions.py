@@ -25,6 +25,7 @@ class Cell:
     share: int
     classes: list[str]
     seeds: list[int]
+    patients_known: bool  # False: some image had no patient id and counts as a patient of its own
     simulated: bool
     predictions: pd.DataFrame
 
@@ -60,7 +61,7 @@ def read_cell(path: Path) -> Cell:
     a seed, hold a label outside the cell's classes, or a probability that is not a number in [0, 1].
     """
     record = read_json(path)
-    missing = {"model", "task", "share", "classes", "seeds", "simulated", "sha256"} - set(record)
+    missing = {"model", "task", "share", "classes", "seeds", "patients_known", "simulated", "sha256"} - set(record)
     if missing:
         raise UrfmError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run the fine-tuning again")
     file = path.with_name("predictions.parquet")
@@ -93,6 +94,7 @@ def read_cell(path: Path) -> Cell:
         share=int(record["share"]),
         classes=classes,
         seeds=seeds,
+        patients_known=bool(record["patients_known"]),
         simulated=bool(record["simulated"]),
         predictions=table[columns],
     )

@@ -98,7 +98,7 @@ def compute(cells: Sequence[Cell], metrics: pd.DataFrame, settings: StatisticsSe
                     *t_interval(seeds, settings.confidence),
                     float(ensemble[cell.model][metric][0]),
                     *percentile_interval(resampled[cell.model][metric], settings.confidence),
-                    len(first.labels), len(set(first.patients)), cell.simulated,
+                    len(first.labels), len(set(first.patients)) if cell.patients_known else None, cell.simulated,
                 ))  # fmt: skip
                 if cell.model != settings.reference and settings.reference in tests:
                     reference = values[(settings.reference, task, share, metric)]
@@ -118,7 +118,9 @@ def compute(cells: Sequence[Cell], metrics: pd.DataFrame, settings: StatisticsSe
             curves.append(curve[CURVE_COLUMNS])
     order = ["task", "share", "metric", "model"]
     return Statistics(
-        scores=pd.DataFrame(scores, columns=SCORE_COLUMNS).sort_values(order, ignore_index=True),
+        scores=pd.DataFrame(scores, columns=SCORE_COLUMNS)
+        .astype({"patients": "Int64"})  # missing where patients are not known
+        .sort_values(order, ignore_index=True),
         differences=corrected(pd.DataFrame(differences, columns=DIFFERENCE_COLUMNS)).sort_values(
             order, ignore_index=True
         ),

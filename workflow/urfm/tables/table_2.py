@@ -78,9 +78,10 @@ def task_row(task: Task, split: dict[str, Any]) -> list[str]:
     notes = [] if task.expected.images in (None, split["images"]) else ["differs from the paper"]
     if split["simulated"]:
         notes.append("simulated data")
+    patients = "unknown" if split["patients"] is None else count(split["patients"])
     return [
         task.title, task.dataset_title, classes, count(split["images"]), count(task.expected.images),
-        count(split["patients"]), *subsets, "; ".join(notes),
+        patients, *subsets, "; ".join(notes),
     ]  # fmt: skip
 
 

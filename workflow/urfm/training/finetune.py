@@ -488,6 +488,7 @@ def main() -> None:
             "classes": settings.classes,
             "seeds": settings.seeds,
             "images": counts,
+            "patients_known": summary["patients"] is not None,
             "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
             "simulated": any(origin["simulated"] for origin in (summary, store.record, record)),
             "sha256": sha256(arguments.output / "predictions.parquet"),
