@@ -111,6 +111,16 @@ def test_metrics_do_not_reach_fine_tuning() -> None:
     assert "urfm.training.pretrain" not in closure
 
 
+def test_what_is_made_by_another_stage_does_not_restart_training() -> None:
+    """Training imports what reads its inputs, not what wrote them: those are known by their hashes."""
+    finetune, pretrain = (
+        {item.split("@")[0] for item in provenance.code_digests(f"urfm.training.{stage}")}
+        for stage in ("finetune", "pretrain")
+    )
+    assert not finetune & {"urfm.models.checkpoints", "urfm.models.encoders", "urfm.data.splits", "urfm.data.counts"}
+    assert "urfm.data.targets" not in pretrain
+
+
 def test_canonical_json_is_canonical() -> None:
     assert provenance.canonical_json({"b": [1, 2.5], "a": "é"}) == '{"a":"é","b":[1,2.5]}'
     swapped = provenance.canonical_json({"lr": 0.1, "wd": 0.2}), provenance.canonical_json({"lr": 0.2, "wd": 0.1})

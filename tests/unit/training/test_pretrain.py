@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 from urfm.cli import parse_settings
 from urfm.data import images
 from urfm.data.images import ImageStore
-from urfm.data.targets import TargetSettings, build
+from urfm.data.target_store import TargetSettings
+from urfm.data.targets import build
 from urfm.errors import UrfmError
 from urfm.files import read_json
 from urfm.models.mim import MaskedAutoencoder, build_encoder

@@ -12,7 +12,6 @@ their name, and the groups are sorted before scikit-learn shuffles them with its
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import warnings
 from pathlib import Path
@@ -23,6 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.counts import Expected, count, differences, report_differences
+from urfm.data.shares import hash_order
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.progress import say
@@ -42,11 +42,6 @@ class SplitSettings(Settings):
     split: str = "paper"
     expected: Expected = Expected()
     strict_counts: bool = False
-
-
-def hash_order(names: pd.Series[str], seed: int, purpose: str) -> pd.Series[str]:
-    """Sort keys that put `names` in an order that looks random and is the same on every machine."""
-    return names.map(lambda name: hashlib.sha256(f"{purpose}/{seed}/{name}".encode()).hexdigest())
 
 
 def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), seed: int = 0) -> pd.DataFrame:
@@ -150,44 +145,6 @@ def check_split(split: pd.DataFrame, ratio: tuple[int, int, int]) -> None:
                     f"class {label!r}: {name} holds {found} of {images} images where {wanted:.0f} are its share; "
                     "patients are too uneven for this split. Try another splits.seed or splits.ratio"
                 )
-
-
-def take_share(train: pd.DataFrame, share: float, seed: int = 0) -> pd.DataFrame:
-    """Take a share of a training part, stratified by class and patient by patient.
-
-    Of the patients whose most frequent label is a given class, in an order fixed by `seed`, the longest run
-    is taken whose images are at most the share of that class's; so one image a patient gives the floor in each
-    class (10 % of Liver735's 441 = 26 + 12 + 6 = 44, the paper's number). The first patient of every class is
-    always taken. Smaller shares are subsets of larger ones.
-
-    Parameters
-    ----------
-    train
-        Rows with image_id, patient_id and label; other columns are kept.
-    share
-        Percent, above 0 and at most 100.
-    seed
-        Another seed takes other patients.
-
-    Returns
-    -------
-    DataFrame
-        The rows taken, sorted by image_id.
-    """
-    if not 0 < share <= 100:
-        raise UrfmError(f"share: {share}; expected percent of the training part, above 0 and at most 100")
-    train = train.sort_values("image_id", ignore_index=True)
-    images = pd.crosstab(train["patient_id"], train["label"])
-    names = images.index.to_series().astype(str)
-    images = images.loc[hash_order(names, seed, "share").sort_values(kind="stable").index]
-    first_of_class = [images.index[images[label] > 0][0] for label in images.columns]
-
-    stratum = images.idxmax(axis=1)  # ties: the first label in sorted order
-    size = images.sum(axis=1)
-    reached = size.groupby(stratum).cumsum()
-    allowed = size.groupby(stratum).transform("sum") * share // 100
-    taken = images.index[reached <= allowed].union(first_of_class)
-    return train[train["patient_id"].isin(taken)].reset_index(drop=True)
 
 
 def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSettings) -> pd.DataFrame:

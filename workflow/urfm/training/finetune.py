@@ -41,10 +41,10 @@ from torchvision import transforms
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.images import ImageStore
-from urfm.data.splits import take_share
+from urfm.data.shares import take_share
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
-from urfm.models.encoders import Pooling, load_encoder
+from urfm.models.classifier import Pooling, load_encoder
 from urfm.progress import progress, say
 from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state

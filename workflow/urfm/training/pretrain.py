@@ -32,7 +32,7 @@ from tqdm import tqdm
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
 from urfm.data.images import ImageStore
-from urfm.data.targets import TargetSettings, TargetStore
+from urfm.data.target_store import TargetSettings, TargetStore
 from urfm.errors import UrfmError
 from urfm.files import atomic_path, sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
