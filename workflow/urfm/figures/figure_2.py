@@ -106,7 +106,7 @@ def read_numbers(folder: Path, settings: Figure2Settings) -> Numbers:
     if scores.empty:
         raise UrfmError(
             f"{folder}: holds no score of this figure's tasks ({', '.join(settings.tasks)}) and models "
-            f"({', '.join(settings.models)}); see what is available with the target doctor"
+            f"({', '.join(settings.models)}); the first lines of every run say what is available"
         )
     percent = ["mean", "sd", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]
     scores[percent] *= 100

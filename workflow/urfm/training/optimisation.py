@@ -65,7 +65,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UrfmError(
             f"precision: bf16 is not supported by {torch.cuda.get_device_name(device)}; "
-            "set precision to fp16 (the v100 profile does) or fp32"
+            "set precision to fp16 or fp32, in the sections pretraining and finetuning"
         )
 
 

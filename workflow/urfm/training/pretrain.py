@@ -66,8 +66,8 @@ class PretrainSettings(Settings):
     decoder: DecoderSettings
     teacher: TeacherSettings
     targets: Literal["online", "cached"]  # pixels are always online: they are the crop itself
-    views: int = Field(ge=1)
-    view_dtype: Literal["float16", "int8"]
+    views: int = Field(default=1, ge=1)  # of cached targets
+    view_dtype: Literal["float16", "int8"] = "float16"
     target_norm: TargetNorm
     loss_on: LossOn
     blur_sigma: float = Field(ge=0)
