@@ -275,6 +275,40 @@ def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path
         assert torch.allclose(a[name], b[name], atol=1e-3), name
 
 
+def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path], tmp_path: Path) -> None:
+    """As the workflow starts them; the launcher is sent the signal and passes it on."""
+    chosen = settings(epochs=80)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1", "--nproc-per-node", "2"]
+
+    def start(folder: Path) -> subprocess.Popen[str]:
+        program = [*launcher, *command(chosen, stores, folder)]
+        return subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    stopped = start(tmp_path / "parts")
+    assert stopped.stdout is not None
+    for line in stopped.stdout:
+        if "epoch 1/80" in line:
+            break
+    stopped.send_signal(signal.SIGUSR1)
+    output = stopped.communicate(timeout=60)[0]
+    assert stopped.returncode != 0
+    assert "stopped by SIGUSR1" in output, output
+    saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
+    assert saved is not None
+    assert 1 < saved["step"] < 160
+
+    for name in ("parts", "whole"):
+        process = start(tmp_path / name)
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output
+        assert (f"going on at step {saved['step']}" in output) == (name == "parts")
+    whole, parts = (tmp_path / name / "out" for name in ("whole", "parts"))
+    assert (whole / "encoder.safetensors").read_bytes() == (parts / "encoder.safetensors").read_bytes()
+    histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (whole, parts)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
 def test_micro_batches_add_up(stores: list[Path], tmp_path: Path) -> None:
     whole = here(settings(), stores, tmp_path / "whole")
     parts = here(settings(), stores, tmp_path / "parts", micro_batch=3)
