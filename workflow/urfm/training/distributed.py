@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from urfm.errors import UrfmError
+
+PATIENCE = timedelta(hours=1)  # processes wait for one another: the main one hashes all images first (NCCL: 10 minutes)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,9 @@ def processes() -> Iterator[Processes]:
         yield Processes(0, 1, device)
         return
     if device.type == "cuda":
-        dist.init_process_group("nccl", rank=rank, world_size=world_size, device_id=device)
+        dist.init_process_group("nccl", rank=rank, world_size=world_size, device_id=device, timeout=PATIENCE)
     else:
-        dist.init_process_group("gloo", rank=rank, world_size=world_size)
+        dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         yield Processes(rank, world_size, device)
     finally:
