@@ -72,6 +72,7 @@ def test_busbra(tmp_path: Path) -> None:
         patient_source="metadata",
         device="GE Logiq 7 @10-14MHz",
         view="right",
+        size=(275, 353),
     )
     assert records["bus_0002-s"].label == "benign"
     assert records["extra.png"].excluded_reason == "not listed in bus_data.csv"

@@ -187,7 +187,10 @@ def test_real_archives(
     assert table["pixel_sha256"].is_unique  # no duplicates in BUS-BRA
     published = pd.read_csv(real_data / "BUSBRA" / "bus_data.csv").sort_values("ID")
     assert (table["width"].to_numpy() == published["Width"].to_numpy()).all()
-    assert (table["height"].to_numpy() != published["Height"].to_numpy()).sum() == 4
+    wrong = table["height"].to_numpy() != published["Height"].to_numpy()
+    assert wrong.sum() == 4
+    assert ((table["erratum"] != "").to_numpy() == wrong).all()
+    assert read_json(results / "busbra.json")["corrected"] == 4
 
     expected = {"images": 735, "labels": {"normal": 100}}
     run_manifest(tmp_path, monkeypatch, real_data, dataset="aul", reader="aul", folder="AUL", expected=expected)

@@ -41,6 +41,8 @@ COLUMNS = [
     "view",
     "series",
     "frame",
+    "official_split",
+    "erratum",
     "excluded_reason",
 ]
 REJECTED_COLUMNS = ["path", "reason", "detail"]
@@ -117,7 +119,7 @@ def to_table(records: Iterable[Record], dataset: str, organ: str = "", source: s
     table["patient_source"] = table["patient_source"].where(~own, "none")
     table["organ"] = table["organ"].where(table["organ"] != "", organ)
     table["source"] = table["source"].where(table["source"] != "", source)
-    return table.drop(columns="name")
+    return table.drop(columns=["name", "size"])
 
 
 def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -159,6 +161,7 @@ def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tup
         )
     table = to_table(usable, settings.dataset, settings.organ, settings.source)
     table["path"] = [record.path.relative_to(root).as_posix() for record in usable]
+    table["erratum"] = [erratum(record, content) for record, content in zip(usable, described, strict=True)]
     manifest = pd.concat([table, pd.DataFrame([asdict(content) for content in described])], axis=1)[COLUMNS]
     manifest = exclude_contradictions(manifest.sort_values("image_id", ignore_index=True))
     rejections = pd.DataFrame(
@@ -166,6 +169,15 @@ def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tup
         columns=REJECTED_COLUMNS,
     )
     return manifest, rejections.sort_values(REJECTED_COLUMNS, ignore_index=True)
+
+
+def erratum(record: Record, content: Content) -> str:
+    """What was corrected of an image's metadata: the reader's own correction, and a size that is not the file's."""
+    sentences = [record.erratum] if record.erratum else []
+    if record.size not in (None, (content.width, content.height)):
+        width, height = record.size
+        sentences.append(f"the metadata say {width} x {height} pixels, the file has {content.width} x {content.height}")
+    return "; ".join(sentences)
 
 
 def exclude_contradictions(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +221,8 @@ def main() -> None:
         say(f"warning: {settings.dataset}: {images:,} images rejected, {reason}; see {arguments.rejected}")
     for reason, images in manifest.loc[manifest["excluded_reason"] != "", "excluded_reason"].value_counts().items():
         say(f"warning: {settings.dataset}: {images:,} images excluded, {reason}")
+    for sentence, images in usable.loc[usable["erratum"] != "", "erratum"].value_counts().items():
+        say(f"{settings.dataset}: corrected in {images:,} images: {sentence}")
     if repeated:
         say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
     report_differences(settings.dataset, sentences, settings.strict_counts)
@@ -222,6 +236,7 @@ def main() -> None:
             "rejected": len(rejected),
             "excluded": len(manifest) - len(usable),
             "repeated": repeated,
+            "corrected": int((usable["erratum"] != "").sum()),
             "simulated": is_simulated(arguments.root / settings.folder),
             "expected": settings.expected.model_dump(exclude_unset=True),
             "differences": sentences,

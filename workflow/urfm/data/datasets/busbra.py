@@ -1,7 +1,7 @@
 """BUS-BRA (doi 10.1002/mp.16812, zenodo 8231412): breast, 1,875 PNGs of 1,064 patients.
 
 `bus_data.csv` lists ID (bus_0001-l), Case (the patient), Pathology, Device and Side; `Images/<ID>.png`.
-Masks are not read. Width and Height of the CSV are not used: Height is wrong in four rows.
+Masks are not read. Height is wrong in four rows of the CSV: the manifest takes both sizes from the file and notes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def read(folder: Path) -> Iterator[Record]:
     """Yield the images listed in bus_data.csv, then files that are not listed (excluded)."""
     root = find_root(folder, METADATA)
     listed = set()
-    for row in read_metadata(root / METADATA, ("ID", "Case", "Pathology", "Device", "Side")):
+    for row in read_metadata(root / METADATA, ("ID", "Case", "Pathology", "Device", "Width", "Height", "Side")):
         path = root / "Images" / f"{row['ID']}.png"
         listed.add(path)
         yield Record(
@@ -29,5 +29,6 @@ def read(folder: Path) -> Iterator[Record]:
             patient_source="metadata",
             device=row["Device"],
             view=row["Side"],
+            size=(int(row["Width"]), int(row["Height"])),
         )
     yield from unlisted(root / "Images", listed, METADATA)

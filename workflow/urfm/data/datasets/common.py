@@ -29,6 +29,9 @@ class Record:
     frame: str = ""
     organ: str = ""  # empty: the data set's organ and source in the configuration
     source: str = ""
+    official_split: str = ""  # the archive's own division: train, val, test, or fold-<k>
+    size: tuple[int, int] | None = None  # width and height as the archive's metadata state them
+    erratum: str = ""  # a published correction that was applied
     excluded_reason: str = ""  # empty: usable
 
 
