@@ -8,7 +8,8 @@ Every image becomes uint8 with one channel (grey, also when stored as equal colo
 - 16-bit grey is scaled from the full range, v x 255 / 65535, never clipped and never stretched;
 - palettes and CMYK become RGB; transparency is laid over black, the background of a scan;
 - the EXIF orientation is ignored, as torchvision's ImageFolder does, so that pixels stay where masks,
-  boxes and callipers of the data set expect them; of several frames the first is read.
+  boxes and callipers of the data set expect them; of several frames the first is read;
+- a frame of a NIfTI sequence becomes grey as urfm.data.nifti says.
 
 A store is a folder: `pixels.bin` (all images one after another, row by row), `index.parquet` (image_id, offset,
 height, width, channels) and `store.json` (hashes and origin), written last.
@@ -35,7 +36,8 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
+from urfm.data import nifti
+from urfm.errors import UnusableImage, UrfmError
 from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.progress import progress, say
 
@@ -47,20 +49,14 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # the largest ultrasound frame is below 3 million; 400 million fit in a PNG of 400 KB
 
 
-class UnusableImage(Exception):
-    """An image that cannot be used: a one-word `reason` (missing, unreadable, too_large, unsupported) and `detail`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def decode(path: Path) -> Pixels:
+def decode(path: Path, frame: str = "") -> Pixels:
     """Read an image file as uint8 (height, width, channels), channels 1 (grey) or 3 (RGB), values 0 to 255.
 
+    `frame` is the manifest's: in a NIfTI sequence it says which picture is meant, elsewhere it is not read.
     Raises UnusableImage, and nothing else, for whatever is wrong with the file.
     """
+    if nifti.is_nifti(path):
+        return nifti.decode(path, frame, MAX_PIXELS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; the pixels decide
@@ -178,12 +174,13 @@ class Entry:
     image_id: str
     path: Path
     pixel_sha256: str
+    frame: str = ""
 
 
 def _load(entry: Entry, long_side: int) -> Pixels | str:
     """The pixels to store, or a sentence if the file is no longer the one in the manifest."""
     try:
-        pixels = decode(entry.path)
+        pixels = decode(entry.path, entry.frame)
     except UnusableImage as error:
         return f"{entry.path}: {error.reason} ({error.detail})"
     if pixel_sha256(pixels) != entry.pixel_sha256:
@@ -301,11 +298,12 @@ def main() -> None:
 
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])
-    manifest = pd.read_parquet(arguments.manifest, columns=["image_id", "path", "pixel_sha256", "excluded_reason"])
-    usable = manifest[manifest["excluded_reason"] == ""]
+    columns = ["image_id", "path", "pixel_sha256", "frame"]
+    manifest = pd.read_parquet(arguments.manifest, columns=[*columns, "excluded_reason"])
+    usable = manifest.loc[manifest["excluded_reason"] == "", columns]
     entries = [
-        Entry(image_id, arguments.root / path, digest)
-        for image_id, path, digest in zip(usable["image_id"], usable["path"], usable["pixel_sha256"], strict=True)
+        Entry(image_id, arguments.root / path, digest, frame)
+        for image_id, path, digest, frame in usable.itertuples(index=False)
     ]
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
     record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin)

@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.counts import Expected, count, differences, report_differences
-from urfm.data.datasets import READERS
+from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
-from urfm.data.images import UnusableImage, decode, map_in_processes, perceptual_hash, pixel_sha256
-from urfm.errors import UrfmError
+from urfm.data.images import decode, map_in_processes, perceptual_hash, pixel_sha256
+from urfm.errors import UnusableImage, UrfmError
 from urfm.files import sha256, write_csv, write_json, write_parquet
 from urfm.progress import progress, say
 
@@ -57,6 +58,7 @@ class ManifestSettings(Settings):
     folder: str  # below the data root
     organ: str = ""
     source: str = ""
+    folders: dict[str, str] = Field(default_factory=dict)  # folder name: label or organ, for readers that ask
     expected: Expected = Expected()
     strict_counts: bool = False
 
@@ -80,14 +82,14 @@ class Rejection:
     detail: str
 
 
-def inspect(path: Path) -> Content | Rejection:
-    """Decode one file and describe it."""
+def inspect(record: Record) -> Content | Rejection:
+    """Decode one image and describe it and its file."""
     try:
-        pixels = decode(path)
+        pixels = decode(record.path, record.frame)
     except UnusableImage as error:
         return Rejection(error.reason, error.detail)
     height, width = pixels.shape[:2]
-    return Content(sha256(path), pixel_sha256(pixels), perceptual_hash(pixels), width, height)
+    return Content(sha256(record.path), pixel_sha256(pixels), perceptual_hash(pixels), width, height)
 
 
 def list_records(root: Path, settings: ManifestSettings) -> list[Record]:
@@ -100,7 +102,17 @@ def list_records(root: Path, settings: ManifestSettings) -> list[Record]:
         raise UrfmError(f"{root}: no such folder; set data_root to where the data sets lie")
     if PurePosixPath(settings.folder).is_absolute() or ".." in PurePosixPath(settings.folder).parts:
         raise UrfmError(f"datasets.{settings.dataset}.folder: {settings.folder!r} is not below the data root")
-    records = sorted(READERS[settings.reader](root / settings.folder), key=lambda record: (record.name, record.path))
+    if settings.folders and settings.reader not in FOLDER_READERS:
+        raise UrfmError(
+            f"datasets.{settings.dataset}.folders: the reader {settings.reader} knows its archive's folders; "
+            f"{' and '.join(sorted(FOLDER_READERS))} take this key"
+        )
+    folder = root / settings.folder
+    if settings.reader in FOLDER_READERS:
+        found = FOLDER_READERS[settings.reader](folder, settings.folders)
+    else:
+        found = READERS[settings.reader](folder)
+    records = sorted(found, key=lambda record: (record.name, record.path))
     if not records:
         raise UrfmError(f"{root / settings.folder}: the reader {settings.reader} finds no image there")
     return records
@@ -141,9 +153,8 @@ def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tup
             rejected.append((record.path, Rejection("listed_twice", f"another row or file is image {record.name} too")))
         else:
             records.append(record)
-    paths = [record.path for record in records]
     contents = map_in_processes(
-        inspect, paths, processes, lambda path: Rejection("crashed", "the decoder's process died on this file")
+        inspect, records, processes, lambda record: Rejection("crashed", "the decoder's process died on this file")
     )
     usable: list[Record] = []
     described: list[Content] = []

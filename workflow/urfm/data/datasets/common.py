@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from urfm.errors import UrfmError
+
+# What a reader that walks folders of unknown content takes for an image; those that decode() refuses are then named.
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# Folder and list names of the parts of a division, and what they are called in the manifest.
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -35,10 +49,15 @@ class Record:
     excluded_reason: str = ""  # empty: usable
 
 
-def find_root(folder: Path, *wanted: str) -> Path:
-    """The folder that holds one of the entries `wanted`: `folder` itself or its only subfolder that does."""
+def require_folder(folder: Path) -> None:
+    """Raise an UrfmError if there is no such folder."""
     if not folder.is_dir():
         raise UrfmError(f"{folder}: no such folder. Put the data set there, or correct its `folder` or data_root")
+
+
+def find_root(folder: Path, *wanted: str) -> Path:
+    """The folder that holds one of the entries `wanted`: `folder` itself or its only subfolder that does."""
+    require_folder(folder)
     candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     found = [path for path in candidates if any((path / name).exists() for name in wanted)]
     if found and (found[0] == folder or len(found) == 1):
@@ -85,6 +104,40 @@ def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
     except (csv.Error, UnicodeDecodeError) as error:
         raise UrfmError(f"{path}: not a readable CSV file in UTF-8 ({error})") from error
     return rows
+
+
+def read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a text file that are not blank: line number from 1, and the words in it."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise UrfmError(f"{path}: no such file; it is part of the archive as published") from error
+    except UnicodeDecodeError as error:
+        raise UrfmError(f"{path}: not a text file in UTF-8 ({error})") from error
+    yield from ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def plain_name(name: str) -> str:
+    """A folder's name as alias tables write it: small letters, words joined by underscores."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+
+
+def interpret(names: Iterable[str], aliases: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """What each folder name stands for, by an alias table whose keys may be written in any way `plain_name` levels.
+
+    Raises an UrfmError that lists all names found and known if one is not in the table.
+    """
+    known = {plain_name(name): meaning for name, meaning in aliases.items()}
+    names = sorted(names)
+    unknown = [name for name in names if plain_name(name) not in known]
+    if unknown:
+        raise UrfmError(
+            f"{folder}: no meaning is known for {', '.join(map(repr, unknown))}. Folders with images: "
+            f"{', '.join(map(repr, names))}. Known: {', '.join(f'{name} = {known[name]}' for name in sorted(known))}. "
+            f"Say in the configuration what it is, `folders: {{{unknown[0]!r}: …}}` in the data set's entry, "
+            "or move the folder away"
+        )
+    return {name: known[plain_name(name)] for name in names}
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """FETAL_PLANES_DB, the paper's Fetus12K (zenodo 3904280): 12,400 PNGs of 1,792 patients.
 
 `FETAL_PLANES_DB_data.csv` (separator ;, the last header ends in a space) lists Image_name
-(Patient00001_Plane1_1_of_15), Patient_num, Plane, Brain_plane and US_Machine; `Images/<Image_name>.png`.
-The authors' own division (Train) is not used: the paper divides 3:1:1.
+(Patient00001_Plane1_1_of_15), Patient_num, Plane, Brain_plane, US_Machine and the authors' own division (Train, 1 or
+0 for test); `Images/<Image_name>.png`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ LABELS = {
     "Maternal cervix": "maternal_cervix",
     "Other": "other",
 }
+DIVISION = {"1": "train", "0": "test"}
 NAME = re.compile(r"(?P<series>Patient\d+_Plane\d+)_(?P<frame>\d+)_of_\d+")
 
 
@@ -43,5 +44,6 @@ def read(folder: Path) -> Iterator[Record]:
             view="" if row["Brain_plane"] == "Not A Brain" else row["Brain_plane"],
             series=parts["series"] if parts else "",
             frame=parts["frame"] if parts else "",
+            official_split=DIVISION.get(row.get("Train", ""), ""),
         )
     yield from unlisted(root / "Images", listed, METADATA)
