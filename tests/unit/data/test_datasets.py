@@ -1,57 +1,19 @@
 """Readers, on trees in the published layouts and on the real archives."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
+import archive_trees
 import pytest
-from urfm.data.datasets import READERS
-from urfm.data.datasets.common import Record, read_metadata
+import yaml
+from archive_trees import BUV_COPY, BUV_RELABELLED, BUV_SAME_PATIENT, TREES, put
+from urfm.data.datasets import FOLDER_READERS, READERS
+from urfm.data.datasets.common import Record, find_root, plain_name, read_metadata, read_words
+from urfm.data.datasets.mmotu import LABELS
 from urfm.errors import UrfmError
 
-BUSBRA = """ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX
-bus_0001-l,1,invasive ductal carcinoma,malignant,4,GE Logiq 7 @10-14MHz,274,353,left,"[91,24,103,79]"
-bus_0001-r,1,invasive ductal carcinoma, malignant ,4,GE Logiq 7 @10-14MHz,275,353,right,"[102,24,82,79]"
-bus_0002-s,2,cyst,Benign,2,Toshiba Aplio 300,275,353,single,"[1,2,3,4]"
-"""
-FETAL = (
-    "Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train \n"
-    "Patient00001_Plane1_2_of_15;1;Other;Not A Brain;Other;Aloka;1 \n"
-    "Patient00003_Plane3_1_of_1;3;Fetal brain;Trans-thalamic;Op. 1;Voluson E6;0 \n"
-)
-GENERIC = """\ufeffimage, patient_id,label,exclude,organ
-a/1.png,p1,benign,,thyroid
-a/2.png,,malignant,,
-b/3.png,p1,benign,motion blur,thyroid
-"""
-
-
-def put(root: Path, *names: str) -> None:
-    """Empty files: readers list images and never open them."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def busbra_tree(root: Path) -> None:
-    put(root, "Images/bus_0001-l.png", "Images/bus_0002-s.png", "Images/extra.png", "Masks/mask_0001-l.png")
-    (root / "bus_data.csv").write_text(BUSBRA)
-
-
-def aul_tree(root: Path) -> None:
-    put(root, "Benign/image/1.jpg", "Malignant/image/1.jpg", "Malignant/image/10.jpg", "Normal/image/.hidden")
-    put(root, "Benign/segmentation/mass/1.json")
-
-
-def fetal_tree(root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "FETAL_PLANES_DB_data.csv").write_text(FETAL)
-
-
-def generic_tree(root: Path) -> None:
-    put(root, "images/a/1.png", "images/a/2.png", "images/b/4.png")
-    (root / "metadata.csv").write_text(GENERIC)
+HOME = Path(__file__).resolve().parents[3]
+ANY_DEPTH = {"uf1990", "ultrasoundcases"}  # no published layout to look for: any image will do
 
 
 def read(reader: str, folder: Path) -> dict[str, Record]:
@@ -60,8 +22,80 @@ def read(reader: str, folder: Path) -> dict[str, Record]:
     return {record.name: record for record in records}
 
 
+def labels(records: dict[str, Record]) -> dict[str, str]:
+    return {name: record.label for name, record in records.items()}
+
+
+# --- Every reader -------------------------------------------------------------------------------------------------
+
+
+def test_schema_and_trees_know_every_reader() -> None:
+    schema = yaml.safe_load((HOME / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    entry = schema["properties"]["datasets"]["additionalProperties"]
+    assert set(entry["properties"]["reader"]["enum"]) == set(READERS) == set(TREES)
+    assert set(entry["dependentSchemas"]["folders"]["properties"]["reader"]["enum"]) == set(FOLDER_READERS)
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_one_wrapper_folder_is_accepted(tmp_path: Path, reader: str) -> None:
+    found = []
+    for root in (tmp_path / "plain", tmp_path / "wrapped" / "inner"):
+        TREES[reader](root)
+        put(tmp_path / "wrapped" / "__MACOSX", "x")
+        records = READERS[reader](tmp_path / root.relative_to(tmp_path).parts[0])
+        found.append([(record.path.relative_to(root), record.label, record.official_split) for record in records])
+    assert found[0]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_records_come_in_the_same_order_whatever_the_file_system_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    TREES[reader](tmp_path)
+    records = list(READERS[reader](tmp_path))
+    for method in ("iterdir", "glob", "rglob"):
+        original = getattr(Path, method)
+        monkeypatch.setattr(Path, method, lambda *arguments, original=original: iter(list(original(*arguments))[::-1]))
+    assert list(READERS[reader](tmp_path)) == records
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_a_folder_that_is_absent_or_another_is_named(tmp_path: Path, reader: str) -> None:
+    with pytest.raises(UrfmError, match=r"gone: no such folder.*data_root"):
+        list(READERS[reader](tmp_path / "gone"))
+    if reader not in ANY_DEPTH:
+        put(tmp_path, "holiday.jpg")
+        with pytest.raises(UrfmError, match=r"neither it nor a folder in it holds.*it holds holiday\.jpg"):
+            list(READERS[reader](tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "column"),
+    [
+        ("busbra", "bus_data.csv", "Case"),
+        ("busbra", "bus_data.csv", "Pathology"),
+        ("busbra", "5-fold-cv.csv", "kFold"),
+        ("fetal_planes", "FETAL_PLANES_DB_data.csv", "Patient_num"),
+        ("generic", "metadata.csv", "patient_id"),
+        ("radimagenet", "RadiologyAI_train.csv", "filename"),
+    ],
+)
+def test_a_csv_without_a_needed_column_is_named(tmp_path: Path, reader: str, name: str, column: str) -> None:
+    TREES[reader](tmp_path)
+    path = tmp_path / name
+    path.write_text(path.read_text().replace(column, "Renamed", 1))
+    with pytest.raises(UrfmError) as caught:
+        list(READERS[reader](tmp_path))
+    for part in (str(path), f"no column '{column}'", "'Renamed'", "rename the column"):
+        assert part in str(caught.value)
+
+
+# --- One by one ---------------------------------------------------------------------------------------------------
+
+
 def test_busbra(tmp_path: Path) -> None:
-    busbra_tree(tmp_path)
+    archive_trees.busbra(tmp_path)
     records = read("busbra", tmp_path)
     assert sorted(records) == ["bus_0001-l", "bus_0001-r", "bus_0002-s", "extra.png"]
     assert records["bus_0001-r"] == Record(
@@ -72,26 +106,35 @@ def test_busbra(tmp_path: Path) -> None:
         patient_source="metadata",
         device="GE Logiq 7 @10-14MHz",
         view="right",
+        official_split="fold-3",
         size=(275, 353),
     )
     assert records["bus_0002-s"].label == "benign"
+    assert records["bus_0002-s"].official_split == ""
     assert records["extra.png"].excluded_reason == "not listed in bus_data.csv"
+    (tmp_path / "5-fold-cv.csv").unlink()
+    assert {record.official_split for record in read("busbra", tmp_path).values()} == {""}
+
+
+@pytest.mark.parametrize(("column", "good"), [("Width", ",275,"), ("Height", ",353,")])
+def test_busbra_names_a_size_that_is_no_number(tmp_path: Path, column: str, good: str) -> None:
+    archive_trees.busbra(tmp_path)
+    path = tmp_path / "bus_data.csv"
+    path.write_text(path.read_text().replace(good, ",3S3,"))
+    with pytest.raises(UrfmError, match=rf"bus_data\.csv: row bus_0001-\w, column {column}: '3S3' is not a whole"):
+        list(READERS["busbra"](tmp_path))
 
 
 def test_aul_numbers_restart_in_every_class(tmp_path: Path) -> None:
-    aul_tree(tmp_path)
+    archive_trees.aul(tmp_path)
     records = read("aul", tmp_path)
-    assert {name: record.label for name, record in records.items()} == {
-        "benign-1": "benign",
-        "malignant-1": "malignant",
-        "malignant-10": "malignant",
-    }
+    assert labels(records) == {"benign-1": "benign", "malignant-1": "malignant", "malignant-10": "malignant"}
     assert len({record.patient_id for record in records.values()}) == 3
     assert records["benign-1"].path == tmp_path / "Benign" / "image" / "1.jpg"
 
 
 def test_fetal_planes_without_images(tmp_path: Path) -> None:
-    fetal_tree(tmp_path)
+    archive_trees.fetal_planes(tmp_path)
     records = read("fetal_planes", tmp_path)
     assert records["Patient00003_Plane3_1_of_1"] == Record(
         path=tmp_path / "Images" / "Patient00003_Plane3_1_of_1.png",
@@ -103,13 +146,14 @@ def test_fetal_planes_without_images(tmp_path: Path) -> None:
         view="Trans-thalamic",
         series="Patient00003_Plane3",
         frame="1",
+        official_split="test",
     )
-    assert records["Patient00001_Plane1_2_of_15"].label == "other"
-    assert records["Patient00001_Plane1_2_of_15"].view == ""
+    other = records["Patient00001_Plane1_2_of_15"]
+    assert (other.label, other.view, other.official_split) == ("other", "", "train")
 
 
 def test_generic(tmp_path: Path) -> None:
-    generic_tree(tmp_path)
+    archive_trees.generic(tmp_path)
     records = read("generic", tmp_path)
     assert records["a/1.png"].patient_id == "p1"
     assert records["a/1.png"].organ == "thyroid"
@@ -118,64 +162,265 @@ def test_generic(tmp_path: Path) -> None:
     assert records["b/4.png"].excluded_reason == "not listed in metadata.csv"
 
 
-TREES = [("busbra", busbra_tree), ("aul", aul_tree), ("fetal_planes", fetal_tree), ("generic", generic_tree)]
+def test_lepset_numbers_patients_in_every_class(tmp_path: Path) -> None:
+    archive_trees.lepset(tmp_path)
+    records = read("lepset", tmp_path)
+    assert {name: (record.label, record.patient_id) for name, record in records.items()} == {
+        "NPC/7/0.jpg": ("non_cancer", "NPC_7"),
+        "NPC/7/1.jpg": ("non_cancer", "NPC_7"),
+        "PC/7/0.jpg": ("cancer", "PC_7"),
+        "PC/12/0.jpg": ("cancer", "PC_12"),
+        "PC/stray.jpg": ("cancer", ""),
+    }
+    assert records["PC/stray.jpg"].patient_source == "none"
+    assert records["NPC/7/1.jpg"].patient_source == "path"
 
 
-@pytest.mark.parametrize(("reader", "tree"), TREES)
-def test_one_wrapper_folder_is_accepted(tmp_path: Path, reader: str, tree: Callable[[Path], None]) -> None:
-    tree(tmp_path / "plain")
-    tree(tmp_path / "wrapped" / "inner")
-    put(tmp_path / "wrapped" / "__MACOSX", "x")
-    plain, wrapped = read(reader, tmp_path / "plain"), read(reader, tmp_path / "wrapped")
-    assert sorted(plain) == sorted(wrapped)
+def test_lepset_unlabelled_has_no_patients_and_no_labels(tmp_path: Path) -> None:
+    archive_trees.lepset(tmp_path)
+    records = read("lepset_unlabelled", tmp_path)
+    assert sorted(records) == ["0.jpg", "10.jpg"]
+    assert {(r.label, r.patient_id, r.patient_source) for r in records.values()} == {("", "", "none")}
 
 
-@pytest.mark.parametrize("reader", sorted(READERS))
-def test_a_folder_that_is_absent_or_another_is_named(tmp_path: Path, reader: str) -> None:
-    with pytest.raises(UrfmError, match=r"gone: no such folder.*data_root"):
-        list(READERS[reader](tmp_path / "gone"))
-    put(tmp_path, "holiday.jpg")
-    with pytest.raises(UrfmError, match=r"neither it nor a folder in it holds.*it holds holiday\.jpg"):
-        list(READERS[reader](tmp_path))
+def test_uf1990_takes_label_and_division_from_the_folders(tmp_path: Path) -> None:
+    archive_trees.uf1990(tmp_path)
+    records = read("uf1990", tmp_path)
+    assert {name: (record.label, record.official_split) for name, record in records.items()} == {
+        "train/UF/1.jpg": ("fibroid", "train"),
+        "train/NUF/1.jpg": ("non_fibroid", "train"),
+        "Validation/uf/2.PNG": ("fibroid", "val"),
+        "test/Non-uterine fibroid/3.bmp": ("non_fibroid", "test"),
+        "Uterine Fibroid/Training/4.jpg": ("fibroid", "train"),
+        "normal/5.jpg": ("non_fibroid", ""),
+    }
+    assert {record.patient_id for record in records.values()} == {""}
+
+
+def test_uf1990_refuses_unknown_folders_and_learns_them_from_the_configuration(tmp_path: Path) -> None:
+    put(tmp_path, "UF/1.jpg", "train/healthy/2.jpg", "loose.jpg", "UF/deeper/3.jpg")
+    with pytest.raises(UrfmError) as caught:
+        list(READERS["uf1990"](tmp_path))
+    for part in (
+        str(tmp_path),
+        "no meaning is known for '.', 'deeper', 'healthy'",
+        "Folders with images: '.', 'UF', 'deeper', 'healthy'",
+        "nuf = non_fibroid",
+        "`folders: {'.': …}`",
+    ):
+        assert part in str(caught.value)
+    folders = {"Healthy": "non_fibroid", ".": "fibroid", "deeper": "fibroid", "UF": "replaced"}
+    records = {record.name: record for record in FOLDER_READERS["uf1990"](tmp_path, folders)}
+    assert labels(records) == {
+        "UF/1.jpg": "replaced",
+        "UF/deeper/3.jpg": "fibroid",
+        "loose.jpg": "fibroid",
+        "train/healthy/2.jpg": "non_fibroid",
+    }
+
+
+@pytest.mark.parametrize("name", ["Non Uterine-Fibroid", "non_uterine__fibroid", " NON uterine fibroid"])
+def test_spellings_of_a_folder_are_levelled(name: str) -> None:
+    assert plain_name(name) == "non_uterine_fibroid"
+
+
+def test_mmotu_excludes_what_its_lists_leave_open(tmp_path: Path) -> None:
+    archive_trees.mmotu(tmp_path)
+    records = read("mmotu", tmp_path)
+    assert {name: (r.label, r.official_split, r.excluded_reason) for name, r in records.items()} == {
+        "1": ("serous_carcinoma", "train", ""),
+        "2": ("", "", "its label in train_cls.txt, 8, is none of 0 to 7"),
+        "3": ("", "", "listed 2 times: train_cls.txt, val_cls.txt"),
+        "4": ("", "", "not listed in train_cls.txt or val_cls.txt"),
+        "5": ("chocolate_cyst", "val", ""),
+        "6": ("teratoma", "val", ""),
+        "7": ("normal_ovary", "train", ""),
+    }
+    images = tmp_path / "OTU_2d" / "images"
+    assert {name: record.path for name, record in records.items()} == {
+        **{str(n): images / f"{n}.JPG" for n in range(1, 7)},  # 5 is absent: the manifest says so
+        "7": images / "7.jpg",
+    }
+    assert all(record.frame == name for name, record in records.items())
+
+
+def test_mmotu_may_lie_in_its_own_folder_and_names_a_damaged_list(tmp_path: Path) -> None:
+    archive_trees.mmotu(tmp_path)
+    assert len(read("mmotu", tmp_path / "OTU_2d")) == 7
+    (tmp_path / "OTU_2d" / "val_cls.txt").write_text("6.JPG  2\n5.JPG\n")
+    with pytest.raises(UrfmError, match=r"val_cls\.txt: line 2 is '5\.JPG', not an image and its label"):
+        list(READERS["mmotu"](tmp_path))
+    (tmp_path / "OTU_2d" / "val_cls.txt").unlink()
+    with pytest.raises(UrfmError, match=r"val_cls\.txt: no such file; it is part of the archive"):
+        list(READERS["mmotu"](tmp_path))
+
+
+def test_mmotu_labels_are_the_classes_of_the_task_in_the_archives_order() -> None:
+    config = yaml.safe_load((HOME / "config.yaml").read_text())
+    assert list(LABELS) == list(config["tasks"]["ovarian_tumor"]["classes"])
+
+
+def test_buid_leaves_drawings_and_masks_out(tmp_path: Path) -> None:
+    archive_trees.buid(tmp_path)
+    records = read("buid", tmp_path)
+    assert labels(records) == {
+        "benign-1": "benign",
+        "benign-10": "benign",
+        "malignant-1": "malignant",
+        "malignant-10": "malignant",
+        "malignant-2": "malignant",
+    }
+    assert {record.path.name for record in records.values() if record.label == "benign"} == {
+        "1 Benign Image.bmp",
+        "10 Benign Image.bmp",
+    }
+    assert all(record.patient_id == name for name, record in records.items())
+
+
+def test_radimagenet_derives_the_organ_from_the_class_folder(tmp_path: Path) -> None:
+    archive_trees.radimagenet(tmp_path)
+    records = read("radimagenet", tmp_path)
+    assert {(r.label, r.organ) for r in records.values()} == {
+        ("liver", "liver"),
+        ("cbd", "bile_duct"),
+        ("ivc", "vein"),
+        ("portal_vein", "vein"),
+        ("thyroid", "thyroid"),
+        ("thyroid_nodule", "thyroid"),
+        ("fibroid", "uterus"),
+    }
+    divisions = {name: record.official_split for name, record in records.items() if record.official_split}
+    assert divisions == {"liver/usn000000.png": "train", "cbd/usn000001.png": "test"}
+    assert len(records) == 8
+    assert {record.patient_id for record in records.values()} == {""}
+
+
+def test_radimagenet_refuses_unknown_folders_and_learns_them_from_the_configuration(tmp_path: Path) -> None:
+    archive_trees.radimagenet(tmp_path)
+    put(tmp_path, "radiology_ai/US/Scrotum/usn1.png", "radiology_ai/US/Gall Bladder/usn2.png")
+    with pytest.raises(UrfmError, match=r"no meaning is known for 'Gall Bladder', 'Scrotum'.*cbd = bile_duct"):
+        list(READERS["radimagenet"](tmp_path))
+    folders = {"scrotum": "testis", "gall_bladder": "gallbladder", "cbd": "liver"}
+    records = {record.name: record for record in FOLDER_READERS["radimagenet"](tmp_path, folders)}
+    assert records["Scrotum/usn1.png"].organ == "testis"
+    assert (records["Gall Bladder/usn2.png"].label, records["Gall Bladder/usn2.png"].organ) == (
+        "Gall Bladder",
+        "gallbladder",
+    )
+    assert records["cbd/usn000001.png"].organ == "liver"
+
+
+def test_radimagenet_may_begin_at_the_ultrasound_folder(tmp_path: Path) -> None:
+    archive_trees.radimagenet(tmp_path)
+    inner = read("radimagenet", tmp_path / "radiology_ai")
+    assert sorted(inner) == sorted(read("radimagenet", tmp_path))
+
+
+def test_buv_applies_the_published_errata(tmp_path: Path) -> None:
+    archive_trees.buv(tmp_path)
+    records = read("buv", tmp_path)
+    assert len(records) == 10
+    plain = records["benign/x1/000001.png"]
+    assert plain == Record(
+        path=tmp_path / "rawframes" / "benign" / "x1" / "000001.png",
+        name="benign/x1/000001.png",
+        label="benign",
+        patient_id="x1",
+        patient_source="path",
+        series="x1",
+        frame="000001",
+        official_split="train",
+    )
+    copy = records[f"{BUV_COPY}/000000.png"]
+    assert copy.excluded_reason == "copy of malignant/x3b88488853e8b7d1 (errata)"
+    assert copy.official_split == ""  # in both lists
+    relabelled, companion = records[f"{BUV_RELABELLED}/000000.png"], records[f"{BUV_SAME_PATIENT}/000000.png"]
+    assert (relabelled.label, relabelled.official_split) == ("malignant", "train")
+    assert relabelled.erratum == "malignant, published as benign; one patient with three other videos"
+    assert companion.erratum == "one patient with three other videos"
+    assert relabelled.patient_id == companion.patient_id
+    assert relabelled.series != companion.series
+    assert {record.official_split for record in records.values() if record.series == "x3b88488853e8b7d1"} == {"val"}
+    assert sum(record.erratum != "" for record in records.values()) == 4
 
 
 @pytest.mark.parametrize(
-    ("reader", "tree", "name", "column"),
-    [
-        ("busbra", busbra_tree, "bus_data.csv", "Case"),
-        ("busbra", busbra_tree, "bus_data.csv", "Pathology"),
-        ("fetal_planes", fetal_tree, "FETAL_PLANES_DB_data.csv", "Patient_num"),
-        ("generic", generic_tree, "metadata.csv", "patient_id"),
-    ],
+    "text", ["<html>", "[]", "[" * 100_000, '{"images": [{"id": 1}]}', '{"images": [{"file_name": 3}]}']
 )
-def test_a_csv_without_a_needed_column_is_named(
-    tmp_path: Path, reader: str, tree: Callable[[Path], None], name: str, column: str
-) -> None:
-    tree(tmp_path)
-    path = tmp_path / name
-    path.write_text(path.read_text().replace(column, "Renamed", 1))
-    with pytest.raises(UrfmError) as caught:
-        list(READERS[reader](tmp_path))
-    for part in (str(path), f"no column '{column}'", "'Renamed'", "rename the column"):
-        assert part in str(caught.value)
+def test_buv_names_a_list_that_is_none(tmp_path: Path, text: str) -> None:
+    archive_trees.buv(tmp_path)
+    (tmp_path / "imagenet_vid_val.json").write_text(text)
+    with pytest.raises(UrfmError, match=r"imagenet_vid_val\.json: not a list of frames.*take it away"):
+        list(READERS["buv"](tmp_path))
+
+
+def test_buv_without_lists_has_no_division(tmp_path: Path) -> None:
+    archive_trees.buv(tmp_path)
+    for path in tmp_path.glob("*.json"):
+        path.unlink()
+    assert {record.official_split for record in read("buv", tmp_path).values()} == {""}
+
+
+def test_ultrasoundcases_takes_the_folder_for_the_case(tmp_path: Path) -> None:
+    archive_trees.ultrasoundcases(tmp_path)
+    records = read("ultrasoundcases", tmp_path)
+    assert {name: record.patient_id for name, record in records.items()} == {
+        "Breast/Cysts/case 12/a.jpg": "Breast/Cysts/case 12",
+        "Breast/Cysts/case 12/b.JPG": "Breast/Cysts/case 12",
+        "Breast/Cysts/case 13/a.jpg": "Breast/Cysts/case 13",
+        "loose.png": "",
+    }
+    assert records["loose.png"].patient_source == "none"
+
+
+def test_camus_lists_a_sequence_that_cannot_be_read_once(tmp_path: Path) -> None:
+    """Frames of good ones: test_nifti.py."""
+    archive_trees.camus(tmp_path)
+    records = read("camus", tmp_path)
+    folder = tmp_path / "database_nifti" / "patient0001"
+    assert {name: record.path for name, record in records.items()} == {
+        "patient0001_2CH_000": folder / "patient0001_2CH_half_sequence.nii.gz",  # empty
+        "patient0001_4CH_000": folder / "patient0001_4CH_half_sequence.nii.gz",  # absent
+    }
+
+
+# --- What readers share -------------------------------------------------------------------------------------------
+
+
+def test_two_wrappers_are_one_too_many(tmp_path: Path) -> None:
+    put(tmp_path, "a/labeled/x", "b/labeled/x")
+    with pytest.raises(UrfmError, match="a and b both hold labeled; keep one"):
+        find_root(tmp_path, "labeled")
 
 
 def test_metadata_of_other_shapes(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text('a ; b\n 1;"x;y" \n\nNaN;\n')
-    assert read_metadata(path, ["a", "b"]) == [{"a": "1", "b": "x;y"}, {"a": "NaN", "b": ""}]
+    assert list(read_metadata(path, ["a", "b"])) == [{"a": "1", "b": "x;y"}, {"a": "NaN", "b": ""}]
     path.write_text("a,b\n1,2\n1,2,3\n")
     with pytest.raises(UrfmError, match="line 3 has 3 cells where the header has 2"):
-        read_metadata(path, ["a"])
+        list(read_metadata(path, ["a"]))
     path.write_text('a,b\n"1,2\n3,4\n')  # a quote that is never closed
     with pytest.raises(UrfmError, match="has 1 cells"):
-        read_metadata(path, ["a"])
+        list(read_metadata(path, ["a"]))
     path.write_text("")
     with pytest.raises(UrfmError, match="it has no header"):
-        read_metadata(path, ["a"])
+        list(read_metadata(path, ["a"]))
     path.write_bytes("a,b\nJos\u00e9,2\n".encode("latin-1"))
     with pytest.raises(UrfmError, match="UTF-8"):
-        read_metadata(path, ["a"])
+        list(read_metadata(path, ["a"]))
+
+
+def test_lists_of_words(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbf1.JPG  7\r\n\r\n patient0001 \n")
+    assert list(read_words(path)) == [(1, ["1.JPG", "7"]), (3, ["patient0001"])]
+    path.write_bytes(b"\xff\xfe1\x00")
+    with pytest.raises(UrfmError, match=r"list\.txt: not a text file in UTF-8"):
+        list(read_words(path))
+
+
+# --- The real archives --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.data
@@ -188,6 +433,9 @@ def test_real_busbra(real_data: Path) -> None:
     assert Counter(images_of.values()) == {2: 811, 1: 253}
     assert Counter(record.view for record in records) == {"left": 811, "right": 811, "single": 253}
     assert all(record.path.is_file() for record in records)
+    assert {record.official_split for record in records} == {f"fold-{k}" for k in range(1, 6)}
+    folds_of = {(record.patient_id, record.official_split) for record in records}
+    assert len(folds_of) == 1064  # no patient in two folds
 
 
 @pytest.mark.data
@@ -199,6 +447,7 @@ def test_real_aul(real_data: Path) -> None:
 
 @pytest.mark.data
 def test_real_fetal_planes(real_data: Path) -> None:
+    config = yaml.safe_load((HOME / "config.yaml").read_text())
     records = read("fetal_planes", real_data / "fetal_planes").values()
     assert Counter(record.label for record in records) == {
         "other": 4213,
@@ -208,6 +457,9 @@ def test_real_fetal_planes(real_data: Path) -> None:
         "fetal_femur": 1040,
         "fetal_thorax": 1718,
     }
+    assert Counter(record.label for record in records) == config["datasets"]["fetal_planes"]["expected"]["labels"]
     assert len({record.patient_id for record in records}) == 1792
     assert Counter(record.device for record in records)["Voluson E6"] == 5862
     assert sum(record.view != "" for record in records) == 3092
+    assert Counter(record.official_split for record in records) == {"train": 7129, "test": 5271}
+    assert len({(record.patient_id, record.official_split) for record in records}) == 1792

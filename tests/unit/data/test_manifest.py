@@ -102,10 +102,21 @@ def test_what_is_wrong_with_all_images_is_an_error(tmp_path: Path) -> None:
         make_manifest(tmp_path, OWN, 1)
     with pytest.raises(UrfmError, match=r"elsewhere: no such folder; set data_root"):
         make_manifest(tmp_path / "elsewhere", OWN, 1)
-    with pytest.raises(UrfmError, match=r"datasets\.own\.reader: 'dicom' is none of aul, busbra"):
+    with pytest.raises(UrfmError, match=r"datasets\.own\.reader: 'dicom' is none of aul, buid, busbra"):
         make_manifest(tmp_path, OWN.model_copy(update={"reader": "dicom"}), 1)
     with pytest.raises(UrfmError, match=r"datasets\.own\.folder: '\.\./x' is not below"):
         make_manifest(tmp_path, OWN.model_copy(update={"folder": "../x"}), 1)
+
+
+def test_folders_reach_the_readers_that_take_them(tmp_path: Path) -> None:
+    picture(tmp_path / "UF1990" / "healthy" / "1.png", 1)
+    settings = ManifestSettings(dataset="uf1990", reader="uf1990", folder="UF1990", folders={"healthy": "non_fibroid"})
+    table, _ = make_manifest(tmp_path, settings, 1)
+    assert table["label"].tolist() == ["non_fibroid"]
+    with pytest.raises(UrfmError, match=r"no meaning is known for 'healthy'.*`folders: "):
+        make_manifest(tmp_path, settings.model_copy(update={"folders": {}}), 1)
+    with pytest.raises(UrfmError, match=r"datasets\.own\.folders: the reader generic knows.*uf1990 take"):
+        make_manifest(tmp_path, OWN.model_copy(update={"folders": {"healthy": "non_fibroid"}}), 1)
 
 
 def run_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path, **settings: object) -> Path:

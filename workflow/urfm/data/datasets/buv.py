@@ -66,7 +66,7 @@ def _read_divisions(root: Path) -> dict[str, str]:
             try:
                 files = [image["file_name"] for image in json.loads(path.read_text(encoding="utf-8"))["images"]]
                 videos = {PurePosixPath(file).parent.as_posix() for file in files}
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UrfmError(
                     f"{path}: not a list of frames in COCO's form, images with file_name ({type(error).__name__}: "
                     f"{error}). Restore the archive's own file, or take it away: then no video has a division"
