@@ -1,5 +1,6 @@
 """Readers, on trees in the published layouts and on the real archives."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -162,6 +163,27 @@ def test_generic(tmp_path: Path) -> None:
     assert records["b/4.png"].excluded_reason == "not listed in metadata.csv"
 
 
+def test_generic_takes_the_sets_own_division(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png")
+    rows = "image,patient_id,official_split\n1.png,a,{}\n"
+    for division in ("train", "val", "test", "fold-3", ""):
+        (tmp_path / "metadata.csv").write_text(rows.format(division))
+        assert read("generic", tmp_path)["1.png"].official_split == division
+    (tmp_path / "metadata.csv").write_text(rows.format("training"))
+    with pytest.raises(UrfmError, match=r"metadata\.csv: image 1\.png, column official_split: 'training' is none of"):
+        list(READERS["generic"](tmp_path))
+
+
+def test_the_documented_template_is_readable(tmp_path: Path) -> None:
+    template = re.search(r"```csv\n(.*?)```", (HOME / "docs" / "datasets.md").read_text(), flags=re.DOTALL)
+    assert template
+    put(tmp_path, "images/a/0001.png", "images/a/0002.png")
+    (tmp_path / "metadata.csv").write_text(template[1])
+    records = read("generic", tmp_path)
+    assert labels(records) == {"a/0001.png": "benign", "a/0002.png": "malignant"}
+    assert not any(record.excluded_reason for record in records.values())
+
+
 def test_lepset_numbers_patients_in_every_class(tmp_path: Path) -> None:
     archive_trees.lepset(tmp_path)
     records = read("lepset", tmp_path)
@@ -231,17 +253,18 @@ def test_mmotu_excludes_what_its_lists_leave_open(tmp_path: Path) -> None:
         "1": ("serous_carcinoma", "train", ""),
         "2": ("", "", "its label in train_cls.txt, 8, is none of 0 to 7"),
         "3": ("", "", "listed 2 times: train_cls.txt, val_cls.txt"),
-        "4": ("", "", "not listed in train_cls.txt or val_cls.txt"),
+        "4.JPG": ("", "", "not listed in train_cls.txt or val_cls.txt"),
         "5": ("chocolate_cyst", "val", ""),
         "6": ("teratoma", "val", ""),
         "7": ("normal_ovary", "train", ""),
     }
     images = tmp_path / "OTU_2d" / "images"
     assert {name: record.path for name, record in records.items()} == {
-        **{str(n): images / f"{n}.JPG" for n in range(1, 7)},  # 5 is absent: the manifest says so
+        **{n: images / f"{n}.JPG" for n in "12356"},  # 5 is absent: the manifest says so
+        "4.JPG": images / "4.JPG",
         "7": images / "7.jpg",
     }
-    assert all(record.frame == name for name, record in records.items())
+    assert all(record.frame == name for name, record in records.items() if name != "4.JPG")
 
 
 def test_mmotu_may_lie_in_its_own_folder_and_names_a_damaged_list(tmp_path: Path) -> None:

@@ -6,17 +6,21 @@
 | patient_id | yes; a cell may be empty | any text; empty: the image counts as a patient of its own |
 | label | for downstream tasks | one of the task's classes |
 | organ, source, device, view, series, frame | no | free text; organ and source replace the configuration's |
+| official_split | no | the set's own division: train, val, test or fold-<k> |
 | exclude | no | not empty: the image is left out, the text is the reason |
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+from urfm.errors import UrfmError
 
 METADATA = "metadata.csv"
+DIVISION = re.compile(r"(train|val|test|fold-\w+)?")
 
 
 def read(folder: Path) -> Iterator[Record]:
@@ -26,6 +30,12 @@ def read(folder: Path) -> Iterator[Record]:
     for row in read_metadata(root / METADATA, ("image", "patient_id")):
         path = root / "images" / row["image"]
         listed.add(path)
+        division = row.get("official_split", "")
+        if not DIVISION.fullmatch(division):
+            raise UrfmError(
+                f"{root / METADATA}: image {row['image']}, column official_split: {division!r} is none of train, val, "
+                "test and fold-<k>"
+            )
         yield Record(
             path=path,
             name=row["image"],
@@ -38,6 +48,7 @@ def read(folder: Path) -> Iterator[Record]:
             frame=row.get("frame", ""),
             organ=row.get("organ", ""),
             source=row.get("source", ""),
+            official_split=division,
             excluded_reason=row.get("exclude", ""),
         )
     yield from unlisted(root / "images", listed, METADATA)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from urfm.data.datasets.common import Record, files_below, find_root, read_words
+from urfm.data.datasets.common import Record, files_below, find_root, read_words, unlisted
 from urfm.errors import UrfmError
 
 LABELS = (
@@ -37,19 +37,21 @@ def read(folder: Path) -> Iterator[Record]:
             if len(words) != 2:
                 raise UrfmError(f"{root / name}: line {line} is {' '.join(words)!r}, not an image and its label")
             listed.setdefault(Path(words[0]).stem, []).append((name, words[1]))
+    taken = set()
     for stem, entries in listed.items():
         name, number = entries[0]
         known = number in map(str, range(len(LABELS)))
         reason = "" if known else f"its label in {name}, {number}, is none of 0 to {len(LABELS) - 1}"
         if len(entries) > 1:
             reason = f"listed {len(entries)} times: {', '.join(sorted({name for name, _ in entries}))}"
+        path = files.get(stem, root / "images" / f"{stem}.JPG")
+        taken.add(path)
         yield Record(
-            path=files.get(stem, root / "images" / f"{stem}.JPG"),
+            path=path,
             name=stem,
             label="" if reason else LABELS[int(number)],
             frame=stem,
             official_split="" if reason else LISTS[name],
             excluded_reason=reason,
         )
-    for stem in sorted(files.keys() - listed.keys()):
-        yield Record(path=files[stem], name=stem, frame=stem, excluded_reason=f"not listed in {' or '.join(LISTS)}")
+    yield from unlisted(root / "images", taken, " or ".join(LISTS))

@@ -1,0 +1,73 @@
+"""A user's own images become a task or a pre-training source with the lines that docs/datasets.md prints."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+from urfm import configuration
+from working_copy import HOME, Repository
+
+PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
+SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
+
+
+def documented(heading: str) -> str:
+    """The first YAML block below a heading of docs/datasets.md."""
+    section = (HOME / "docs" / "datasets.md").read_text().split(heading, 1)[1]
+    block = re.search(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
+    assert block
+    return block[1]
+
+
+def merged(base: Any, extra: Any) -> Any:
+    """As Snakemake merges configuration files: mappings entry by entry, all else replaced."""
+    if isinstance(base, dict) and isinstance(extra, dict):
+        return base | {key: merged(base.get(key), value) for key, value in extra.items()}
+    return extra
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A fresh clone beside a data root that holds two folders of images in the generic format, and nothing else."""
+    repository = Repository(tmp_path_factory.mktemp("own"))
+    for name, label in (("MySet", "benign"), ("MyScans", "")):
+        folder = repository.folder / "data" / name / "images"
+        folder.mkdir(parents=True)
+        rows = ["image,patient_id,label"]
+        for number in range(4):
+            Image.new("L", (40, 30), number).save(folder / f"{number}.png")
+            rows.append(f"{number}.png,{label and number},{label}")
+        (folder.parent / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return repository
+
+
+def planned(repository: Repository, overlay: str, target: str) -> str:
+    configuration.check(merged(PAPER, yaml.safe_load(overlay)), SCHEMA)
+    assert len(overlay.splitlines()) <= 6
+    (repository.folder / "my.yaml").write_text(overlay)
+    return repository.snakemake(target, "--configfile", "my.yaml", "--dry-run")
+
+
+@pytest.mark.parametrize("target", ["splits", "manifests"])
+def test_a_task(repository: Repository, target: str) -> None:
+    output = planned(repository, documented("## Your own images as a task"), target)
+    assert "figure_2: 0 of 6 models on 1 of 2 tasks" in output
+    assert "results/manifests/my_set.json" in output
+    assert ("results/splits/my_task/paper.json" in output) == (target == "splits")
+
+
+def test_a_pretraining_source(repository: Repository) -> None:
+    manifest = "results/manifests/my_scans.json"
+    output = planned(repository, documented("## Your own images for pre-training"), "manifests")
+    assert manifest in output
+    assert "MIM-US: pre-trained on 1 of 2 data sets (MyScans)." in output
+    repository.snakemake(manifest, "--configfile", "my.yaml", "--cores", "1")
+    summary = json.loads((repository.folder / manifest).read_text())
+    assert (summary["images"], summary["patients"], summary["labels"]) == (4, 4, {})
+
+
+def test_class_folders_of_other_names(repository: Repository) -> None:
+    configuration.check(merged(PAPER, yaml.safe_load(documented("### Class folders of other names"))), SCHEMA)
