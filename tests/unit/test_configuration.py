@@ -212,3 +212,16 @@ def test_pins_of_pip_and_conda_agree() -> None:
     conda = yaml.safe_load((HOME / "envs" / "urfm.yaml").read_text())["dependencies"]
     assert set(conda[-1]["pip"]) == pip
     assert all("==" in line for line in pip)
+
+
+def test_folders_and_tables_of_every_archive_are_watched(tmp_path: Path) -> None:
+    for name in ("train_cls.txt", "US/liver/1.png", "A/segmentation/mass/1.json", "A/B/c.csv"):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = [
+        path.relative_to(tmp_path / "set").as_posix() for path in availability.folders_and_tables(tmp_path / "set")
+    ]
+    folders = [".", "A", "A/B", "A/segmentation", "A/segmentation/mass", "US", "US/liver"]
+    assert found == sorted([*folders, "A/B/c.csv", "train_cls.txt"], key=Path)
+    assert availability.folders_and_tables(tmp_path / "absent") == []

@@ -82,14 +82,13 @@ def minutes(stage):
 def raw_files(wildcards):
     """What shows that raw data changed: tables, and folders, whose times change with the files in them.
 
-    Two levels deep, because a look at every file of an archive would cost more than reading it. The
-    simulator's record if the data set is simulated.
+    A look at every file of an archive would cost more than reading it. The simulator's record if the data set is
+    simulated.
     """
     folder = availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"]
     if availability.is_simulated(config, wildcards.dataset):
         return folder / "SIMULATED.json"
-    found = [folder, *folder.glob("*"), *folder.glob("*/*")] if folder.is_dir() else []
-    return sorted(path for path in found if path.is_dir() or path.suffix in (".csv", ".txt", ".json"))
+    return availability.folders_and_tables(folder)
 
 
 def simulated_dataset(wildcards):

@@ -7,6 +7,7 @@ real run stops at once with the data root's name (`require_data_root`).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +51,25 @@ def missing_dataset(config: Config, dataset: str) -> Missing | None:
         return None
     folder = data_root(config) / config["datasets"][dataset]["folder"]
     return None if folder.is_dir() else Missing("data set not in the data folder", f"{dataset}: no folder {folder}")
+
+
+def folders_and_tables(folder: Path, depth: int = 3) -> list[Path]:
+    """A folder, the folders in it down to `depth` levels, and the tables (csv, txt, json) above the lowest of them.
+
+    Three levels reach the folders of images of every published archive. Files are not asked for anything but their
+    name, and those of the lowest folders not even for that: there may be hundreds of thousands.
+    """
+    if not folder.is_dir():
+        return []
+    found = [folder]
+    if depth:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    found += folders_and_tables(Path(entry.path), depth - 1)
+                elif entry.name.endswith((".csv", ".txt", ".json")):
+                    found.append(Path(entry.path))
+    return sorted(found)
 
 
 def missing_file(config: Config, name: str) -> str | None:
