@@ -28,7 +28,9 @@ def data_root(config: Config) -> Path:
 
 
 def is_simulated(config: Config, dataset: str) -> bool:
-    return dataset in config["simulation"]
+    """Whether the simulator makes the data set's folder; data sets of one archive share a folder."""
+    folder = config["datasets"][dataset]["folder"]
+    return folder in {config["datasets"][name]["folder"] for name in config["simulation"]}
 
 
 def planning(config: Config) -> bool:

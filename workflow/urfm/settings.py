@@ -17,7 +17,15 @@ VIEW_KEYS = ("input_size", "views", "view_dtype", "crop_scale", "flip", "seed")
 
 
 def simulate(config: Config, dataset: str) -> Config:
-    return {"dataset": dataset, "layout": config["datasets"][dataset]["reader"], **config["simulation"][dataset]}
+    """The archive that the data set's reader reads; the generic format does not say what is in it, `expected` does."""
+    record = config["datasets"][dataset]
+    settings = {"dataset": dataset, "layout": record["reader"], **config["simulation"][dataset]}
+    if record["reader"] == "generic":
+        expected = record.get("expected", {})
+        settings |= {"organ": record["organ"], "labels": expected.get("labels", {})}
+        if "images" in expected and "patients" in expected:
+            settings["images_per_patient"] = expected["images"] / expected["patients"]
+    return settings
 
 
 def manifest(config: Config, dataset: str) -> Config:
