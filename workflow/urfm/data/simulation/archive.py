@@ -69,9 +69,16 @@ def shared_picture(organ: str, image_size: tuple[int, int]) -> Picture:
 def shares(total: int, weights: dict[str, int], least: int = 6) -> list[str]:
     """`total` labels in the proportion of `weights`, each at least `least` times (or evenly, if that is too many)."""
     least = min(least, total // len(weights))
-    counts = {label: max(least, total * weight // sum(weights.values())) for label, weight in weights.items()}
-    largest = max(counts, key=lambda label: counts[label])
-    counts[largest] += total - sum(counts.values())
+    counts: dict[str, int] = {}
+    rest = dict(weights)
+    while small := [label for label in rest if total * rest[label] < least * sum(rest.values())]:
+        for label in small:
+            counts[label] = least
+            total -= least
+            del rest[label]
+    counts |= {label: total * weight // sum(rest.values()) for label, weight in rest.items()}
+    counts[max(rest, key=lambda label: rest[label])] += total - sum(counts[label] for label in rest)
+    counts = {label: counts[label] for label in weights}
     return [label for label, images in counts.items() for _ in range(images)]
 
 

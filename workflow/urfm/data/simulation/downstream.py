@@ -258,8 +258,8 @@ def buid(settings: SimulateSettings, random: Random) -> Iterator[File]:
 def generic(settings: SimulateSettings, random: Random) -> Iterator[File]:
     """The generic format: metadata.csv and images/. With labels a task's set, without them one for pre-training.
 
-    One picture of a task's set occurs twice, under two labels and two patients. A picture of another set of the same
-    organ is there too, if that is one of the set's labels.
+    Patients have half as many further images as the settings say, to stay small. One picture of a task's set occurs
+    twice, under two labels and two patients. A picture that other sets of the organ hold too is there, as benign.
     """
     if settings.organ not in ORGANS:
         raise UrfmError(f"organ: {settings.organ!r} cannot be simulated; known are {', '.join(ORGANS)}")
@@ -275,7 +275,7 @@ def generic(settings: SimulateSettings, random: Random) -> Iterator[File]:
 
     for patient, label in enumerate(labels or [""] * settings.patients, 1):
         case, device = new_case(label, random), int(random.integers(len(scans)))
-        for _ in range(1 + int(random.poisson(settings.images_per_patient - 1))):
+        for _ in range(1 + int(random.poisson((settings.images_per_patient - 1) / 2))):
             image = take_picture(organ, scans[device], case, random).image
             yield add(image, patient, label, device)
     if others := sorted(set(labels) - {label}):
