@@ -418,7 +418,7 @@ def endoscopic_pancreas(scan: Scan, case: Case, random: Random) -> Tissue:
     own = case.random()
     tissue, depth, s = Tissue(scan, 0.08, random), scan.machine.depth, scan.s
     tissue.paint(np.ones_like(s), -7 + 4 * field(random, 24, 18), 0.3)  # fat and bowel around
-    side = own.uniform(-0.5, 0.5) + np.pi / 2  # the pancreas lies below in the picture
+    side = own.uniform(-0.9, 0.9) + np.pi / 2  # the pancreas lies below in the picture
     reach = scan.machine.radius + 0.42 * depth
     middle = reach * math.cos(side), reach * math.sin(side) - scan.machine.radius
     gland = Shape(
@@ -457,6 +457,9 @@ def endoscopic_pancreas(scan: Scan, case: Case, random: Random) -> Tissue:
         away = scan.machine.radius + own.uniform(0.45, 0.7) * depth
         round_ = Shape(away * math.cos(turn), away * math.sin(turn) - scan.machine.radius, 0.5, 0.42, turn)
         fluid(tissue, round_.distance(tissue), wall=6, thickness=0.06, echo=-30)
+    for _ in range(random.integers(0, 4)):  # where the probe does not touch
+        away = np.abs(np.arctan2(scan.x, scan.z + scan.machine.radius) - random.uniform(-2.6, 2.6))
+        tissue.loss = tissue.loss + random.uniform(0.5, 3) * soft(away - random.uniform(0.1, 0.45), 0.12)
     wall = 0.16 * (1 + 0.08 * curve(random, 6))  # five layers of the wall
     tissue.paint(soft(s - 2.6 * wall, 0.03), -1 + 8 * np.cos(2 * np.pi * s / wall))
     return tissue

@@ -49,8 +49,9 @@ class SimulateSettings(Settings):
 class File:
     """A file of an archive.
 
-    `copy_of` says that it is a planted duplicate: the kind (exact: the same pixels; otherwise a name of ALTERATIONS)
-    and the original, a file of the same archive or `shared/<organ>`, a picture that other sets may hold too.
+    `copy_of` says that it is a planted duplicate: the kind (exact: the same pixels; framed: black was added; otherwise
+    a name of ALTERATIONS) and the original, a file of the same archive or `shared/<organ>`, a picture that other sets
+    may hold too.
     """
 
     name: str

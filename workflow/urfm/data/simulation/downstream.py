@@ -252,7 +252,7 @@ def buid(settings: SimulateSettings, random: Random) -> Iterator[File]:
     for label in shuffled(shares(settings.patients - 1, BUID), random):
         scan = scans[int(random.integers(len(scans)))]
         yield from lesion(label, take_picture(organ, scan, new_case(label, random), random))
-    yield from lesion("benign", shared_picture("breast", settings.image_size), ("exact", "shared/breast"))
+    yield from lesion("benign", shared_picture("breast", settings.image_size), ("framed", "shared/breast"))
 
 
 def generic(settings: SimulateSettings, random: Random) -> Iterator[File]:
