@@ -120,7 +120,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
 def carcinoma(tissue: Tissue, case: Case, own: Random, random: Random) -> None:
     """A hepatocellular carcinoma; microvascular invasion buds its margin, opens its capsule and sends satellites."""
     invasion, depth = float(np.clip(case.severity, 0, 1)), tissue.scan.machine.depth
-    size = own.uniform(1.2, 2.6) + 0.6 * invasion
+    size = own.uniform(1.2, 2.2) + 1.3 * invasion
     shape = Shape(
         x=own.uniform(-0.2, 0.2) * depth + random.normal(0, 0.2),
         z=own.uniform(0.38, 0.58) * depth,
@@ -131,14 +131,14 @@ def carcinoma(tissue: Tissue, case: Case, own: Random, random: Random) -> None:
     )
     distance = shape.distance(tissue)
     tissue.regions["mass"] = distance
-    mosaic = own.uniform(-11, 2) + 3 * field(random, 18, 14) + 1.5 * field(random, 34, 26)
+    mosaic = own.uniform(-2, 4) - 9 * invasion + 3 * field(random, 18, 14) + 1.5 * field(random, 34, 26)
     tissue.paint(soft(distance, 0.08 + 0.15 * invasion), mosaic, 0.15)
     gaps = soft(field(random, 12, 10) + 1.6 - 3.2 * invasion, 0.4)  # where the capsule is missing
     tissue.paint(0.9 * (1 - gaps) * soft(np.abs(distance) - 0.1, 0.06), -14)
     for _ in range(own.poisson(2.2 * invasion)):
         turn, away = own.uniform(0, 2 * np.pi), 1.35 * size + own.uniform(0.1, 0.6)
         satellite = Shape(
-            shape.x + away * math.cos(turn), shape.z + away * math.sin(turn), own.uniform(0.25, 0.55), 0.35, turn
+            shape.x + away * math.cos(turn), shape.z + away * math.sin(turn), own.uniform(0.3, 0.7), 0.45, turn
         )
         tissue.paint(soft(satellite.distance(tissue), 0.1), -10)
 
@@ -166,7 +166,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
     )
     lumen = np.minimum(body.distance(tissue), neck.distance(tissue))
     tissue.regions["organ"] = lumen
-    thick = 0.06 + 0.12 * max(case.severity, 0) * float(case.label == "malignant") * own.random()
+    thick = 0.06 + 0.3 * max(case.severity - 0.4, 0) * own.random()
     tissue.paint(soft(lumen - thick, 0.05), 1)
     fluid(tissue, lumen, wall=8, thickness=0.08)
 
@@ -183,7 +183,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
     else:
         grade = case.severity
         for number in range(1 + int(grade < 0.5) * int(own.integers(0, 3))):
-            size = float(np.clip(0.2 + 0.7 * grade + own.normal(0, 0.1), 0.18, 1.1)) * (1 if number == 0 else 0.7)
+            size = float(np.clip(0.1 + 1.2 * grade + own.normal(0, 0.1), 0.18, 1.6)) * (1 if number == 0 else 0.7)
             polyp = Shape(
                 *wall(own.uniform(0.2, 2 * np.pi - 0.2), (0.8 - 0.5 * max(grade, 0)) * size),
                 size * (1 + 0.4 * max(grade, 0)),
@@ -192,7 +192,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
                 harmonics(own, 0.02 + 0.08 * max(grade, 0), range(2, 8)),
             ).distance(tissue)
             tissue.regions.setdefault("mass", polyp)
-            echo = own.uniform(1, 5) - 7 * max(grade, 0) + (1 + 2 * max(grade, 0)) * field(random, 40, 30)
+            echo = own.uniform(4, 8) - 10 * max(grade, 0) + (1 + 2 * max(grade, 0)) * field(random, 40, 30)
             tissue.paint(soft(polyp, 0.05), echo, 0.2)
     body_wall(tissue, own, own.uniform(1.2, 2.2))
     if own.random() < 0.25:
@@ -237,7 +237,7 @@ def kidney(scan: Scan, case: Case, random: Random) -> Tissue:
     renal(tissue, shape, own, random)
     if case.label != "normal":
         grade = case.severity
-        size = float(np.clip(0.8 + 1.5 * grade + own.normal(0, 0.3), 0.7, 2.8))
+        size = float(np.clip(0.6 + 2.2 * grade + own.normal(0, 0.25), 0.6, 3.2))
         turn, out = own.uniform(-0.3, np.pi + 0.3) * own.choice([-1, 1]), own.uniform(0.75, 1.1)
         u, v = out * shape.width * math.cos(turn), out * shape.height * math.sin(turn)
         cosine, sine = math.cos(shape.turn), math.sin(shape.turn)
@@ -250,10 +250,10 @@ def kidney(scan: Scan, case: Case, random: Random) -> Tissue:
             harmonics(own, 0.02 + 0.05 * max(grade, 0), range(2, 7)),
         ).distance(tissue)
         tissue.regions["mass"] = distance
-        if own.random() < 0.85 - 0.9 * grade:  # angiomyolipoma: fat, bright
-            tissue.paint(soft(distance, 0.08), own.uniform(5, 10) + 2 * field(random, 30, 22), 0.3)
+        if own.random() < 1 - grade:  # angiomyolipoma: fat, bright
+            tissue.paint(soft(distance, 0.08), own.uniform(8, 12) + 2 * field(random, 30, 22), 0.3)
         else:  # oncocytoma or carcinoma: the worse, the more mixed, with necrosis and a rim
-            mixed = own.uniform(-3, 6) - 3 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
+            mixed = own.uniform(0, 6) - 9 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
             tissue.paint(soft(distance, 0.08), mixed, 0.1)
             tissue.paint(soft(1.9 - 0.9 * grade - field(random, 16, 12), 0.1) * soft(distance + 0.3, 0.1), -26)
             tissue.paint(0.8 * soft(np.abs(distance) - 0.08, 0.06), -15)
@@ -437,7 +437,7 @@ def endoscopic_pancreas(scan: Scan, case: Case, random: Random) -> Tissue:
     dilated = own.uniform(0.03, 0.06) + 0.14 * grade * own.random()
     vessel(tissue, middle, side - np.pi / 2 + own.normal(0, 0.15), own.normal(0, 0.05), dilated, 0.4 * depth, 6)
     if own.random() < 0.2 + grade:  # a mass: cancer, or inflammation and benign tumours
-        size = (0.1 + 0.11 * grade) * depth * own.uniform(0.8, 1.25)
+        size = (0.06 + 0.22 * grade) * depth * own.uniform(0.8, 1.25)
         mass = Shape(
             middle[0] + own.uniform(-0.25, 0.25) * depth,
             middle[1] + own.uniform(-0.08, 0.1) * depth,
@@ -447,7 +447,7 @@ def endoscopic_pancreas(scan: Scan, case: Case, random: Random) -> Tissue:
             harmonics(own, 0.03 + 0.06 * grade, range(2, 9)),
         ).distance(tissue)
         tissue.regions["mass"] = mass
-        tissue.paint(soft(mass, 0.05 + 0.08 * grade), -7 - 8 * grade + 2 * field(random, 44, 30), 0.5 * grade)
+        tissue.paint(soft(mass, 0.05 + 0.08 * grade), -3 - 13 * grade + 2 * field(random, 44, 30), 1.2 * grade)
     elif own.random() < 0.3:
         cyst = Shape(
             middle[0] + own.uniform(-0.2, 0.2) * depth, middle[1], own.uniform(0.3, 0.8), 0.4, own.uniform(0, 3.1)

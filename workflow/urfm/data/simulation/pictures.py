@@ -36,6 +36,7 @@ class Probe:
 LINEAR = Probe(False, (3.2, 5.0), (3.3, 4.2), (4.5, 6.0), (1.5, 2.5), (0.4, 0.7))
 NECK = Probe(False, (3.0, 4.2), (3.6, 4.4), (4.5, 6.0), (1.2, 2.0), (0.4, 0.7))
 CURVED = Probe(True, (11, 16), (58, 76), (4.5, 6.0), (6, 10), (0.5, 0.9))
+ZOOMED = Probe(True, (8.5, 11.5), (58, 76), (4.5, 6.0), (4, 7), (0.5, 0.9))
 PELVIC = Probe(True, (10, 14), (60, 76), (4.5, 6.0), (6, 9), (0.5, 0.9))
 VAGINAL = Probe(True, (6, 8.5), (95, 125), (0.9, 1.2), (3, 5), (0.5, 0.9))
 PHASED = Probe(True, (14, 17), (72, 84), (0.5, 0.8), (7, 10), (0.5, 0.8))
@@ -67,9 +68,9 @@ ORGANS = {
     "thyroid": Organ(superficial.thyroid, NECK, ("THYROID RT", "THYROID LT", "TRANS", "12L")),
     "breast": Organ(superficial.breast, LINEAR, ("L BREAST", "R BREAST", "QSE", "UIQ", "12H")),
     "abdomen": Organ(abdomen.mixed, CURVED, ("ABD", "UPPER ABD", "SUBCOSTAL", "C5-1")),
-    "kidney": Organ(abdomen.kidney, CURVED, ("RT KIDNEY", "LT KIDNEY", "SAG")),
+    "kidney": Organ(abdomen.kidney, ZOOMED, ("RT KIDNEY", "LT KIDNEY", "SAG")),
     "liver": Organ(abdomen.liver, CURVED, ("LIVER", "RT LOBE", "LT LOBE", "SUBCOSTAL")),
-    "gallbladder": Organ(abdomen.gallbladder, CURVED, ("GB", "GB SAG", "SUPINE")),
+    "gallbladder": Organ(abdomen.gallbladder, ZOOMED, ("GB", "GB SAG", "SUPINE")),
     "pancreas": Organ(abdomen.pancreas, CURVED, ("PANC", "MIDLINE", "TRANS")),
     "spleen": Organ(abdomen.spleen, CURVED, ("SPLEEN", "LUQ", "SAG")),
     "bile_duct": Organ(abdomen.bile_duct, CURVED, ("CBD", "PORTA HEPATIS")),
