@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from urfm import availability, configuration, grid, provenance, settings
+from urfm.data.simulation.archive import SimulateSettings
 from urfm.errors import UrfmError
 
 HOME = Path(__file__).resolve().parents[2]
@@ -111,6 +112,31 @@ def test_simulated_data_need_no_data_root(config: dict[str, Any], tmp_path: Path
     availability.require_data_root(config)
     assert grid.available_tasks(config, config["figures"]["figure_2"]) == ["breast_tumor"]
     assert availability.missing_model(config, "mim_imagenet") is not None
+
+
+def test_data_sets_of_one_archive_are_simulated_together(config: dict[str, Any]) -> None:
+    config["simulation"] = {"lepset": {"patients": 20, "seed": 0}}
+    simulated = [name for name in config["datasets"] if availability.is_simulated(config, name)]
+    assert simulated == ["lepset", "lepset_unlabelled"]
+    assert availability.available_datasets(config, "urfm") == ["lepset_unlabelled"]
+    assert availability.missing_task(config, "pancreatic_cancer") is None
+    config["strict_counts"] = True
+    strict = [name for name in config["datasets"] if settings.manifest(config, name)["strict_counts"]]
+    assert set(config["datasets"]) - set(strict) == set(simulated)
+
+
+def test_the_demo_simulates_every_data_set() -> None:
+    demo = overlay("demo")
+    assert all(availability.is_simulated(demo, name) for name in demo["datasets"])
+    folders = [demo["datasets"][name]["folder"] for name in demo["simulation"]]
+    assert len(set(folders)) == len(folders)
+    for name in demo["simulation"]:
+        own = SimulateSettings(**settings.simulate(demo, name))
+        assert (own.layout == "generic") == bool(own.organ)
+        if own.layout == "generic":
+            assert own.labels == PAPER["datasets"][name]["expected"].get("labels", {})
+    assert settings.simulate(demo, "liver_mvi")["images_per_patient"] == pytest.approx(1515 / 408)
+    assert "images_per_patient" not in settings.simulate(demo, "private_thyroid")
 
 
 def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:

@@ -132,31 +132,29 @@ class Picture:
     image: Image.Image
     tissue: Tissue
 
+    def mask(self, region: str) -> npt.NDArray[np.bool_]:
+        """A region's pixels, (height, width): the largest part that is seen."""
+        inside = self.tissue.scan.to_picture((self.tissue.regions[region] < 0).astype(np.float32)) > 0.5
+        parts, number = ndimage.label(inside)
+        largest: npt.NDArray[np.bool_] = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if number else inside
+        return largest
+
     def outline(self, region: str, points: int = 64) -> Points:
-        """The visible part of a region as a polygon, (column, row) in pixels; [] if it is not in the picture.
+        """The region's mask as a polygon, (column, row) in pixels; [] if it is not in the picture.
 
         The corners are the farthest places that are seen from the middle: exact where the region has no bays.
         """
-        inside = self.tissue.scan.to_picture((self.tissue.regions[region] < 0).astype(np.float32)) > 0.5
-        parts, number = ndimage.label(inside)
-        if not number:
+        mask = self.mask(region)
+        if not mask.any():
             return []
-        largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-        row, column = ndimage.center_of_mass(largest)
+        row, column = ndimage.center_of_mass(mask)
         turn = np.linspace(0, 2 * np.pi, points, endpoint=False)[:, None]
-        away = np.arange(0, float(np.hypot(*inside.shape)), 0.5)[None, :]
+        away = np.arange(0, float(np.hypot(*mask.shape)), 0.5)[None, :]
         rows, columns = row + away * np.sin(turn), column + away * np.cos(turn)
-        seen = ndimage.map_coordinates(largest.astype(np.float32), [rows, columns], order=0)
+        seen = ndimage.map_coordinates(mask.astype(np.float32), [rows, columns], order=0)
         end = np.argmin(seen, axis=1)[:, None]  # the first step outside
         corners = zip(np.take_along_axis(columns, end, 1)[:, 0], np.take_along_axis(rows, end, 1)[:, 0], strict=True)
         return [(float(x) + 0.5, float(y) + 0.5) for x, y in corners]
-
-    def mask(self, region: str) -> npt.NDArray[np.bool_]:
-        """A region's visible pixels, (height, width)."""
-        mask = Image.new("1", self.image.size)
-        if corners := self.outline(region):
-            ImageDraw.Draw(mask).polygon(corners, fill=1)
-        return np.asarray(mask)
 
 
 def take_picture(organ: Organ, scan: Scan, case: Case, random: Random, screen: bool = True) -> Picture:

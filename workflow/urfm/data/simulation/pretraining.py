@@ -172,10 +172,9 @@ def camus(settings: SimulateSettings, random: Random) -> Iterator[File]:
 
 def chambers(picture: Picture) -> npt.NDArray[np.uint8]:
     """Labels of the masks: 1 left ventricle, 2 its muscle, 3 left atrium; (height, width)."""
-    labels = np.zeros(picture.mask("scan").shape, np.uint8)
+    labels = np.zeros((picture.image.height, picture.image.width), np.uint8)
     for label, region in ((2, "muscle"), (3, "atrium"), (1, "ventricle")):
-        distance = picture.tissue.regions[region]
-        labels[picture.tissue.scan.to_picture((distance < 0).astype(np.float32)) > 0.5] = label
+        labels[picture.mask(region)] = label
     return labels
 
 
