@@ -28,6 +28,42 @@ def time_left(seconds: float, done: int, total: int) -> str:
     return f"about {left:.0f} s left"
 
 
+def human_bytes(size: float) -> str:
+    """A size as people read it, in decimal units: `133.9 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def byte_progress(chunks: Iterable[bytes], label: str, total: int | None, done: int = 0) -> Iterator[bytes]:
+    """Pass `chunks` on and show how many of `total` bytes there are: a bar, or a line every 15 seconds.
+
+    `done` bytes were there before.
+    """
+    if sys.stderr.isatty():
+        with tqdm(
+            total=total, initial=done, desc=label, unit="B", unit_scale=True, dynamic_ncols=True, leave=False
+        ) as bar:
+            for chunk in chunks:
+                yield chunk
+                bar.update(len(chunk))
+        return
+    start = last = time.monotonic()
+    now_done = done
+    for chunk in chunks:
+        yield chunk
+        now_done += len(chunk)
+        now = time.monotonic()
+        if now - last >= 15:
+            last = now
+            of_all = (
+                f" of {human_bytes(total)}, {time_left(now - start, now_done - done, total - done)}" if total else ""
+            )
+            say(f"{label}: {human_bytes(now_done)}{of_all}")
+
+
 def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:
     """Iterate over `items` and show how far it is: a bar, or a line every `every` seconds and at the end."""
     if total is None and isinstance(items, Sized):
