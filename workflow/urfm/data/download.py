@@ -1,0 +1,194 @@
+"""Fetching the data sets that anybody may fetch, into the folders of the data root where their readers look.
+
+Files are named in the configuration with their publisher's checksum, or asked of the repository's own interface
+(`record`), which gives names, addresses and checksums. They arrive in `<data_root>/.downloads/<folder>/`, are verified,
+unpacked there, and the folder moves to its place when it is whole, with DOWNLOADED.json in it. So a folder in its
+place is complete, an interrupted call goes on where it stopped, and a folder that somebody else made is never touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import requests
+from pydantic import ValidationError
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.data.extract import extract, extract_nested, is_archive
+from urfm.errors import UrfmError
+from urfm.fetch import RemoteFile, fetch, open_session, request
+from urfm.files import read_json, write_json
+from urfm.progress import human_bytes, say
+
+RECORD = "DOWNLOADED.json"  # lies in the folder of a fetched data set
+WORK = ".downloads"  # below the data root
+ZENODO = "https://zenodo.org/api/records"
+MENDELEY = "https://data.mendeley.com/public-api"
+
+
+class Archive(Settings):
+    """One data set: its place, and what to fetch."""
+
+    dataset: str
+    folder: str  # below the data root
+    where: str  # the page a person looks at
+    licence: str
+    record: str = ""  # zenodo:<record> or mendeley:<data set>/<version>; files are asked of it
+    files: tuple[RemoteFile, ...] = ()  # what is known of them; then `record` is not asked
+    nested: bool = False  # archives in the archives are unpacked too
+
+
+class DownloadSettings(Settings):
+    """Settings of the stage."""
+
+    archives: list[Archive]
+
+
+def zenodo_files(record: str, session: requests.Session) -> list[RemoteFile]:
+    """The files of a Zenodo record, each with its MD5."""
+    content = _ask(f"{ZENODO}/{record}", session)
+    return [RemoteFile(name=file["key"], url=file["links"]["self"], hash=file["checksum"]) for file in content["files"]]
+
+
+def mendeley_files(record: str, session: requests.Session) -> list[RemoteFile]:
+    """The archives of a Mendeley data set, each with its SHA-256.
+
+    A set of folders or single images comes as the zip file that the site makes of it, which has no published
+    checksum: one transfer instead of thousands.
+    """
+    name, _, version = record.partition("/")
+    files = _ask(f"{MENDELEY}/datasets/{name}/files?folder_id=root&version={version}", session)
+    folders = _ask(f"{MENDELEY}/datasets/{name}/folders/{version}", session)
+    if folders or not files or not all(is_archive(file["filename"]) for file in files):
+        return [RemoteFile(name=f"{name}-{version}.zip", url=f"{MENDELEY}/zip/{name}/download/{version}")]
+    return [
+        RemoteFile(
+            name=file["filename"],
+            url=file["content_details"]["download_url"],
+            hash=f"sha256:{file['content_details']['sha256_hash']}",
+        )
+        for file in files
+    ]
+
+
+REPOSITORIES: dict[str, Callable[[str, requests.Session], list[RemoteFile]]] = {
+    "zenodo": zenodo_files,
+    "mendeley": mendeley_files,
+}
+
+
+def list_files(archive: Archive, session: requests.Session) -> list[RemoteFile]:
+    """What to fetch: the configured files, or those the repository lists."""
+    if archive.files:
+        return list(archive.files)
+    repository, _, record = archive.record.partition(":")
+    if repository not in REPOSITORIES:
+        raise UrfmError(
+            f"datasets.{archive.dataset}.origin: names neither files nor a record of {' or '.join(REPOSITORIES)}"
+        )
+    try:
+        files = REPOSITORIES[repository](record, session)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UrfmError(
+            f"{archive.record}: {repository} describes its files in another way than it did "
+            f"({type(error).__name__}: {error}). Fetch them by hand from {archive.where}, or name them in "
+            f"datasets.{archive.dataset}.origin.files"
+        ) from error
+    if not files:
+        raise UrfmError(f"{archive.record}: {repository} lists no files; look at {archive.where}")
+    return files
+
+
+def _ask(url: str, session: requests.Session) -> Any:
+    with request(session, url, {"Accept": "application/json"}) as response:
+        try:
+            return response.json()
+        except requests.RequestException as error:
+            raise UrfmError(f"{url}: did not answer with JSON ({error}); run the same again later") from error
+
+
+def download(archive: Archive, root: Path, session: requests.Session) -> None:
+    """Bring one data set to its folder below `root`, unless there is something already."""
+    if PurePosixPath(archive.folder).is_absolute() or ".." in PurePosixPath(archive.folder).parts:
+        raise UrfmError(f"datasets.{archive.dataset}.folder: {archive.folder!r} is not below the data root")
+    target = root / archive.folder
+    if (target / RECORD).is_file():
+        say(f"{archive.dataset}: {target} is there already, fetched {read_json(target / RECORD)['fetched']}")
+        return
+    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
+        say(
+            f"{archive.dataset}: {target} holds files that were not fetched here, and is left alone. To fetch the "
+            "whole set, move them away first"
+        )
+        return
+    work = root / WORK / archive.folder
+    unpacked = work / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)  # of an interrupted call
+    unpacked.mkdir(parents=True)
+    fetched = [fetch(file, work / file.name, session) for file in list_files(archive, session)]
+    for file in fetched:
+        if is_archive(file.name):
+            extract(work / file.name, unpacked)
+    if archive.nested:
+        extract_nested(unpacked)
+    for file in fetched:
+        if not is_archive(file.name):
+            (work / file.name).rename(unpacked / file.name)
+            if file.name.lower().endswith((".rar", ".7z")):
+                say(f"{archive.dataset}: {target / file.name} is of a kind that is not unpacked here; do it by hand")
+    write_json(
+        unpacked / RECORD,
+        {
+            "dataset": archive.dataset,
+            "where": archive.where,
+            "licence": archive.licence,
+            "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": [asdict(file) for file in fetched],
+        },
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unpacked.rename(target)
+    shutil.rmtree(work)
+    with suppress(OSError):  # another set is half fetched
+        (root / WORK).rmdir()
+    unverified = [file.name for file in fetched if not file.verified]
+    say(
+        f"{archive.dataset}: {human_bytes(sum(file.bytes for file in fetched))} fetched and unpacked in {target}; "
+        + (
+            f"NOT verified, because no checksum is published: {', '.join(unverified)}"
+            if unverified
+            else "checksums agree with the published ones"
+        )
+        + f". Licence: {archive.licence}"
+    )
+
+
+def main() -> None:
+    """Command line of the stage. What cannot be fetched does not keep the others from being fetched."""
+    parser = argparse.ArgumentParser(description="Fetch the data sets that are free to fetch.")
+    parser.add_argument("--root", type=Path, required=True, help="the data root")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(DownloadSettings.model_fields))
+    arguments = parser.parse_args()
+    settings = parse_settings(DownloadSettings, arguments.settings)
+    session = open_session()
+    failures = []
+    for archive in settings.archives:
+        try:
+            download(archive, arguments.root, session)
+        except (UrfmError, OSError) as error:
+            say(f"{archive.dataset}: failed. {error}")
+            failures.append(archive.dataset)
+    if failures:
+        raise UrfmError(f"not fetched: {', '.join(failures)}; the lines above say why and what to do")
+
+
+if __name__ == "__main__":
+    run(main)
