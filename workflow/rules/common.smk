@@ -41,10 +41,11 @@ if workflow.is_main_process:
 
 
 onstart:
-    try:
-        availability.require_data_root(config)
-    except UrfmError as error:
-        raise WorkflowError(str(error))
+    if not workflow.dag_settings.targets or set(workflow.dag_settings.targets) - {"download", "doctor"}:
+        try:
+            availability.require_data_root(config)
+        except UrfmError as error:
+            raise WorkflowError(str(error))
 
 
 wildcard_constraints:

@@ -18,7 +18,10 @@ from urfm.errors import UrfmError
 def check(config: Config, schema: Path) -> None:
     """Raise an UrfmError that lists every mistake: unknown keys (with the nearest known), wrong values, dead names."""
     validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
-    mistakes = [_sentence(error) for error in validator.iter_errors(config)] or list(_dead_names(config))
+    mistakes = [_sentence(error) for error in validator.iter_errors(config)] or [
+        *_dead_names(config),
+        *_not_to_fetch(config),
+    ]
     if mistakes:
         raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
 
@@ -64,9 +67,20 @@ def _dead_names(config: Config) -> Iterator[str]:
             yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
 
 
+def _not_to_fetch(config: Config) -> Iterator[str]:
+    """Data sets that `download` could not fetch."""
+    for name, record in config["datasets"].items():
+        origin = record.get("origin", {})
+        if origin.get("access") == "open" and not {"files", "record"} & origin.keys():
+            yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
+        if name in config["download"] and origin.get("access") != "open":
+            yield f"download: {name} is not free to fetch; `snakemake --cores 1 doctor` says how to get it"
+
+
 def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     for name in config["simulation"]:
         yield f"simulation.{name}", "datasets", name
+    yield from (("download", "datasets", name) for name in config["download"])
     for name, task in config["tasks"].items():
         yield f"tasks.{name}.dataset", "datasets", task["dataset"]
     for prefix, settings in [

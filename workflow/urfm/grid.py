@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from urfm.availability import Config, Missing, available_datasets, missing_model, missing_task, pretraining_settings
+from urfm.availability import (
+    Config,
+    Missing,
+    available_datasets,
+    data_root,
+    missing_model,
+    missing_task,
+    planning,
+    pretraining_settings,
+)
 
 Item = TypeVar("Item")
 
@@ -102,7 +111,7 @@ def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
 
 def summary(config: Config) -> list[str]:
     """Lines for a person: what will be drawn, and what is missing and why."""
-    lines = []
+    lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     for name, item in config["figures"].items():
         lines.append(
             f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "

@@ -16,6 +16,30 @@ from urfm.errors import UrfmError
 VIEW_KEYS = ("input_size", "views", "view_dtype", "crop_scale", "flip", "seed")
 
 
+def _without_origin(record: Config) -> Config:
+    """Where a file is published changes no result."""
+    return {key: value for key, value in record.items() if key != "origin"}
+
+
+def download(config: Config) -> Config:
+    """The data sets to fetch: those asked for, or all that are open; one of several that share a folder."""
+    archives: dict[str, Config] = {}
+    for name in config["download"] or config["datasets"]:
+        record = config["datasets"][name]
+        origin = record.get("origin", {})
+        if origin.get("access") == "open" and not is_simulated(config, name):
+            kept = {key: value for key, value in origin.items() if key not in ("access", "steps", "images")}
+            archives.setdefault(record["folder"], {"dataset": name, "folder": record["folder"], **kept})
+    return {"archives": list(archives.values())}
+
+
+def doctor(config: Config) -> Config:
+    """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
+    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining")
+    sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
+    return {key: config[key] for key in folders} | {key: list(config[key].items()) for key in sections}
+
+
 def simulate(config: Config, dataset: str) -> Config:
     """The archive that the data set's reader reads; the generic format does not say what is in it, `expected` does."""
     record = config["datasets"][dataset]
@@ -32,7 +56,7 @@ def manifest(config: Config, dataset: str) -> Config:
     return {
         "dataset": dataset,
         "expected": {},
-        **config["datasets"][dataset],
+        **_without_origin(config["datasets"][dataset]),
         "strict_counts": config["strict_counts"] and not is_simulated(config, dataset),
     }
 
@@ -55,7 +79,7 @@ def split(config: Config, task: str, split: str) -> Config:
 
 
 def teacher(config: Config, name: str) -> Config:
-    return {"name": name, **config["teachers"][name]}
+    return {"name": name, **_without_origin(config["teachers"][name])}
 
 
 def targets(config: Config, name: str) -> Config:
@@ -87,7 +111,8 @@ def uses_cache(config: Config, run: str) -> bool:
 
 
 def encoder(config: Config, model: str) -> Config:
-    return {"model": model, "checkpoint": config["models"][model].get("checkpoint")}
+    record = config["models"][model]
+    return {"model": model, "checkpoint": _without_origin(record["checkpoint"]) if "checkpoint" in record else None}
 
 
 def finetuning(config: Config, model: str, task: str, share: int) -> Config:

@@ -1,0 +1,42 @@
+# Getting data: what is free is fetched, and what is there and what is missing is told. Both run where Snakemake itself
+# runs, since compute nodes are often offline, and both make no output that Snakemake knows: a fetched folder shows by
+# itself that it is complete, so nothing is ever fetched again or on behalf of another target.
+localrules:
+    download,
+    doctor,
+
+
+rule download:
+    log:
+        "<logs>/download.log",
+    retries: 0  # it tries again by itself, and goes on where it stopped
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+    params:
+        *code("urfm.data.download"),
+        settings=reads(lambda wildcards: settings.download(config)),
+    shell:
+        """
+        python -m urfm.data.download \
+            --root "$URFM_DATA" \
+            --settings {params.settings:q} \
+            | tee -i {log}
+        """
+
+
+rule doctor:
+    log:
+        "<logs>/doctor.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+    params:
+        *code("urfm.doctor"),
+        settings=reads(lambda wildcards: settings.doctor(config)),
+    shell:
+        """
+        python -m urfm.doctor --settings {params.settings:q} | tee -i {log}
+        """
