@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from urfm import availability, configuration, grid, provenance, settings
+from urfm.data.download import DownloadSettings
 from urfm.data.simulation.archive import SimulateSettings
 from urfm.errors import UrfmError
 
@@ -55,6 +56,14 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (("figures", "figure_2", "reference"), "urfm_clip", r"urfm_clip is not among figures\.figure_2\.models"),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
         (("seeds",), [0, 0], r"seeds: .*non-unique"),
+        (("download",), ["busbar"], r"download: no busbar under datasets; did you mean busbra\?"),
+        (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
+        (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
+        (
+            ("datasets", "lepset", "origin"),
+            {"licence": "x", "access": "open", "where": "https://a"},
+            r"needs `files`, or",
+        ),
     ],
 )
 def test_mistakes_are_named(config: dict[str, Any], path: tuple[str, ...], value: Any, message: str) -> None:
@@ -199,6 +208,50 @@ def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
     config["resources"]["pretrain"]["gpus"] = 1
     config["figures"]["figure_2"]["dpi"] = 600
     assert everything(config) == before
+
+
+def test_where_something_comes_from_is_no_setting(config: dict[str, Any]) -> None:
+    """A corrected address restarts nothing."""
+
+    def everything() -> list[str]:
+        return [
+            provenance.canonical_json(part)
+            for part in [
+                settings.manifest(config, "busbra"),
+                settings.targets(config, "biomedclip"),
+                settings.pretraining(config, "urfm"),
+                settings.encoder(config, "usfm"),
+            ]
+        ]
+
+    before = everything()
+    for record in (
+        config["datasets"]["busbra"],
+        config["teachers"]["biomedclip"],
+        config["models"]["usfm"]["checkpoint"],
+    ):
+        record["origin"]["where"] = "https://example.org"
+    assert everything() == before
+
+
+def test_what_is_fetched(config: dict[str, Any]) -> None:
+    """All that is open, each folder once; or what is asked for; never what is simulated."""
+    every = settings.download(config)["archives"]
+    assert {archive["dataset"] for archive in every} >= {"busbra", "aul", "fetal_planes", "lepset", "uf1990"}
+    assert len({archive["folder"] for archive in every}) == len(every)
+    assert all(DownloadSettings.model_validate({"archives": every}).archives)
+    config["download"] = ["aul"]
+    (archive,) = settings.download(config)["archives"]
+    assert [file["name"] for file in archive["files"]] == ["Benign.zip", "Malignant.zip", "Normal.zip"]
+    config["simulation"] = {"aul": {"patients": 20, "seed": 0}}
+    assert settings.download(config)["archives"] == []
+
+
+def test_everything_says_where_it_comes_from() -> None:
+    files = [*PAPER["teachers"].values(), *(model.get("checkpoint", {}) for model in PAPER["models"].values())]
+    for record in [*PAPER["datasets"].values(), *(record for record in files if "file" in record)]:
+        origin = record["origin"]
+        assert origin["access"] == "open" or origin["steps"]
 
 
 def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:

@@ -67,7 +67,36 @@ def test_named_targets(repository: Repository, target: str, rules: Counter[str])
 def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
     wanted = "all figure_2 table_2 table_4 table_5 manifests splits targets pretraining encoders finetuning statistics"
-    assert set(wanted.split()) <= set(menu)
+    assert {*wanted.split(), "download", "doctor"} <= set(menu)
+
+
+def test_download_runs_where_snakemake_runs(repository: Repository) -> None:
+    """On a cluster too: compute nodes are often offline. No other target fetches anything (see the plans above)."""
+    output = repository.snakemake("download", "--profile", "slurm", "--dry-run", "--printshellcmds")
+    assert jobs(output) == Counter(download=1)
+    assert output.count("https://zenodo.org/records/") == 4
+    output = repository.snakemake("download", "--dry-run", "--printshellcmds", "--config", "download=[busbra]")
+    assert output.count("https://zenodo.org/records/") == 1
+    assert "BUSBRA.zip" in output
+
+
+def test_download_leaves_what_is_there(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "BUSBRA").mkdir()
+    (tmp_path / "BUSBRA" / "bus_data.csv").write_text("mine")
+    arguments = ["download", "--cores", "1", "--config", "download=[busbra]", f"data_root={tmp_path}"]
+    for _ in range(2):  # Snakemake keeps no record of it that could go stale
+        output = repository.snakemake(*arguments)
+        assert "localrule download:" in output
+        assert f"busbra: {tmp_path}/BUSBRA holds files that were not fetched here, and is left alone" in output
+    assert [path.name for path in tmp_path.rglob("*")] == ["BUSBRA", "bus_data.csv"]
+
+
+def test_doctor_without_data(repository: Repository, tmp_path: Path) -> None:
+    output = repository.snakemake("doctor", "--cores", "1", "--config", f"data_root={tmp_path}/nowhere")
+    assert f"- absent     busbra: {tmp_path}/nowhere/BUSBRA" in output
+    assert "figure_2: nothing yet; 0 of 6 models; 0 of 10 tasks" in output
+    assert not (tmp_path / "nowhere").exists()
+    assert not (repository.folder / "results" / "doctor").exists()
 
 
 def test_unknown_key_is_refused_with_the_nearest(repository: Repository) -> None:

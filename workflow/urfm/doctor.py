@@ -271,7 +271,7 @@ def summary(config: Config, found: list[Entry], width: int) -> Iterator[str]:
     if steps:
         yield "What to get next"
     for number, step in enumerate(steps[:STEPS], 1):
-        yield from _wrap(f"{number}. {step}", width, 2)
+        yield from _wrap(f"{number}.{GLUE}{step}", width, 2)
 
 
 def _wrap(text: str, width: int, indent: int) -> list[str]:

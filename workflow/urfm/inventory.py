@@ -37,9 +37,10 @@ def look_at_dataset(config: Config, name: str) -> State:
         expected = expected.model_copy(update={"images": record["origin"]["images"]})
     folder = Path(config["data_root"]) / record["folder"]
     stops = f"the workflow stops at it: complete it, or move the folder away to go on without {name}"
+    simulated = made_by_simulator(folder)
+    if is_simulated(config, name) and not simulated:
+        return State("simulated", True, ["not made yet; the workflow makes it when it is needed"])
     if not folder.is_dir():
-        if is_simulated(config, name):
-            return State("simulated", True, ["not made yet; the workflow makes it when it is needed"])
         return State(
             "absent", False, [f"{_count(expected.images, None, 'images')} expected"] if expected.images else []
         )
@@ -48,7 +49,7 @@ def look_at_dataset(config: Config, name: str) -> State:
     except (UrfmError, OSError) as error:
         return State("partial", False, [f"cannot be read: {error}", stops])
     images, absent = found["images"], found["absent"]
-    if made_by_simulator(folder):
+    if simulated:
         return State("simulated", images > 0, [f"{images:,} images, {found['patients']:,} patients"])
     facts = [describe_counts(found, expected)]
     if absent:

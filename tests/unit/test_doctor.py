@@ -1,0 +1,254 @@
+"""The doctor's report: right on no data, on the real ones, on simulated ones, and on what is damaged."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from urfm import doctor, grid, inventory, settings
+from urfm.data import simulate
+from urfm.doctor import DoctorSettings, Entry, entries, next_steps, report
+
+HOME = Path(__file__).resolve().parents[2]
+PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
+BIOMEDCLIP = "biomedclip/open_clip_pytorch_model.bin"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    """The paper's configuration, with an empty data root."""
+    content = copy.deepcopy(PAPER)
+    content["data_root"] = str(tmp_path / "data")
+    content["checkpoint_root"] = str(tmp_path / "checkpoints")
+    (tmp_path / "data").mkdir()
+    return content
+
+
+def busbra(config: dict[str, Any], images: int) -> Path:
+    """BUS-BRA's layout with two listed images, of which `images` have a file."""
+    folder = Path(config["data_root"]) / "BUSBRA"
+    (folder / "Images").mkdir(parents=True)
+    names = ["bus_0001-l", "bus_0001-r"]
+    rows = [f"{name},1,benign,GE,10,10,left" for name in names]
+    (folder / "bus_data.csv").write_text("\n".join(["ID,Case,Pathology,Device,Width,Height,Side", *rows]) + "\n")
+    for name in names[:images]:
+        (folder / "Images" / f"{name}.png").touch()
+    return folder
+
+
+def private(config: dict[str, Any], name: str) -> None:
+    """A set in the generic format, one image."""
+    folder = Path(config["data_root"]) / config["datasets"][name]["folder"]
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "1.png").touch()
+    (folder / "metadata.csv").write_text("image,patient_id,label\n1.png,1,\n")
+
+
+def checkpoint(config: dict[str, Any], name: str, content: bytes = b"weights") -> Path:
+    path = Path(config["checkpoint_root"]) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def look(config: dict[str, Any]) -> dict[str, Entry]:
+    return {entry.name: entry for entry in entries(config)}
+
+
+def lines(config: dict[str, Any], width: int = 100) -> list[str]:
+    """The report, through the same JSON as the command line gets."""
+    text = json.dumps(settings.doctor(config))
+    return list(report(DoctorSettings.model_validate_json(text).model_dump(), width))
+
+
+def block(output: list[str], beginning: str) -> str:
+    """An entry of the report, as one line."""
+    start = next(number for number, line in enumerate(output) if line.startswith(beginning))
+    end = next(number for number, line in enumerate(output) if number > start and not line.startswith(" "))
+    return " ".join(" ".join(output[start:end]).split())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_data(config: dict[str, Any], there: bool) -> None:
+    if not there:
+        Path(config["data_root"]).rmdir()
+    found = look(config)
+    assert set(PAPER["datasets"]) < set(found)
+    assert {entry.state.word for entry in found.values()} == {"absent"}
+    output = lines(config)
+    text = "\n".join(output)
+    assert "figure_2: nothing yet; 0 of 6 models; 0 of 10 tasks" in text
+    assert block(output, "- absent     radimagenet").endswith(
+        "(figure_2), URFM (CLIP targets) (in no figure) licence: as agreed in the form get it: "
+        "https://www.radimagenet.com (through a form). Fill in the request form. Unpack so that the folder holds "
+        "radiology_ai/US/."
+    )
+    assert f"snakemake --cores 1 download --config 'download=[busbra]' data_root={config['data_root']}" in text
+    first = output[output.index("What to get next") + 1]
+    assert first.startswith(f"  1. snakemake --cores 1 download --config data_root={config['data_root']}: fetches")
+    config["data_root"] = "data"  # the default needs no mention
+    assert doctor.download_command(config).replace("\u00a0", " ") == "snakemake --cores 1 download"
+    # Private sets say it once.
+    assert text.count("Ask the paper's lead") == 1
+    assert len(re.findall(r"get it: as \w+", text)) == 7
+
+
+@pytest.mark.data
+def test_real_data(config: dict[str, Any], real_data: Path) -> None:
+    """BUS-BRA is whole, the liver set a part, and of the fetal planes there is only the table."""
+    config["data_root"] = str(real_data)
+    found = look(config)
+    assert found["busbra"].state == ("present", True, ["1,875 images, 1,064 patients, as expected"])
+    assert found["aul"].state.word == "partial"
+    assert found["aul"].state.facts == [
+        "190 images (735 expected), 190 patients (735 expected), 60 benign (200 expected), "
+        "90 malignant (435 expected), 40 normal (100 expected)"
+    ]
+    assert found["fetal_planes"].state.word == "absent"
+    output = lines(config)
+    assert "move the folder away, then snakemake" in block(output, "~ partial    aul")
+    assert "  table_2: 2 of 11 tasks (Breast tumor, Liver mass)" in output
+    assert any(line.startswith("  2. complete aul: 190 images (735 expected)") for line in output)
+
+    config["datasets"]["fetal_planes"]["folder"] = "fetal_planes"
+    state = inventory.look_at_dataset(config, "fetal_planes")
+    assert (state.word, state.usable) == ("partial", False)
+    assert state.facts[0].startswith("0 images (12,400 expected)")
+    assert state.facts[1] == "12,400 images are listed and have no file"
+    assert "the workflow stops at it" in state.facts[2]
+    assert "  table_2: 2 of 11 tasks (Breast tumor, Liver mass)" in lines(config)
+
+
+def test_simulated_data(config: dict[str, Any]) -> None:
+    """Before the demo's first run, and on the tree that it makes; real counts are not expected of it."""
+    demo = yaml.safe_load((HOME / "workflow" / "profiles" / "demo" / "config.yaml").read_text())
+    names = [name for name in demo["simulation"] if name in ("busbra", "aul", "fetal_planes")]
+    config["simulation"] = {name: {"patients": 10, "seed": 0} for name in names}
+    assert inventory.look_at_dataset(config, "aul").word == "simulated"
+    assert inventory.look_at_dataset(config, "aul").usable
+    made = {}
+    for name in names:
+        stage = simulate.SimulateSettings.model_validate(settings.simulate(config, name))
+        made[name] = simulate.simulate(stage, Path(config["data_root"]) / config["datasets"][name]["folder"])
+    for simulation in (config["simulation"], {}):  # the folders themselves say what they are
+        config["simulation"] = simulation
+        found = look(config)
+        for name in names:
+            assert found[name].state.word == "simulated"
+            assert found[name].state.facts == [f"{made[name]:,} images, 10 patients"]
+        output = lines(config)
+        assert f"  table_2: {len(names)} of 11 tasks (Breast tumor, Liver mass, Fetal plane)" in output
+        assert "get it" not in block(output, "* simulated  busbra")
+
+
+def test_some_images_are_absent(config: dict[str, Any]) -> None:
+    config["datasets"]["busbra"]["expected"] = {"images": 2, "patients": 1, "labels": {"benign": 2}}
+    folder = busbra(config, 1)
+    state = inventory.look_at_dataset(config, "busbra")
+    assert state.word == "partial"
+    assert state.facts == [
+        "1 images (2 expected), 1 patients, 1 benign (2 expected)",
+        "1 images are listed and have no file",
+    ]
+    (folder / "Images" / "bus_0001-r.png").touch()
+    assert inventory.look_at_dataset(config, "busbra") == ("present", True, ["2 images, 1 patients, as expected"])
+    del config["datasets"]["busbra"]["expected"]
+    assert inventory.look_at_dataset(config, "busbra") == ("present", True, ["2 images, 1 patients"])
+
+
+def test_more_are_published_than_the_paper_counts(config: dict[str, Any]) -> None:
+    """BUV: 25,272 frames are all there are, whatever the paper says."""
+    config["datasets"]["busbra"] |= {"expected": {"images": 5}, "origin": {"images": 2}}
+    busbra(config, 2)
+    assert inventory.look_at_dataset(config, "busbra").word == "present"
+
+
+def test_what_a_reader_refuses(config: dict[str, Any]) -> None:
+    """Its sentence is shown, and nothing is said to be drawable from it."""
+    folder = Path(config["data_root"]) / "BUSBRA"
+    folder.mkdir()
+    output = lines(config)
+    text = block(output, "~ partial    busbra")
+    assert f"cannot be read: {folder}: neither it nor a folder in it holds bus_data.csv" in text
+    assert "the workflow stops at it: complete it, or move the folder away to go on without busbra" in text
+    assert "  table_2: nothing yet; 0 of 11 tasks" in output
+
+
+def test_checkpoints(config: dict[str, Any]) -> None:
+    path = checkpoint(config, BIOMEDCLIP)
+    state = look(config)[BIOMEDCLIP].state
+    assert (state.word, state.usable) == ("partial", False)
+    assert "another version or incomplete: sha256 is" in state.facts[0]
+    config["teachers"]["biomedclip"]["sha256"] = inventory.sha256(path)
+    assert look(config)[BIOMEDCLIP].state == ("present", True, ["7 bytes, sha256 as expected"])
+    checkpoint(config, "mae/mae_pretrain_vit_base.pth.part")
+    assert look(config)["mae/mae_pretrain_vit_base.pth"].state == ("partial", False, ["half fetched"])
+    config["teachers"]["clip"]["hub"] = "timm/vit_base_patch16_clip_224.openai"  # fetched when it is used
+    assert config["teachers"]["clip"]["file"] not in look(config)
+
+
+def test_what_is_drawn_is_what_the_workflow_plans(config: dict[str, Any]) -> None:
+    """The report and the grid of runs agree, for every combination of a task's data, pre-training data and teacher."""
+    busbra(config, 2)
+    config["teachers"]["biomedclip"].pop("sha256")
+    figure = config["figures"]["figure_2"]
+    seen = set()
+    for step in (None, "private_breast", BIOMEDCLIP, "mae/mae_pretrain_vit_base.pth"):
+        if step and "/" in step:
+            checkpoint(config, step)
+        elif step:
+            private(config, step)
+        models = [config["models"][name]["title"] for name in grid.available_models(config, "figure_2")]
+        tasks = [config["tasks"][name]["title"] for name in grid.available_tasks(config, figure)]
+        stock = frozenset(entry.name for entry in entries(config) if entry.state.usable)
+        assert doctor.ready(config, figure, stock) == {"models": models, "tasks": tasks}
+        seen.add(len(models))
+    assert seen == {0, 2, 3, 4}
+
+
+def test_next_steps_go_by_what_they_add(config: dict[str, Any]) -> None:
+    """One command for what is free; then what adds most; a teacher only when there is something to train on."""
+    found = list(entries(config))
+    steps = list(next_steps(config, found, frozenset()))
+    assert "adds models Deblur-MIM, MIM-US and tasks Breast tumor, Fetal plane" in steps[0]
+    assert any(step.startswith(f"{BIOMEDCLIP} from https://huggingface.co/microsoft/") for step in steps[1:])
+    assert steps[-1].startswith("more images for pre-training: radimagenet, ")
+    # With every data set on request, one with images for pre-training comes first: two models, and no task.
+    for record in config["datasets"].values():
+        record["origin"] = {"licence": "x", "access": "request", "where": "https://example.org"}
+    steps = list(next_steps(config, list(entries(config)), frozenset()))
+    assert steps[0] == ("fetal_planes from https://example.org; adds models Deblur-MIM, MIM-US and task Fetal plane")
+    assert steps[1] == f"{BIOMEDCLIP} from {PAPER['teachers']['biomedclip']['origin']['where']}; adds model URFM"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_lines_fit_and_are_plain(config: dict[str, Any], width: int) -> None:
+    """Only addresses, paths and commands are longer than the terminal is wide, and none of them is broken."""
+    busbra(config, 1)
+    output = lines(config, width)
+    assert "\x1b" not in "".join(output)
+    for line in output:
+        whole = line.startswith(("+ ", "~ ", "- ", "* ", "Data sets in", "Checkpoints in")) or "snakemake" in line
+        assert len(line) <= width or whole or len(line.split()) == 1
+    assert len(re.findall(r"https://[^ ,;]*huggingface\.co/microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224\b",
+                          "\n".join(output))) == 2  # fmt: skip
+
+
+def test_it_needs_neither_torch_nor_network() -> None:
+    code = "import sys, urfm.doctor; print([name for name in ('torch', 'requests', 'timm') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME / "workflow", capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_command_line(config: dict[str, Any], tmp_path: Path) -> None:
+    """Exit code 0 whatever is missing, and nothing is written."""
+    arguments = [sys.executable, "-m", "urfm.doctor", "--settings", json.dumps(settings.doctor(config))]
+    done = subprocess.run(arguments, cwd=HOME / "workflow", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == lines(config)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
