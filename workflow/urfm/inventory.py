@@ -48,22 +48,24 @@ def look_at_dataset(config: Config, name: str) -> State:
         found = count(config, name)
     except (UrfmError, OSError) as error:
         return State("partial", False, [f"cannot be read: {error}", stops])
-    images, absent = found["images"], found["absent"]
-    if simulated:
-        return State("simulated", images > 0, [f"{images:,} images, {found['patients']:,} patients"])
-    facts = [describe_counts(found, expected)]
+    images, absent, left_out = found["images"], found["absent"], found["left_out"]
+    facts = [describe_counts(found, Expected() if simulated else expected)]
+    facts += [f"{number:,} left out ({reason})" for reason, number in left_out.most_common(3)]
     if absent:
-        facts.append(f"{absent:,} images are listed and have no file")
+        facts.append(f"no file for {absent:,} of the listed images")
     if not images:
         facts.append(stops)
-    whole = images > 0 and not absent and images >= (expected.images or 0)
+    if simulated:
+        return State("simulated", images > 0, facts)
+    whole = images > 0 and not absent and images + left_out.total() >= (expected.images or 0)
     return State("present" if whole else "partial", images > 0, facts)
 
 
 def count(config: Config, name: str) -> dict[str, Any]:
-    """Images, patients and labels that a data set's reader lists and that have a file; and how many images have none.
+    """Images, patients and labels that a data set's reader lists and that have a file.
 
-    Patients are None where the archive does not name them.
+    Also how many images have no file (absent), and how many are left out for which reason (left_out). Patients are
+    None where the archive does not name them all.
     """
 
     @cache
@@ -73,12 +75,14 @@ def count(config: Config, name: str) -> dict[str, Any]:
     images = absent = 0
     patients: set[str] = set()
     labels: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     stage = ManifestSettings.model_validate(settings.manifest(config, name))
     for record in list_records(Path(config["data_root"]), stage):
-        if record.excluded_reason:
-            continue
         if record.path.name not in names(record.path.parent):
             absent += 1
+            continue
+        if record.excluded_reason:
+            left_out[record.excluded_reason] += 1
             continue
         images += 1
         patients.add(record.patient_id)
@@ -88,6 +92,7 @@ def count(config: Config, name: str) -> dict[str, Any]:
         "absent": absent,
         "patients": None if "" in patients else len(patients),
         "labels": labels,
+        "left_out": left_out,
     }
 
 
