@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import textwrap
 from collections import Counter
@@ -244,7 +245,7 @@ def _is_fetched(entry: Entry) -> bool:
 def download_command(config: Config, name: str = "") -> str:
     """What to type to fetch one data set, or all that are open."""
     chosen = [f"'download=[{name}]'"] if name else []
-    place = [f"data_root={config['data_root']}"] if config["data_root"] != "data" else []
+    place = [f"data_root={shlex.quote(config['data_root'])}"] if config["data_root"] != "data" else []
     words = ["snakemake --cores 1 download", *(["--config", *chosen, *place] if chosen or place else [])]
     return " ".join(words).replace(" ", GLUE)
 

@@ -91,9 +91,10 @@ def request(session: requests.Session, url: str, headers: dict[str, str] | None 
             "certificate: REQUESTS_CA_BUNDLE=/path/to/bundle.pem"
         ) from error
     except requests.RequestException as error:
+        cause = str(error).rpartition("Caused by ")[2].rstrip(")")  # urllib3 wraps it twice
         raise UrfmError(
-            f"{url}: no answer ({type(error).__name__}: {error}). Is this machine online? Compute nodes often are not: "
-            "use the login node; behind a proxy set https_proxy"
+            f"{url}: no answer ({cause}). Is this machine online? Compute nodes often are not: use the login node; "
+            "behind a proxy set https_proxy"
         ) from error
     if response.ok or response.status_code == 416:
         return response

@@ -129,11 +129,13 @@ def download(archive: Archive, root: Path, session: requests.Session) -> None:
             "whole set, move them away first"
         )
         return
+    say(f"{archive.dataset}: fetching from {archive.where}")
     work = root / WORK / archive.folder
+    work.mkdir(parents=True, exist_ok=True)
+    fetched = [fetch(file, work / file.name, session) for file in list_files(archive, session)]
     unpacked = work / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)  # of an interrupted call
-    unpacked.mkdir(parents=True)
-    fetched = [fetch(file, work / file.name, session) for file in list_files(archive, session)]
+    unpacked.mkdir()
     for file in fetched:
         if is_archive(file.name):
             extract(work / file.name, unpacked)
