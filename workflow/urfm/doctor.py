@@ -259,7 +259,8 @@ def summary(config: Config, found: list[Entry], width: int) -> Iterator[str]:
     for name, item in drawn(config).items():
         have = ready(config, item, stock)
         parts = [
-            f"{len(titles)} of {len(item[section])} {section}" + (f" ({', '.join(titles)})" if titles else "")
+            f"{len(titles)} of {len(item[section])} {section}"
+            + (f" ({', '.join(titles)})" if 0 < len(titles) < len(item[section]) else "")
             for section, titles in have.items()
             if section in item
         ]
@@ -267,7 +268,8 @@ def summary(config: Config, found: list[Entry], width: int) -> Iterator[str]:
         yield from _wrap(f"{name}: {'nothing yet; ' if nothing else ''}{'; '.join(parts)}", width, 2)
     sources = config["pretraining"]["defaults"]["datasets"]
     there = [name for name in sources if name in stock]
-    yield from _wrap(f"pre-training: {len(there)} of {len(sources)} data sets {' '.join(there)}".rstrip(), width, 2)
+    names = f" ({', '.join(there)})" if 0 < len(there) < len(sources) else ""
+    yield from _wrap(f"pre-training: {len(there)} of {len(sources)} data sets{names}", width, 2)
     steps = list(next_steps(config, found, stock))
     if steps:
         yield "What to get next"
