@@ -32,7 +32,9 @@ rule all:
     default_target: True
     input:
         rules.figure_2.output,
+        rules.table_1.output,
         rules.table_2.output,
+        rules.table_3.output,
         rules.table_4.output,
         rules.table_5.output,
     localrule: True

@@ -2,6 +2,7 @@
 localrules:
     manifests,
     splits,
+    pretrain_sets,
     targets,
     pretraining,
     encoders,
@@ -17,6 +18,11 @@ rule manifests:
 rule splits:
     input:
         [f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+
+
+rule pretrain_sets:
+    input:
+        [f"<results>/pretrain_sets/{name}.json" for name in grid.pretrain_sets(config)],
 
 
 rule targets:

@@ -96,8 +96,38 @@ def simulated_dataset(wildcards):
     return next(name for name in config["simulation"] if config["datasets"][name]["folder"] == wildcards.folder)
 
 
+def run_datasets(run):
+    """The data sets of a pre-training run that are there; an error that says why if there are none."""
+    if missing := availability.missing_images(config, run):
+        raise WorkflowError(f"pretraining.runs.{run}: {missing.reason}: {missing.detail}")
+    return availability.available_datasets(config, run)
+
+
+def left_out_tasks(run):
+    """The tasks whose validation and test patients a run may not see."""
+    excludes = availability.pretraining_settings(config, run)["exclude_downstream_test"]
+    return [task for task in config["tasks"] if excludes and not availability.missing_task(config, task)]
+
+
+def left_out_splits(suffix):
+    """The splits of these tasks."""
+    split = config["finetuning"]["split"]
+    return lambda wildcards: [f"<results>/splits/{task}/{split}.{suffix}" for task in left_out_tasks(wildcards.run)]
+
+
+def run_manifests(suffix):
+    """The manifests of a run's data sets, and of the tasks whose patients it leaves out."""
+
+    def files(wildcards):
+        tasks = [config["tasks"][task]["dataset"] for task in left_out_tasks(wildcards.run)]
+        names = dict.fromkeys([*run_datasets(wildcards.run), *tasks])
+        return [f"<results>/manifests/{name}.{suffix}" for name in names]
+
+    return files
+
+
 def store_files(run, name):
-    return [f"<results>/images/{dataset}/{name}" for dataset in availability.available_datasets(config, run)]
+    return [f"<results>/images/{dataset}/{name}" for dataset in run_datasets(run)]
 
 
 def target_files(run, name):

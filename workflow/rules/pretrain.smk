@@ -1,8 +1,41 @@
 # Masked image modelling. State that survives kills and requeues lies in <results>/state, unknown to Snakemake.
 
 
+rule pretrain_set:
+    input:
+        manifests=lambda wildcards: ancient(run_manifests("parquet")(wildcards)),
+        summaries=run_manifests("json"),
+        splits=lambda wildcards: ancient(left_out_splits("parquet")(wildcards)),
+        split_summaries=left_out_splits("json"),
+    output:
+        table="<results>/pretrain_sets/{run}.parquet",
+        record="<results>/pretrain_sets/{run}.json",
+    log:
+        "<logs>/pretrain_set/{run}.log",
+    priority: 20
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.data.corpus"),
+        settings=reads(lambda wildcards: settings.pretrain_set(config, wildcards.run)),
+    shell:
+        """
+        python -m urfm.data.corpus \
+            --settings {params.settings:q} \
+            --manifests {input.summaries} \
+            --splits {input.split_summaries} \
+            --output {output.table} \
+            2>&1 | tee -i {log}
+        """
+
+
 rule pretrain:
     input:
+        selection=ancient("<results>/pretrain_sets/{run}.parquet"),
+        selection_record="<results>/pretrain_sets/{run}.json",
         pixels=lambda wildcards: ancient(store_files(wildcards.run, "pixels.bin")),
         stores=lambda wildcards: store_files(wildcards.run, "store.json"),
         tokens=lambda wildcards: ancient(target_files(wildcards.run, "tokens.bin")),
@@ -34,6 +67,7 @@ rule pretrain:
         $([ {resources.processes} -gt 1 ] && echo "$URFM_TORCHRUN {resources.processes} -m" || echo "python -m") urfm.training.pretrain \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
+            --selection {input.selection} \
             --images $(dirname {input.stores}) \
             $([ -z "{input.targets}" ] || echo --targets $(dirname {input.targets})) \
             $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \

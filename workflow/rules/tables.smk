@@ -1,4 +1,35 @@
-# Tables from manifests, splits and the configuration in force.
+# Tables from pre-training sets, splits and the configuration in force.
+
+
+rule table_1:
+    input:
+        lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in grid.table_runs(config, "table_1")],
+    output:
+        csv=report(
+            "<results>/tables/table_1.csv",
+            caption="../report/table_1.rst",
+            category="Tables",
+            labels={"table": "Table 1", "content": "pre-training images"},
+        ),
+        text=expand("<results>/tables/table_1.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/table_1.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.table_1"),
+        settings=reads(lambda wildcards: settings.table_1(config)),
+    shell:
+        """
+        python -m urfm.tables.table_1 \
+            --settings {params.settings:q} \
+            $([ -z "{input}" ] || echo --selection {input}) \
+            --output $(dirname {output.csv})/table_1 \
+            2>&1 | tee -i {log}
+        """
 
 
 rule table_2:
@@ -31,6 +62,37 @@ rule table_2:
             --settings {params.settings:q} \
             --splits {input} \
             --output $(dirname {output.csv})/table_2 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule table_3:
+    input:
+        lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in grid.table_runs(config, "table_3")],
+    output:
+        csv=report(
+            "<results>/tables/table_3.csv",
+            caption="../report/table_3.rst",
+            category="Tables",
+            labels={"table": "Table 3", "content": "images of the organ-specific runs"},
+        ),
+        text=expand("<results>/tables/table_3.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/table_3.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.table_3"),
+        settings=reads(lambda wildcards: settings.table_3(config)),
+    shell:
+        """
+        python -m urfm.tables.table_3 \
+            --settings {params.settings:q} \
+            --selections {input} \
+            --output $(dirname {output.csv})/table_3 \
             2>&1 | tee -i {log}
         """
 

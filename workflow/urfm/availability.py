@@ -86,10 +86,22 @@ def missing_teacher(config: Config, teacher: str) -> Missing | None:
     return Missing("teacher not in the checkpoint folder", f"{teacher}: {detail}") if detail else None
 
 
+def organs_of(config: Config, dataset: str) -> list[str]:
+    """The organs that a data set may hold."""
+    organ = config["datasets"][dataset]["organ"]
+    return [organ] if isinstance(organ, str) else list(organ)
+
+
+def wanted_datasets(config: Config, run: str) -> list[str]:
+    """The pre-training data sets of a run that may hold an organ it trains on, in the configured order."""
+    settings = pretraining_settings(config, run)
+    organs = set(settings["organs"] or config["organs"])
+    return [name for name in settings["datasets"] if organs & set(organs_of(config, name))]
+
+
 def available_datasets(config: Config, run: str) -> list[str]:
-    """The pre-training data sets of a run that are there, in the configured order."""
-    datasets = pretraining_settings(config, run)["datasets"]
-    return [name for name in datasets if missing_dataset(config, name) is None]
+    """Those of the wanted data sets that are there."""
+    return [name for name in wanted_datasets(config, run) if missing_dataset(config, name) is None]
 
 
 def pretraining_settings(config: Config, run: str) -> Config:
@@ -99,11 +111,17 @@ def pretraining_settings(config: Config, run: str) -> Config:
 
 def missing_run(config: Config, run: str) -> Missing | None:
     settings = pretraining_settings(config, run)
-    if missing := missing_teacher(config, settings["teacher"]):
-        return missing
+    return missing_teacher(config, settings["teacher"]) or missing_images(config, run)
+
+
+def missing_images(config: Config, run: str) -> Missing | None:
+    """Whether none of a run's data sets is there."""
     if available_datasets(config, run):
         return None
-    folders = ", ".join(config["datasets"][name]["folder"] for name in settings["datasets"])
+    folders = ", ".join(config["datasets"][name]["folder"] for name in wanted_datasets(config, run))
+    if not folders:
+        organs = ", ".join(pretraining_settings(config, run)["organs"])
+        return Missing("no pre-training data", f"{run}: none of its data sets holds {organs}")
     return Missing("no pre-training data", f"none of {folders} in {data_root(config)}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from urfm.availability import Config
+from urfm.availability import Config, organs_of
 from urfm.errors import UrfmError
 
 
@@ -58,10 +58,14 @@ def _dead_names(config: Config) -> Iterator[str]:
     for where, section, name in _references(config):
         if name not in config[section]:
             yield f"{where}: no {name} under {section}{nearest(name, config[section])}"
-    for model, record in config["models"].items():
-        if "pretraining" in record and record["pretraining"] not in config["pretraining"]["runs"]:
-            known = config["pretraining"]["runs"]
-            yield f"models.{model}.pretraining: no run {record['pretraining']}{nearest(record['pretraining'], known)}"
+    known = config["pretraining"]["runs"]
+    for where, run in [
+        *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
+        ("tables.table_1.run", config["tables"]["table_1"]["run"]),
+        *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
+    ]:
+        if run is not None and run not in known:
+            yield f"{where}: no run {run}{nearest(run, known)}"
     for name, figure in config["figures"].items():
         if figure["reference"] not in figure["models"]:
             yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
@@ -81,6 +85,10 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     for name in config["simulation"]:
         yield f"simulation.{name}", "datasets", name
     yield from (("download", "datasets", name) for name in config["download"])
+    for name in config["datasets"]:
+        yield from ((f"datasets.{name}.organ", "organs", organ) for organ in organs_of(config, name))
+    yield from (("tables.table_1.paper", "organs", organ) for organ in config["tables"]["table_1"]["paper"])
+    yield from (("tables.table_2.notes", "tasks", task) for task in config["tables"]["table_2"]["notes"])
     for name, task in config["tasks"].items():
         yield f"tasks.{name}.dataset", "datasets", task["dataset"]
     for prefix, settings in [
@@ -88,9 +96,10 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         *((f"pretraining.runs.{name}", run) for name, run in config["pretraining"]["runs"].items()),
     ]:
         yield from ((f"{prefix}.datasets", "datasets", name) for name in settings.get("datasets", []))
+        yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
         if "teacher" in settings:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
     for section in ("figures", "tables"):
         for name, item in config[section].items():
-            yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item["tasks"])
+            yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item.get("tasks", []))
             yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))

@@ -10,10 +10,11 @@ from urfm.availability import (
     Missing,
     available_datasets,
     data_root,
+    missing_images,
     missing_model,
     missing_task,
     planning,
-    pretraining_settings,
+    wanted_datasets,
 )
 
 Item = TypeVar("Item")
@@ -68,12 +69,24 @@ def runs(config: Config) -> list[str]:
     return _unique(record["pretraining"] for record in records if "pretraining" in record)
 
 
+def table_runs(config: Config, table: str) -> list[str]:
+    """The pre-training runs whose images table 1 or 3 counts and that have any here."""
+    item = config["tables"][table]
+    names = [item["run"]] if table == "table_1" else item["paper"]
+    return [run for run in names if missing_images(config, run) is None]
+
+
+def pretrain_sets(config: Config) -> list[str]:
+    """The runs whose images are chosen, for training or for a table, each once."""
+    return _unique([*runs(config), *table_runs(config, "table_1"), *table_runs(config, "table_3")])
+
+
 def datasets(config: Config) -> list[str]:
-    """The data sets that the tasks and the pre-training runs need and that are there, each once."""
+    """The data sets that the tasks, the pre-training runs and the tables need and that are there, each once."""
     return _unique(
         [
             *(config["tasks"][task]["dataset"] for task in tasks(config)),
-            *(dataset for run in runs(config) for dataset in available_datasets(config, run)),
+            *(dataset for run in pretrain_sets(config) for dataset in available_datasets(config, run)),
         ]
     )
 
@@ -100,7 +113,7 @@ def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
     sentences = []
     for model in models:
         run = config["models"][model].get("pretraining")
-        wanted = pretraining_settings(config, run)["datasets"] if run else []
+        wanted = wanted_datasets(config, run) if run else []
         there = available_datasets(config, run) if run else []
         if len(there) < len(wanted):
             title = config["models"][model]["title"]

@@ -9,9 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from urfm import grid
-from urfm.availability import Config, is_simulated, pretraining_settings
+from urfm.availability import (
+    Config,
+    available_datasets,
+    is_simulated,
+    missing_dataset,
+    missing_images,
+    missing_task,
+    organs_of,
+    pretraining_settings,
+    wanted_datasets,
+)
 from urfm.errors import UrfmError
 
+# Which images a run trains on.
+SET_KEYS = ("organs", "share", "max_images", "exclude_downstream_test", "seed")
 # What the cached views of a data set depend on; runs share them, so they must agree with the defaults.
 VIEW_KEYS = ("input_size", "views", "view_dtype", "crop_scale", "flip", "seed")
 
@@ -53,10 +65,12 @@ def simulate(config: Config, dataset: str) -> Config:
 
 
 def manifest(config: Config, dataset: str) -> Config:
+    record = config["datasets"][dataset]
     return {
         "dataset": dataset,
         "expected": {},
-        **_without_origin(config["datasets"][dataset]),
+        **_without_origin(record),
+        "organ": record["organ"] if isinstance(record["organ"], str) else "",  # each record has its own
         "strict_counts": config["strict_counts"] and not is_simulated(config, dataset),
     }
 
@@ -87,6 +101,18 @@ def targets(config: Config, name: str) -> Config:
     return {"teacher": teacher(config, name), **{key: defaults[key] for key in VIEW_KEYS}}
 
 
+def pretrain_set(config: Config, run: str) -> Config:
+    """Which images of which data sets; without tasks, unless their patients are excluded."""
+    settings = pretraining_settings(config, run)
+    excludes = settings["exclude_downstream_test"]
+    return {
+        "run": run,
+        **{key: settings[key] for key in SET_KEYS},
+        "dataset_organs": {name: organs_of(config, name) for name in available_datasets(config, run)},
+        "tasks_not_here": [task for task in config["tasks"] if excludes and missing_task(config, task)],
+    }
+
+
 def pretraining(config: Config, run: str) -> Config:
     """A run's settings; which images it sees is said by the rule's inputs."""
     settings = pretraining_settings(config, run)
@@ -97,10 +123,10 @@ def pretraining(config: Config, run: str) -> Config:
                     f"pretraining.runs.{run}.{key}: with `targets: cached` it must equal pretraining.defaults.{key}, "
                     "because runs share the stored views; use `targets: online` for this run, or change the default"
                 )
-    unread = ["title", "datasets"] if uses_cache(config, run) else ["title", "datasets", "views", "view_dtype"]
-    for key in unread:
-        settings.pop(key)
-    return {**settings, "run": run, "teacher": teacher(config, settings["teacher"])}
+    unread = {"title", "datasets", *SET_KEYS} - {"seed"}
+    unread |= set() if uses_cache(config, run) else {"views", "view_dtype"}
+    kept = {key: value for key, value in settings.items() if key not in unread}
+    return {**kept, "run": run, "teacher": teacher(config, settings["teacher"])}
 
 
 def uses_cache(config: Config, run: str) -> bool:
@@ -147,8 +173,50 @@ def figure(config: Config, name: str) -> Config:
     }
 
 
+def table_1(config: Config) -> Config:
+    item = config["tables"]["table_1"]
+    return {
+        "organs": [[organ, name] for organ, name in config["organs"].items()],
+        "paper": [
+            [organ, source, images] for organ, sources in item["paper"].items() for source, images in sources.items()
+        ],
+        "missing": [
+            {"name": name, "source": record["source"], "organs": organs_of(config, name), "reason": reason}
+            for name, record, reason in missing_datasets(config, item["run"])
+        ],
+        "notes": item["notes"],
+    }
+
+
+def table_3(config: Config) -> Config:
+    item = config["tables"]["table_3"]
+    return {
+        "runs": [
+            {
+                "run": run,
+                "organs": [config["organs"][organ] for organ in pretraining_settings(config, run)["organs"]],
+                "paper": images,
+                "missing": [name for name, _, _ in missing_datasets(config, run)],
+                "reason": missing.detail if (missing := missing_images(config, run)) else "",
+            }
+            for run, images in item["paper"].items()
+        ],
+        "notes": item["notes"],
+    }
+
+
+def missing_datasets(config: Config, run: str) -> list[tuple[str, Config, str]]:
+    """The data sets of a run that are not there: name, configuration and reason of each."""
+    return [
+        (name, config["datasets"][name], missing.reason)
+        for name in wanted_datasets(config, run)
+        if (missing := missing_dataset(config, name))
+    ]
+
+
 def table_2(config: Config) -> Config:
     names = config["tables"]["table_2"]["tasks"]
+    notes = config["tables"]["table_2"]["notes"]
     tasks = [(name, config["tasks"][name]) for name in names]
     return {
         "tasks": [
@@ -164,6 +232,7 @@ def table_2(config: Config) -> Config:
             for name, task in tasks
         ],
         "unavailable": grid.unavailable(config, [], names),
+        "notes": [f"{config['tasks'][name]['title']}: {notes[name]}" for name in names if name in notes],
     }
 
 
@@ -175,6 +244,7 @@ def settings_table(config: Config, table: str) -> Config:
         if "finetuning" in record
     }
     pretraining = {key: value for key, value in pretraining_settings(config, "urfm").items() if key != "title"}
+    pretraining["organs"] = pretraining["organs"] or ["all"]
     values: dict[str, Any] = {
         "table_4": pretraining,
         "table_5": {**config["finetuning"], "seeds": config["seeds"], **own},

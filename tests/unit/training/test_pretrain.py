@@ -20,16 +20,18 @@ from PIL import Image
 from safetensors.torch import load_file
 from urfm.cli import parse_settings
 from urfm.data import images
+from urfm.data.corpus import column_sha256
 from urfm.data.images import ImageStore
 from urfm.data.target_store import TargetSettings
 from urfm.data.targets import build
 from urfm.errors import UrfmError
-from urfm.files import read_json
+from urfm.files import read_json, write_json, write_parquet
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import TeacherSettings, load_teacher
 from urfm.training import state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Batches, PretrainSettings, Samples, epoch_order, mask_noise, pretrain
+from urfm.training.pretrain import Batches, PretrainSettings, Samples, mask_noise, pretrain
+from urfm.training.sampling import epoch_order
 
 LIBRARY = Path(images.__file__).parents[2]
 CPU = Processes(0, 1, torch.device("cpu"))
@@ -84,9 +86,32 @@ def settings(**changes: Any) -> PretrainSettings:
         "std": [0.229, 0.224, 0.225],
         "precision": "fp32",
         "ema_decay": 0,
+        "sampling": "natural",
         "seed": 0,
     }
     return PretrainSettings.model_validate_json(json.dumps({**default, **changes}))
+
+
+def selection(stores: list[Path], ids: list[str] | None = None) -> pd.DataFrame:
+    """All images of the stores, or those that `ids` names, as `urfm.data.corpus` writes them; an organ a store."""
+    rows = [(image_id, store.name) for store in stores for image_id in ImageStore(store).image_ids]
+    table = pd.DataFrame(rows, columns=["image_id", "dataset"]).sort_values("image_id", ignore_index=True)
+    table = table.assign(organ="organ " + table["dataset"], source="somewhere")
+    return table if ids is None else table[table["image_id"].isin(ids)].reset_index(drop=True)
+
+
+def write_selection(folder: Path, table: pd.DataFrame) -> Path:
+    path = folder / "selection.parquet"
+    write_parquet(path, table)
+    record = {
+        "run": "test",
+        "images": len(table),
+        "images_sha256": column_sha256(table["image_id"]),
+        "organs_sha256": column_sha256(table["organ"]),
+        "sha256": images.sha256(path),
+    }
+    write_json(path.with_suffix(".json"), record)
+    return path
 
 
 def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: Any) -> pd.DataFrame:
@@ -97,6 +122,7 @@ def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: 
         pretrain(
             chosen,
             CPU,
+            selection=write_selection(folder, options.pop("selection", selection(stores))),
             images=stores,
             targets=options.pop("targets", []),
             checkpoint_root=folder,
@@ -109,9 +135,12 @@ def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: 
     return pd.read_csv(folder / "out" / "history.csv")
 
 
-def command(chosen: PretrainSettings, stores: list[Path], folder: Path, *options: str) -> list[str]:
+def command(
+    chosen: PretrainSettings, stores: list[Path], folder: Path, *options: str, ids: list[str] | None = None
+) -> list[str]:
     return [
         *("-m", "urfm.training.pretrain", "--settings", chosen.model_dump_json()),
+        *("--selection", str(write_selection(folder, selection(stores, ids)))),
         *("--images", *map(str, stores), "--state", str(folder / "state"), "--output", str(folder / "out"), *options),
     ]
 
@@ -140,7 +169,8 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert record["simulated"] is True  # one of the two stores is
     assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)
     assert record["mean"] == [0.485, 0.456, 0.406]
-    assert record["provenance"]["images"]["a"]["images"] == 14
+    assert record["provenance"]["selection"]["images"] == 21
+    assert set(record["provenance"]["stores"]) == {"a", "b"}
 
 
 def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: Path) -> None:
@@ -275,6 +305,51 @@ def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path
         assert torch.allclose(a[name], b[name], atol=1e-3), name
 
 
+def test_a_selection_is_trained_on_as_if_there_were_nothing_else(stores: list[Path], tmp_path: Path) -> None:
+    """The images of one store chosen from two give the bits of a run that has this store alone."""
+    chosen = settings(ema_decay=0.9, model_args={**TINY, "drop_path_rate": 0.2})
+    alone = here(chosen, stores[:1], tmp_path / "alone")
+    among = here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]))
+    a, b = (tmp_path / name / "out" / "encoder.safetensors" for name in ("alone", "among"))
+    assert a.read_bytes() == b.read_bytes()
+    assert alone["loss"].equals(among["loss"])
+    record = read_json(tmp_path / "among" / "out" / "encoder.json")
+    assert record["simulated"] is False  # the other store is, but none of its images is seen
+    assert list(record["provenance"]["stores"]) == ["a"]
+
+    # Other images, other state; another source, or an organ that natural sampling does not read, goes on with the same.
+    here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]).assign(source="elsewhere", organ="heart"))
+    assert len(list((tmp_path / "among" / "state").iterdir())) == 1
+    here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]).iloc[1:])
+    assert len(list((tmp_path / "among" / "state").iterdir())) == 2
+
+    with pytest.raises(UrfmError, match="--images: no store of b, whose images are selected"):
+        here(chosen, stores[:1], tmp_path / "wrong", selection=selection(stores))
+    path = write_selection(tmp_path, selection(stores))
+    write_parquet(path, selection(stores).iloc[1:])
+    with pytest.raises(UrfmError, match="its content changed after it was made"):
+        pretrain(
+            chosen, CPU, selection=path, images=stores, targets=[], checkpoint_root=tmp_path, state_folder=tmp_path,
+            output=tmp_path, code=[],
+        )  # fmt: skip
+
+
+def test_balanced_organs_and_two_processes(stores: list[Path], tmp_path: Path) -> None:
+    """12 images of organ a and 2 of b are shown equally often, however many processes there are."""
+    chosen = settings(sampling="organ_balanced", batch_size=14)
+    ids = [f"a/{number:02}" for number in range(12)] + ["b/01", "b/03"]
+    one = here(chosen, stores, tmp_path / "one", selection=selection(stores, ids))
+    natural = here(settings(batch_size=14), stores, tmp_path / "natural", selection=selection(stores, ids))
+    assert natural["images_seen"].equals(one["images_seen"])
+    assert not np.isclose(natural["loss"], one["loss"], rtol=1e-4).any()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    program = [*torchrun, *command(chosen, stores, tmp_path / "two", ids=ids)]
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    two = pd.read_csv(tmp_path / "two" / "out" / "history.csv")
+    assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), abs=1e-5)
+
+
 def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path], tmp_path: Path) -> None:
     """As the workflow starts them; the launcher is sent the signal and passes it on."""
     chosen = settings(epochs=80)
@@ -377,8 +452,8 @@ def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
 
 def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:
     opened = [ImageStore(folder) for folder in stores]
-    sharp = Samples(settings(), opened, [])
-    blurred = Samples(settings(blur_sigma=1.1), opened, [])
+    sharp = Samples(settings(), selection(stores), opened, [])
+    blurred = Samples(settings(blur_sigma=1.1), selection(stores), opened, [])
     a, b = sharp[2, 5], blurred[2, 5]
     assert set(a) == {"student"}
     assert set(b) == {"student", "teacher"}
@@ -387,8 +462,10 @@ def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: P
     assert roughness[0] < roughness[1]
     assert torch.equal(sharp[2, 5]["student"], a["student"])
     assert not torch.equal(sharp[3, 5]["student"], a["student"])
-    with pytest.raises(UrfmError, match="is in both"):
-        Samples(settings(), [opened[0], opened[0]], [])
+    with pytest.raises(UrfmError, match="no image 'a/14', which is selected"):
+        Samples(settings(), selection(stores).replace({"image_id": {"a/13": "a/14"}}), opened, [])
+    with pytest.raises(UrfmError, match="two folders have the same name"):
+        here(settings(), [stores[0], *stores], tmp_path)
 
 
 def test_deblurring_trains_on_all_patches(stores: list[Path], tmp_path: Path) -> None:

@@ -36,10 +36,11 @@ class Stream(IntEnum):
     """What random numbers are for; first in a key, so that no two purposes share a stream."""
 
     ORDER = 0  # seed, epoch
-    CROP = 1  # seed, epoch, image
+    CROP = 1  # seed, turn (how many times it came up before; the epoch in natural sampling), image
     MASK = 2  # seed, step
     STORED_VIEW = 3  # seed, view, image
     LAYERS = 4  # seed, step, process
+    BALANCE = 5  # seed, organ, pass through its images
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

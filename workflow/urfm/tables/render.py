@@ -10,6 +10,14 @@ import pandas as pd
 
 from urfm.files import write_csv, write_text
 
+NONE = "–"
+SIMULATED = "SIMULATED DATA: demonstration only."  # first note of a table with simulated data
+
+
+def count(number: int | None) -> str:
+    """1,064; a dash where the number is not known."""
+    return NONE if number is None else f"{number:,}"
+
 
 @dataclass(frozen=True)
 class Table:

@@ -12,13 +12,12 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
 from urfm.files import read_json
 from urfm.progress import say
-from urfm.tables.render import Table, write_table
+from urfm.tables.render import NONE, SIMULATED, Table, count, write_table
 
 COLUMNS = [
     "Application", "Dataset", "Classes (images)", "Images", "Images in the paper", "Patients",
     "Train", "Validation", "Test", "Note",
 ]  # fmt: skip
-NONE = "–"
 
 
 class Expected(Settings):
@@ -58,16 +57,12 @@ class Table2Settings(Settings):
 
     tasks: dict[str, Task] = Field(description="[name, what is printed] of each task, in the order of the rows")
     unavailable: list[Missing] = Field(default=[], description="tasks without data, with the reason")
+    notes: list[str] = Field(default=[], description="what explains differences from the paper")
 
     @field_validator("tasks", mode="before")
     @classmethod
     def _ordered(cls, tasks: Any) -> Any:
         return dict(tasks) if isinstance(tasks, list) else tasks
-
-
-def count(number: int | None) -> str:
-    """1,064; a dash where the number is not known."""
-    return NONE if number is None else f"{number:,}"
 
 
 def task_row(task: Task, split: dict[str, Any]) -> list[str]:
@@ -109,8 +104,9 @@ def table_2(settings: Table2Settings, splits: dict[str, dict[str, Any]]) -> Tabl
     notes = ["Split 3:1:1 into train, validation and test; no patient is in two parts."]
     for name, task in settings.tasks.items():
         notes.extend(f"{task.title}: {sentence}" for sentence in splits.get(name, {}).get("differences", []))
+    notes += settings.notes
     if any(split["simulated"] for split in splits.values()):
-        notes.insert(0, "SIMULATED DATA: demonstration only.")
+        notes.insert(0, SIMULATED)
     return Table(
         name="Table 2",
         title="Tasks, data sets, classes and number of images",

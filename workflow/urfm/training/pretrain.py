@@ -1,7 +1,7 @@
 """Masked image modelling (paper, "URFM pre-training", Equations 1 and 2; Table 4), on one CPU, one GPU or many.
 
 All randomness is a function of what it is for (see `urfm.data.augmentation.Stream`): the order of images of (seed,
-epoch), a crop of (seed, epoch, image), the masks of (seed, step) for the whole batch. So the data do not depend on
+epoch), a crop of (seed, turn, image), the masks of (seed, step) for the whole batch. So the data do not depend on
 the number of workers or processes, and to go on after an interruption the step is all that must be known.
 """
 
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import timm
 import torch
@@ -34,16 +33,16 @@ from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
 from urfm.data.images import ImageStore
 from urfm.data.target_store import TargetSettings, TargetStore
 from urfm.errors import UrfmError
-from urfm.files import atomic_path, sha256, write_csv, write_json
+from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
 from urfm.progress import say, time_left
 from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
+from urfm.training.sampling import Codes, Place, epoch_places
 
 Sample = dict[str, Tensor]
-Place = tuple[int, int]  # epoch, index of the image
 
 LOG_SECONDS = 60  # least time between two lines of progress
 
@@ -85,6 +84,7 @@ class PretrainSettings(Settings):
     std: Colour
     precision: optimisation.Precision
     ema_decay: float = Field(ge=0, lt=1)
+    sampling: Literal["natural", "organ_balanced"]
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -100,27 +100,35 @@ class PretrainSettings(Settings):
 
 
 class Samples(Dataset[Sample]):
-    """Crops of the images of several stores: `samples[epoch, index]`, images sorted by their id.
+    """Crops of the selected images: `samples[turn, index]`, index in the order of the selection, sorted by image id.
 
     A sample holds `student` (3, S, S) uint8 and, beside it, `target` (h * w, dim) if targets are stored, or `teacher`
-    (3, S, S) uint8 if the teacher sees another picture than the student: the sharp one.
+    (3, S, S) uint8 if the teacher sees another picture than the student: the sharp one. `organs` numbers the organ of
+    each image in the order of their names.
     """
 
-    def __init__(self, settings: PretrainSettings, stores: list[ImageStore], targets: list[TargetStore]) -> None:
+    def __init__(
+        self, settings: PretrainSettings, selection: pd.DataFrame, stores: list[ImageStore], targets: list[TargetStore]
+    ) -> None:
         self.settings, self.stores, self.targets = settings, stores, targets
-        self.images = sorted((image_id, number) for number, store in enumerate(stores) for image_id in store.image_ids)
-        for (first, a), (second, b) in zip(self.images, self.images[1:], strict=False):
-            if first == second:
-                raise UrfmError(f"image {first} is in both {stores[a].folder} and {stores[b].folder}; give each once")
+        number_of = {store.folder.name: number for number, store in enumerate(stores)}
+        self.images = [
+            (image_id, number_of[dataset])
+            for image_id, dataset in zip(selection["image_id"], selection["dataset"], strict=True)
+        ]
+        for image_id, number in self.images:
+            if image_id not in stores[number]:
+                raise UrfmError(f"{stores[number].folder}: no image {image_id!r}, which is selected; rebuild the store")
+        self.organs: Codes = pd.factorize(selection["organ"], sort=True)[0].astype(np.uint8)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, place: Place) -> Sample:
-        settings, (epoch, index) = self.settings, place
+        settings, (turn, index) = self.settings, place
         image_id, number = self.images[index]
         image = self.stores[number].read(image_id)
-        random = generator(Stream.CROP, settings.seed, epoch, index)
+        random = generator(Stream.CROP, settings.seed, turn, index)
         sample: Sample = {}
         if self.targets:
             stored = int(random.random() * settings.views)
@@ -136,28 +144,28 @@ class Samples(Dataset[Sample]):
         return sample
 
 
-def epoch_order(seed: int, epoch: int, images: int) -> npt.NDArray[np.int64]:
-    """A random permutation of the images, the same in every version of numpy."""
-    return np.argsort(generator(Stream.ORDER, seed, epoch).random(images), kind="stable")
-
-
 class Batches(Sampler[list[Place]]):
-    """The places this process handles in each step from `start` on; what does not fill a batch is dropped."""
+    """The places this process handles in each step from `start` on; what does not fill a batch is dropped.
 
-    def __init__(self, images: int, batch_size: int, job: Processes, seed: int, start: int, end: int) -> None:
-        self.images, self.batch_size, self.job = images, batch_size, job
+    With the `organs` of the images, every organ is drawn equally often.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, job: Processes, seed: int, start: int, end: int, organs: Codes | None = None
+    ) -> None:
+        self.images, self.batch_size, self.job, self.organs = images, batch_size, job, organs
         self.seed, self.start, self.end = seed, start, end
 
     def __iter__(self) -> Iterator[list[Place]]:
         share = self.job.share(self.batch_size)
         steps = self.images // self.batch_size
-        epoch, order = -1, np.empty(0, dtype=np.int64)
+        epoch, places = -1, np.empty((0, 2), dtype=np.int64)
         for step in range(self.start, self.end):
             if step // steps != epoch:
                 epoch = step // steps
-                order = epoch_order(self.seed, epoch, self.images)
+                places = epoch_places(self.seed, epoch, self.images, self.organs)
             first = step % steps * self.batch_size + self.job.rank * share
-            yield [(epoch, int(index)) for index in order[first : first + share]]
+            yield [(turn, index) for turn, index in places[first : first + share].tolist()]
 
 
 def mask_noise(seed: int, step: int, batch_size: int, patches: int, job: Processes) -> Tensor:
@@ -167,19 +175,31 @@ def mask_noise(seed: int, step: int, batch_size: int, patches: int, job: Process
     return torch.from_numpy(noise[job.rank * share : (job.rank + 1) * share])
 
 
-def open_data(
-    settings: PretrainSettings, images: list[Path], targets: list[Path], verify: bool
-) -> tuple[list[ImageStore], list[TargetStore]]:
-    """Open the stores and, for cached targets, check that they belong to the images and to the settings.
+def open_selection(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The record of a run's images, and image_id, dataset and organ of each, sorted by image_id."""
+    record: dict[str, Any] = read_json(path.with_suffix(".json"))
+    verify_sha256(path, record["sha256"])
+    return record, pd.read_parquet(path, columns=["image_id", "dataset", "organ"])
 
-    With `verify` all pixels are hashed too.
+
+def open_data(
+    settings: PretrainSettings, datasets: set[str], images: list[Path], targets: list[Path], verify: bool
+) -> tuple[list[ImageStore], list[TargetStore]]:
+    """Open the stores of `datasets` and, for cached targets, check that they belong to the images and to the settings.
+
+    A store's folder has the name of its data set. With `verify` all pixels are hashed too.
     """
-    stores = [ImageStore(folder, verify) for folder in images]
+    names = [folder.name for folder in images]
+    if len(set(names)) < len(names):
+        raise UrfmError(f"--images: two folders have the same name, among {', '.join(sorted(names))}; give each once")
+    if absent := sorted(datasets - set(names)):
+        raise UrfmError(f"--images: no store of {', '.join(absent)}, whose images are selected; name its folder too")
+    if settings.cached and len(targets) != len(images):
+        raise UrfmError(f"targets: cached needs one --targets folder for each of {len(images)} --images folders")
+    stores = [ImageStore(folder, verify) for folder in images if folder.name in datasets]
     if not settings.cached:
         return stores, []
-    if len(targets) != len(images):
-        raise UrfmError(f"targets: cached needs one --targets folder for each of {len(images)} --images folders")
-    caches = [TargetStore(folder) for folder in targets]
+    caches = [TargetStore(folder) for name, folder in zip(names, targets, strict=True) if name in datasets]
     wanted = settings.model_dump(include={"input_size", "views", "view_dtype", "crop_scale", "flip"})
     for store, cache in zip(stores, caches, strict=True):
         cache.check_store(store)
@@ -205,6 +225,7 @@ def pretrain(
     settings: PretrainSettings,
     job: Processes,
     *,
+    selection: Path,
     images: list[Path],
     targets: list[Path],
     checkpoint_root: Path,
@@ -220,8 +241,9 @@ def pretrain(
     A state made with other `code` (digests of all that training imports) is not continued.
     """
     optimisation.check_precision(settings.precision, job.device)
-    stores, caches = open_data(settings, images, targets, verify=job.is_main)
-    samples = Samples(settings, stores, caches)
+    selected, chosen = open_selection(selection)
+    stores, caches = open_data(settings, set(chosen["dataset"]), images, targets, verify=job.is_main)
+    samples = Samples(settings, chosen, stores, caches)
     torch.manual_seed(settings.seed)
     encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
     teacher: Teacher | None = None
@@ -244,6 +266,8 @@ def pretrain(
     identity = fingerprint(
         settings.model_dump(mode="json", exclude={"run", "teacher"}),
         target,
+        selected["images_sha256"],
+        selected["organs_sha256"] if settings.sampling == "organ_balanced" else None,
         # Images are sorted by their id: the order of the data sets is of no consequence.
         sorted([store.record["sha256"], store.record["index_sha256"]] for store in stores),
         sorted(cache.record["key"] for cache in caches),
@@ -273,9 +297,8 @@ def pretrain(
                 "settings": settings.model_dump(mode="json"),
                 "fingerprint": identity,
                 "code": code,
-                "images": {
-                    store.folder.name: {"images": len(store), "sha256": store.record["sha256"]} for store in stores
-                },
+                "selection": selected,
+                "stores": {store.folder.name: store.record["sha256"] for store in stores},
                 "teacher": target,
                 "versions": {"torch": torch.__version__, "timm": timm.__version__},
             }
@@ -338,9 +361,10 @@ def train(
     whole: torch.nn.Module = model
     if job.world_size > 1:
         whole = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    organs = samples.organs if settings.sampling == "organ_balanced" else None
     loader = DataLoader(
         samples,
-        batch_sampler=Batches(len(samples), batch_size, job, settings.seed, step, steps),
+        batch_sampler=Batches(len(samples), batch_size, job, settings.seed, step, steps, organs),
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=state.ignore_stop_signals,
@@ -500,7 +524,8 @@ def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Pre-train an encoder by masked image modelling.")
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PretrainSettings.model_fields))
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores")
+    parser.add_argument("--selection", type=Path, required=True, help="parquet file of the images to train on")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
     parser.add_argument("--targets", type=Path, nargs="*", default=[], help="stored targets, one folder a store")
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--state", type=Path, required=True, help="folder for what survives an interruption")
@@ -516,6 +541,7 @@ def main() -> None:
         pretrain(
             settings,
             job,
+            selection=arguments.selection,
             images=arguments.images,
             targets=arguments.targets,
             checkpoint_root=arguments.checkpoint_root,
