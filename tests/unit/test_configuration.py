@@ -55,6 +55,21 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (("figures", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
         (("figures", "figure_2", "reference"), "urfm_clip", r"urfm_clip is not among figures\.figure_2\.models"),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
+        (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
+        (("pretraining", "defaults", "share"), 0, r"pretraining\.defaults\.share: 0 is less than the minimum of 1"),
+        (
+            ("datasets", "radimagenet", "organ"),
+            ["mixed"],
+            r"datasets\.radimagenet\.organ: no mixed under organs; known:",
+        ),
+        (("datasets", "busbra", "organ"), "breasts", r"no breasts under organs; did you mean breast\?"),
+        (("tables", "table_1", "run"), "urfn", r"tables\.table_1\.run: no run urfn; did you mean urfm\?"),
+        (
+            ("tables", "table_3", "paper"),
+            {"urfm_livers": 3},
+            r"table_3\.paper: no run urfm_livers; did you mean urfm_liver",
+        ),
+        (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
         (("seeds",), [0, 0], r"seeds: .*non-unique"),
         (("download",), ["busbar"], r"download: no busbar under datasets; did you mean busbra\?"),
         (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
@@ -173,6 +188,35 @@ def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     assert "  URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
 
 
+def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[str, Any]) -> None:
+    """Also where another data set of the run is there: it would add nothing."""
+    assert availability.wanted_datasets(config, "urfm_liver") == ["radimagenet"]
+    assert availability.wanted_datasets(config, "urfm_breast") == ["buv", "ultrasoundcases", "private_breast"]
+    assert availability.wanted_datasets(config, "urfm_data10") == config["pretraining"]["defaults"]["datasets"]
+    for folder in ("CAMUS", "BUV"):
+        (Path(config["data_root"]) / folder).mkdir()
+    missing = availability.missing_images(config, "urfm_liver")
+    assert missing is not None
+    assert missing.detail == f"none of RadImageNet-US in {config['data_root']}"
+    assert grid.table_runs(config, "table_1") == ["urfm"]
+    assert grid.table_runs(config, "table_3") == ["urfm_breast"]
+    assert settings.pretrain_set(config, "urfm")["dataset_organs"] == {"buv": ["breast"], "camus": ["heart"]}
+    rows = {row["run"]: row for row in settings.table_3(config)["runs"]}
+    assert rows["urfm_breast"]["missing"] == ["ultrasoundcases", "private_breast"]
+    assert rows["urfm_liver"]["reason"] == missing.detail
+    config["pretraining"]["defaults"]["datasets"] = ["camus"]
+    found = availability.missing_images(config, "urfm_ovary")
+    assert found is not None
+    assert found.detail == "urfm_ovary: none of its data sets holds ovary"
+
+
+def test_held_out_patients_need_the_tasks_that_are_here(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    assert settings.pretrain_set(config, "urfm")["tasks_not_here"] == []
+    absent = settings.pretrain_set(config, "urfm_clean")["tasks_not_here"]
+    assert set(config["tasks"]) - set(absent) == {"breast_tumor"}
+
+
 def test_stored_views_are_shared(config: dict[str, Any]) -> None:
     config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
     assert settings.uses_cache(config, "urfm")
@@ -197,6 +241,7 @@ def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
                 settings.finetuning(content, "urfm", "breast_tumor", 100),
                 settings.statistics(content, "figure_2"),
                 settings.split(content, "breast_tumor", "paper"),
+                settings.pretrain_set(content, "urfm_clean"),
             ]
         ]
 
@@ -263,6 +308,7 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
         settings.statistics(config, "figure_2"),
         settings.images(config),
         settings.split(config, "breast_tumor", "paper"),
+        settings.pretrain_set(config, "urfm"),
     ]
     config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
     keys = set().union(*read, settings.pretraining(config, "urfm"))

@@ -22,7 +22,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     """Exactly `snakemake --profile slurm figure_2`, as a dry run: the whole of figure 2 and its resources."""
     output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
     assert jobs(output) == Counter(
-        manifest=19, images=19, split=10, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
+        manifest=19, images=19, split=10, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
         finetune=60, metrics=60, figure_statistics=1, figure_2=1,
     )  # fmt: skip
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
@@ -55,7 +55,18 @@ def test_partition_and_account_come_from_the_environment(
     [
         ("table_4", Counter(table_4=1)),
         ("table_5", Counter(table_5=1)),
-        ("pretraining", Counter(manifest=10, images=10, pretrain=3, pretraining=1)),
+        ("table_1", Counter(manifest=10, pretrain_set=1, table_1=1)),
+        ("table_3", Counter(manifest=6, pretrain_set=6, table_3=1)),
+        ("pretrain_sets", Counter(manifest=10, pretrain_set=9, pretrain_sets=1)),
+        ("pretraining", Counter(manifest=10, images=10, pretrain_set=3, pretrain=3, pretraining=1)),
+        ("results/pretrain/urfm_liver/encoder.json", Counter(manifest=1, images=1, pretrain_set=1, pretrain=1)),
+        ("results/pretrain/urfm_data10/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),
+        ("results/pretrain/urfm_balanced/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),
+        # Eleven tasks, all of whose data sets but one are not trained on.
+        (
+            "results/pretrain/urfm_clean/encoder.json",
+            Counter(manifest=20, images=10, split=11, pretrain_set=1, pretrain=1),
+        ),
         ("splits", Counter(manifest=11, split=11, splits=1)),
         ("manifests", Counter(manifest=20, manifests=1)),
     ],
@@ -66,8 +77,9 @@ def test_named_targets(repository: Repository, target: str, rules: Counter[str])
 
 def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
-    wanted = "all figure_2 table_2 table_4 table_5 manifests splits targets pretraining encoders finetuning statistics"
-    assert {*wanted.split(), "download", "doctor"} <= set(menu)
+    wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits pretrain_sets targets pretraining"
+    wanted += " encoders finetuning statistics download doctor"
+    assert set(wanted.split()) <= set(menu)
 
 
 def test_download_runs_where_snakemake_runs(repository: Repository) -> None:
@@ -134,6 +146,13 @@ def test_new_raw_data_are_noticed(repository: Repository, tmp_path: Path) -> Non
     repository.snakemake(*arguments, "--cores", "1", "--touch")
     table.write_text("image,patient_id,label\nnew.png,1,benign\n")
     assert wanted() == Counter(manifest=1)
+
+
+def test_a_run_without_images_says_so(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "BUV").mkdir()
+    target = "results/pretrain/urfm_liver/encoder.json"
+    output = repository.snakemake(target, "--dry-run", "--config", f"data_root={tmp_path}", check=False)
+    assert f"pretraining.runs.urfm_liver: no pre-training data: none of RadImageNet-US in {tmp_path}" in output
 
 
 def test_what_is_missing_is_said(repository: Repository, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_everything_was_built(finished: Repository) -> None:
     out = finished.folder / "out"
     for name in ("figures/figure_2.pdf", "figures/figure_2.png", "figures/figure_2.csv"):
         assert (out / name).stat().st_size > 0
-    for table in ("table_2", "table_4", "table_5"):
+    for table in ("table_1", "table_2", "table_3", "table_4", "table_5"):
         assert {path.suffix for path in (out / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex"}
     assert not list(out.rglob("*.tmp"))
 
@@ -110,6 +110,38 @@ def test_setting_of_one_pretraining_run(finished: Repository) -> None:
     one_model = Counter(pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
     assert jobs == one_model + SUMMARY
     assert '"mask_ratio":0.6' in output
+
+
+def test_images_of_one_run(finished: Repository) -> None:
+    """Other organs concern this run and the table that counts its images."""
+    with finished.configured(**{"pretraining.runs.urfm_liver.organs": ["liver", "ovary"]}):
+        jobs, output = finished.plan()
+    assert jobs == Counter(pretrain_set=1, table_3=1)
+    assert '"organs":["liver","ovary"]' in output
+    with finished.configured(**{"pretraining.runs.mim_us.share": 50}):
+        jobs, output = finished.plan()
+    one_model = Counter(pretrain_set=1, pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
+    assert jobs == one_model + SUMMARY
+    assert '"share":50' in output
+
+
+def test_sampling_of_one_run_leaves_its_images(finished: Repository) -> None:
+    with finished.configured(**{"pretraining.runs.mim_us.sampling": "organ_balanced"}):
+        jobs, output = finished.plan()
+    assert jobs == Counter(pretrain=1, encoder_from_run=1, finetune=2, metrics=2) + SUMMARY
+    assert '"sampling":"organ_balanced"' in output
+
+
+def test_code_that_chooses_images(finished: Repository) -> None:
+    """Every list is made again. Whether training starts again is for its state to say: not if the list is the same."""
+    name = "workflow/urfm/data/corpus.py"
+    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+        jobs, output = finished.plan()
+    lists = Counter(pretrain_set=4, table_1=1, table_3=1)
+    assert jobs == lists + Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
+    reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
+    assert len(reasons) == 2
+    assert all(reason.startswith("Input files updated by another job") for reason in reasons)
 
 
 def test_pretraining_code(finished: Repository) -> None:

@@ -50,13 +50,13 @@ def summary(task, labels, sizes, simulated=False, differences=()):
     }
 
 
-def build(tmp_path, monkeypatch, summaries, tasks=TASKS, unavailable=UNAVAILABLE):
+def build(tmp_path, monkeypatch, summaries, tasks=TASKS, unavailable=UNAVAILABLE, notes=()):
     paths = []
     for number, content in enumerate(summaries):
         paths.append(tmp_path / f"split_{number}.json")
         paths[-1].write_text(json.dumps(content))
     ordered = [[name, task | {"classes": list(task["classes"].items())}] for name, task in tasks.items()]
-    settings = json.dumps({"tasks": ordered, "unavailable": unavailable})
+    settings = json.dumps({"tasks": ordered, "unavailable": unavailable, "notes": notes})
     arguments = ["--settings", settings, "--splits", *map(str, paths), "--output", str(tmp_path / "table_2")]
     monkeypatch.setattr(sys, "argv", ["table_2", *arguments])
     run(main)
@@ -68,7 +68,7 @@ LIVER = summary("liver_mass", {"benign": 20, "malignant": 40}, (36, 12, 12), Tru
 
 
 def test_rows(tmp_path, monkeypatch, capsys):
-    table = build(tmp_path, monkeypatch, [LIVER, BREAST])
+    table = build(tmp_path, monkeypatch, [LIVER, BREAST], notes=["Breast tumor: the paper keeps one image a patient."])
     assert table.index.tolist() == ["Breast tumor", "Liver mass", "Liver MVI"]
     assert table.loc["Breast tumor"].tolist() == [
         "BUS-BRA", "Benign (722), Malignant (342)", "1,064", "1,064", "1,064", "638", "212", "214", "",
@@ -82,6 +82,7 @@ def test_rows(tmp_path, monkeypatch, capsys):
     text = (tmp_path / "table_2.md").read_text()
     assert "SIMULATED DATA: demonstration only." in text
     assert "Liver mass: 60 images, the paper has 735." in text
+    assert "Breast tumor: the paper keeps one image a patient." in text
     assert "2 of 3 tasks available" in capsys.readouterr().out
 
 
