@@ -1,4 +1,4 @@
-"""A million images split, chosen and sampled: seconds of one core, and the most memory the program has held (docs/benchmarks.md).
+"""A million images split, chosen and sampled: seconds of one core, and the most memory held (docs/benchmarks.md).
 
     PYTHONPATH=workflow python tests/benchmarks/million_rows.py [ROWS]
 

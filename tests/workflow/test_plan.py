@@ -152,7 +152,7 @@ def test_a_run_without_images_says_so(repository: Repository, tmp_path: Path) ->
     (tmp_path / "BUV").mkdir()
     target = "results/pretrain/urfm_liver/encoder.json"
     output = repository.snakemake(target, "--dry-run", "--config", f"data_root={tmp_path}", check=False)
-    assert f"pretraining.runs.urfm_liver: no pre-training data: none of RadImageNet-US in {tmp_path}" in output
+    assert f"pretraining.runs.urfm_liver: no pre-training data: none of RadImageNet in {tmp_path}" in output
 
 
 def test_what_is_missing_is_said(repository: Repository, tmp_path: Path) -> None:
