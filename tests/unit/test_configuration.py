@@ -197,7 +197,7 @@ def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[st
         (Path(config["data_root"]) / folder).mkdir()
     missing = availability.missing_images(config, "urfm_liver")
     assert missing is not None
-    assert missing.detail == f"none of RadImageNet-US in {config['data_root']}"
+    assert missing.detail == f"none of RadImageNet in {config['data_root']}"
     assert grid.table_runs(config, "table_1") == ["urfm"]
     assert grid.table_runs(config, "table_3") == ["urfm_breast"]
     assert settings.pretrain_set(config, "urfm")["dataset_organs"] == {"buv": ["breast"], "camus": ["heart"]}
