@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from urfm import files
 from urfm.cli import Settings, parse_settings
@@ -33,6 +34,31 @@ def test_what_a_kill_left_goes_with_the_next_write(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     files.write_text(tmp_path / "a[1].json", "new")
     assert sorted(item.name for item in tmp_path.iterdir()) == [*others, "a[1].json"]
+
+
+def test_a_scratch_file_is_gone_in_the_end_and_after_a_kill(tmp_path: Path) -> None:
+    (tmp_path / ".x.77.tmp").touch()
+    with files.scratch_path(tmp_path / "x") as scratch:
+        assert list(tmp_path.iterdir()) == []
+        scratch.touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 9])
+def test_a_table_written_and_read_in_blocks_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(files, "ROWS", 3)
+    schema = pa.schema({"name": pa.string(), "kind": pa.string(), "number": pa.int32()})
+    rows = [{"name": f"{number}", "kind": "ab"[number % 2], "number": number} for number in range(count)]
+    with files.parquet_rows(tmp_path / "x.parquet", schema) as append:
+        for row in rows:
+            append(row)
+    blocks = list(files.parquet_blocks(tmp_path / "x.parquet"))
+    assert [row for block in blocks for row in block.to_pylist()] == rows
+    assert all(len(block) <= 3 for block in blocks)
+    kinds = files.parquet_blocks(tmp_path / "x.parquet", ["kind"], categories=["kind"])
+    assert [kind for block in kinds for kind in block["kind"].to_pylist()] == [row["kind"] for row in rows]
 
 
 def test_json_has_one_form(tmp_path: Path) -> None:

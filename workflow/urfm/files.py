@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,14 @@ from urfm.errors import UrfmError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
+
+ROWS = 5_000  # of a row group, where a table is written or copied bit by bit
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`.
+def scratch_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, and remove it at the end.
 
     Temporaries of `path` that a killed writer left are removed first: a path has one writer at a time.
     """
@@ -30,11 +33,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        _fsync(temporary)
-        os.replace(temporary, path)
-        _fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`."""
+    with scratch_path(path) as temporary:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(Path(path).parent)
 
 
 def _fsync(path: Path) -> None:
@@ -70,6 +80,40 @@ def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table atomically, without its index."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+@contextmanager
+def parquet_rows(path: str | Path, schema: pa.Schema) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """Yield a function that appends one row to a new parquet file; only ROWS of them are in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows: list[Mapping[str, object]] = []
+    with pq.ParquetWriter(path, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            rows.clear()
+
+        def append(row: Mapping[str, object]) -> None:
+            rows.append(row)
+            if len(rows) == ROWS:
+                flush()
+
+        yield append
+        if rows:
+            flush()
+
+
+def parquet_blocks(
+    path: str | Path, columns: list[str] | None = None, categories: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read a parquet file ROWS rows at a time; `categories` are columns of few different values, read as such."""
+    import pyarrow.parquet as pq
+
+    # Reading ahead, Arrow's default, would hold the whole file.
+    with pq.ParquetFile(path, read_dictionary=categories, pre_buffer=False) as source:
+        yield from source.iter_batches(ROWS, columns=columns, use_threads=False)
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
