@@ -1,5 +1,6 @@
 """Readers, on trees in the published layouts and on the real archives."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from archive_trees import BUV_COPY, BUV_RELABELLED, BUV_SAME_PATIENT, TREES, put
 from urfm.data.datasets import FOLDER_READERS, READERS
-from urfm.data.datasets.common import Record, find_root, plain_name, read_metadata, read_words
+from urfm.data.datasets.common import Record, files_below, find_root, plain_name, read_metadata, read_words
 from urfm.data.datasets.mmotu import LABELS
 from urfm.errors import UrfmError
 
@@ -441,6 +442,35 @@ def test_lists_of_words(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe1\x00")
     with pytest.raises(UrfmError, match=r"list\.txt: not a text file in UTF-8"):
         list(read_words(path))
+
+
+def test_metadata_are_read_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("a,b\n1,2\n1,2,3\n")
+    rows = read_metadata(path, ["a"])
+    assert next(rows) == {"a": "1", "b": "2"}  # the third line is not read yet
+    with pytest.raises(UrfmError, match="line 3"):
+        next(rows)
+
+
+def test_files_below_are_sorted_as_paths_and_hidden_ones_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "b.png", "a-b/1.png", "a/10.png", "a/9.png", "a/b/c/1.png", "a.png", "B.png", ".hidden.png", "a/.x/1")
+    put(tmp_path, "a/b/.DS_Store", "\u00e9.png", "empty/.keep")
+    found = list(files_below(tmp_path))
+    assert found == sorted(path for path in tmp_path.rglob("*") if path.is_file() and "/." not in str(path))
+    assert len(found) == 8
+    assert list(files_below(tmp_path / "absent")) == []
+
+
+def test_links_are_files_and_never_folders(tmp_path: Path) -> None:
+    put(tmp_path, "elsewhere/1.png", "set/2.png")
+    (tmp_path / "set" / "1.png").symlink_to(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "set" / "3.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set")
+    os.mkfifo(tmp_path / "set" / "pipe.png")  # opening it would wait for ever
+    assert [path.name for path in files_below(tmp_path / "set")] == ["1.png", "2.png", "3.png", "loop"]
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")  # the folder that is asked for may lie anywhere
+    assert list(files_below(tmp_path / "linked")) == [tmp_path / "linked" / "1.png"]
 
 
 # --- The real archives --------------------------------------------------------------------------------------------

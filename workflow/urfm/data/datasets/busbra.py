@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+from urfm.data.datasets.common import Listed, Record, find_root, read_metadata, unlisted
 from urfm.errors import UrfmError
 
 METADATA = "bus_data.csv"
@@ -23,7 +23,7 @@ def read(folder: Path) -> Iterator[Record]:
     folds = {}
     if (root / FOLDS).is_file():
         folds = {row["ID"]: f"fold-{row['kFold']}" for row in read_metadata(root / FOLDS, ("ID", "kFold"))}
-    listed = set()
+    listed = Listed()
     for row in read_metadata(root / METADATA, ("ID", "Case", "Pathology", "Device", "Width", "Height", "Side")):
         path = root / "Images" / f"{row['ID']}.png"
         listed.add(path)

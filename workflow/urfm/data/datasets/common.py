@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from urfm.errors import UrfmError
 
@@ -71,10 +76,11 @@ def find_root(folder: Path, *wanted: str) -> Path:
     )
 
 
-def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
-    """Read a CSV file as text, white space stripped from headers and cells; the separator is the header's , or ;.
+def read_metadata(path: Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a CSV file as text, white space stripped from headers and cells; no row is kept in memory.
 
-    Raises UrfmError if the file is not a table, lacks a required column or has a row of another length.
+    The separator is the header's , or ;. Raises UrfmError if the file is not a table, lacks a required column (both
+    before the first row) or has a row of another length.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
@@ -90,7 +96,6 @@ def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
                     f"{', '.join(map(repr, columns)) or 'no header'}. "
                     "Restore the archive's own file, or rename the column"
                 )
-            rows = []
             for cells in lines:
                 if cells and len(cells) != len(columns):
                     raise UrfmError(
@@ -98,12 +103,11 @@ def read_metadata(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
                         "correct it, or put cells that contain the separator in quotes"
                     )
                 if cells:
-                    rows.append({name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
+                    yield {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
     except FileNotFoundError as error:
         raise UrfmError(f"{path}: no such file; it is part of the archive as published") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UrfmError(f"{path}: not a readable CSV file in UTF-8 ({error})") from error
-    return rows
 
 
 def read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -140,15 +144,57 @@ def interpret(names: Iterable[str], aliases: Mapping[str, str], folder: Path) ->
     return {name: known[plain_name(name)] for name in names}
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files in and below a folder, sorted; hidden ones left out. Empty if there is no such folder."""
-    found = (
-        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.parts[len(folder.parts) :])
-    )
-    return sorted(path for path in found if path.is_file())
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in and below a folder, hidden ones left out, sorted as paths are; none if there is no such folder.
+
+    Names are sorted folder by folder, so only those of the folders being read are in memory and the order is the same
+    on every file system. A linked file is a file. A linked folder is not entered, so nothing is met twice and the walk
+    ends; the link itself is yielded, as a broken one is, and the manifest's rejected list then names it.
+    """
+    if not folder.is_dir():
+        return
+    names, folders = [], set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+                elif not (entry.is_file() or entry.is_symlink()):  # a pipe, a socket
+                    continue
+                names.append(entry.name)
+    except OSError as error:
+        raise UrfmError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
+    for name in sorted(names):
+        if name in folders:
+            yield from files_below(folder / name)
+        else:
+            yield folder / name
 
 
-def unlisted(folder: Path, listed: set[Path], metadata: str) -> Iterator[Record]:
+class Listed:
+    """The paths that an archive's metadata list, 8 bytes each: hashes, of which a million agree by chance once in 10^7.
+
+    To be filled with `add` first and asked (`in`) afterwards.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._sorted: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def add(self, path: Path) -> None:
+        """Remember a path."""
+        self._hashes.append(hash(path))
+
+    def __contains__(self, path: object) -> bool:
+        if len(self._sorted) != len(self._hashes):
+            self._sorted = np.sort(np.array(self._hashes, np.int64))
+        row = np.searchsorted(self._sorted, hash(path))
+        return hash(path) in self._sorted[row : row + 1]
+
+
+def unlisted(folder: Path, listed: Container[Path], metadata: str) -> Iterator[Record]:
     """An excluded record for each file of `folder` that the metadata does not list, so that none is passed over."""
     for path in files_below(folder):
         if path not in listed:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+from urfm.data.datasets.common import Listed, Record, find_root, read_metadata, unlisted
 
 METADATA = "FETAL_PLANES_DB_data.csv"
 LABELS = {
@@ -29,7 +29,7 @@ NAME = re.compile(r"(?P<series>Patient\d+_Plane\d+)_(?P<frame>\d+)_of_\d+")
 def read(folder: Path) -> Iterator[Record]:
     """Yield the images listed in the CSV, then files that are not listed (excluded)."""
     root = find_root(folder, METADATA)
-    listed = set()
+    listed = Listed()
     for row in read_metadata(root / METADATA, ("Image_name", "Patient_num", "Plane", "Brain_plane", "US_Machine")):
         path = root / "Images" / f"{row['Image_name']}.png"
         listed.add(path)

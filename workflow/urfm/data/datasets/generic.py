@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from urfm.data.datasets.common import Record, find_root, read_metadata, unlisted
+from urfm.data.datasets.common import Listed, Record, find_root, read_metadata, unlisted
 from urfm.errors import UrfmError
 
 METADATA = "metadata.csv"
@@ -26,7 +26,7 @@ DIVISION = re.compile(r"(train|val|test|fold-\w+)?")
 def read(folder: Path) -> Iterator[Record]:
     """Yield the images listed in metadata.csv, then files that are not listed (excluded)."""
     root = find_root(folder, METADATA)
-    listed = set()
+    listed = Listed()
     for row in read_metadata(root / METADATA, ("image", "patient_id")):
         path = root / "images" / row["image"]
         listed.add(path)
