@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from urfm.data import images, manifest
+from urfm.data.counts import Expected
+from urfm.data.datasets.common import Record
 from urfm.data.images import ImageStore
-from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest
+from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, screen, write_manifest
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256
 
@@ -38,8 +41,8 @@ def test_every_unusable_file_is_rejected_with_its_reason_and_the_rest_goes_on(tm
     (folder / "empty.png").touch()
     (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:200])
     table, rejected = make_manifest(tmp_path, OWN, 2)
-    assert table["image_id"].tolist() == ["own/good.png", "own/stray.png", "own/twice.png"]
-    assert table["excluded_reason"].tolist() == ["", "not listed in metadata.csv", ""]
+    assert table["image_id"].tolist() == ["own/good.png", "own/twice.png", "own/stray.png"]  # as the reader lists them
+    assert table["excluded_reason"].tolist() == ["", "", "not listed in metadata.csv"]
     reasons = dict(zip(rejected["path"], rejected["reason"], strict=True))
     assert reasons == {
         "Own/images/../../../secret.png": "outside",
@@ -50,6 +53,77 @@ def test_every_unusable_file_is_rejected_with_its_reason_and_the_rest_goes_on(tm
         "Own/images/twice.png": "listed_twice",
     }
     assert (rejected["detail"] != "").all()
+
+
+def test_the_first_of_many_with_one_name_is_taken(tmp_path: Path) -> None:
+    names = ["1.png", "2.png", "1.png", "3.png", "2.png", "1.png"]
+    folder = own_set(tmp_path, [f"{name},p{row},benign" for row, name in enumerate(names)])
+    for seed in (1, 2, 3):
+        picture(folder / f"{seed}.png", seed)
+    table, rejected = make_manifest(tmp_path, OWN, 1)
+    assert table["image_id"].tolist() == ["own/1.png", "own/2.png", "own/3.png"]
+    assert table["patient_id"].tolist() == ["own/p0", "own/p1", "own/p3"]
+    assert rejected["path"].tolist() == ["Own/images/1.png", "Own/images/2.png", "Own/images/1.png"]
+    assert set(rejected["reason"]) == {"listed_twice"}
+
+
+def test_names_whose_hashes_agree_are_still_two_images(tmp_path: Path) -> None:
+    records = [Record(tmp_path / name, name) for name in ("a", "b", "a")]
+    everything = {hash(record.name) for record in records}
+    assert [why is None for _, why in screen(records, tmp_path, everything)] == [True, True, False]
+
+
+def test_a_name_that_is_no_text_is_rejected(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["1.png,p,benign"])
+    picture(folder / "1.png", 1)
+    Path(os.fsdecode(bytes(folder) + b"/Jos\xe9.png")).touch()
+    table, rejected = make_manifest(tmp_path, OWN, 1)
+    assert table["image_id"].tolist() == ["own/1.png"]
+    assert rejected[["path", "reason"]].to_numpy().tolist() == [["Own/images/Jos\\udce9.png", "unsupported"]]
+
+
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_set(tmp_path, [f"{number % 50}.png,{number % 7},benign" for number in range(60)])
+    for number in range(0, 50, 2):
+        picture(folder / f"{number}.png", number // 4)
+    for threads, rows in ((1, 5000), (2, 7)):
+        monkeypatch.setattr("urfm.files.ROWS", rows)  # nor do the blocks change a row
+        write_manifest(tmp_path, OWN, threads, tmp_path / f"{threads}.parquet", tmp_path / f"{threads}.csv")
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    one, two = (pd.read_parquet(tmp_path / f"{threads}.parquet") for threads in (1, 2))
+    pd.testing.assert_frame_equal(one, two)
+    assert len(one) == 25
+    assert [file.name for file in tmp_path.glob(".*")] == []
+
+
+def test_nothing_is_written_by_a_run_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_set(tmp_path, ["1.png,a,benign", "2.png,b,benign"])
+    picture(folder / "1.png", 1)
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / ".own.described.77.tmp").touch()  # of a killed run
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "copy", dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_manifest(tmp_path, OWN, 1, results / "own.parquet", results / "own.csv")
+    assert list(results.iterdir()) == []
+    strict = OWN.model_copy(update={"strict_counts": True, "expected": Expected(images=2)})
+    with pytest.raises(UrfmError, match="1 images, 2 expected"):
+        write_manifest(tmp_path, strict, 1, results / "own.parquet", results / "own.csv")
+    assert list(results.iterdir()) == []
+
+
+def test_a_data_set_that_changes_meanwhile_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_set(tmp_path, ["1.png,a,benign"])
+    picture(folder / "1.png", 1)
+    listings = iter([["1.png"], ["1.png", "2.png"]])
+    monkeypatch.setitem(manifest.READERS, "generic", lambda _: (Record(folder / name, name) for name in next(listings)))
+    with pytest.raises(UrfmError, match="1 images were listed at first and 2 while they were read"):
+        make_manifest(tmp_path, OWN, 1)
 
 
 def test_a_row_says_what_the_file_holds(tmp_path: Path) -> None:

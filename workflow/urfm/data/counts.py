@@ -21,12 +21,12 @@ class Expected(Settings):
 
 
 def count(table: pd.DataFrame) -> dict[str, Any]:
-    """{images, patients, labels: {label: images}} of a table with columns patient_id and label."""
+    """{images, patients, labels: {label: images}} of a table with columns patient_id and label (text or categories)."""
     labels = table.loc[table["label"] != "", "label"].value_counts().sort_index()
     return {
         "images": len(table),
         "patients": int(table["patient_id"].nunique()),
-        "labels": {str(label): int(images) for label, images in labels.items()},
+        "labels": {str(label): int(images) for label, images in labels.items() if images},
     }
 
 

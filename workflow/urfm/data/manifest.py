@@ -2,17 +2,29 @@
 
 A reader lists the images; every file is then decoded once in a child process to record what it holds. A file
 that is absent or damaged goes to the rejected list with the reason, and the run goes on.
+
+Rows go to disk as they come and are written again when all are known. Of each image only what must be compared
+with all others stays in memory, in some tens of bytes: a manifest of a million rows takes little more than one of a
+thousand (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from urfm.cli import Settings, parse_settings, run
@@ -21,7 +33,7 @@ from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
 from urfm.data.images import decode, map_in_processes, perceptual_hash, pixel_sha256
 from urfm.errors import UnusableImage, UrfmError
-from urfm.files import sha256, write_csv, write_json, write_parquet
+from urfm.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.progress import progress, say
 
 COLUMNS = [
@@ -46,7 +58,10 @@ COLUMNS = [
     "erratum",
     "excluded_reason",
 ]
+SCHEMA = pa.schema([(name, pa.int64() if name in ("width", "height") else pa.string()) for name in COLUMNS])
+CATEGORIES = ["label", "excluded_reason", "erratum"]  # columns of few different texts
 REJECTED_COLUMNS = ["path", "reason", "detail"]
+CONTRADICTION = "the same picture occurs under another label"
 SIMULATED = "SIMULATED.json"  # lies in the folder of a simulated data set
 
 
@@ -82,8 +97,14 @@ class Rejection:
     detail: str
 
 
-def inspect(record: Record) -> Content | Rejection:
-    """Decode one image and describe it and its file."""
+Candidate = tuple[Record, Rejection | None]  # a record, and why its file is not even opened
+
+
+def inspect(candidate: Candidate) -> Content | Rejection:
+    """Decode one file and describe it, unless its record alone rules it out."""
+    record, rejection = candidate
+    if rejection is not None:
+        return rejection
     try:
         pixels = decode(record.path, record.frame)
     except UnusableImage as error:
@@ -92,8 +113,8 @@ def inspect(record: Record) -> Content | Rejection:
     return Content(sha256(record.path), pixel_sha256(pixels), perceptual_hash(pixels), width, height)
 
 
-def list_records(root: Path, settings: ManifestSettings) -> list[Record]:
-    """What the data set's reader finds below the data root, sorted by name."""
+def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
+    """What the data set's reader finds below the data root, in the reader's order."""
     if settings.reader not in READERS:
         raise UrfmError(
             f"datasets.{settings.dataset}.reader: {settings.reader!r} is none of {', '.join(sorted(READERS))}"
@@ -109,77 +130,107 @@ def list_records(root: Path, settings: ManifestSettings) -> list[Record]:
         )
     folder = root / settings.folder
     if settings.reader in FOLDER_READERS:
-        found = FOLDER_READERS[settings.reader](folder, settings.folders)
-    else:
-        found = READERS[settings.reader](folder)
-    records = sorted(found, key=lambda record: (record.name, record.path))
-    if not records:
-        raise UrfmError(f"{root / settings.folder}: the reader {settings.reader} finds no image there")
-    return records
+        return FOLDER_READERS[settings.reader](folder, settings.folders)
+    return READERS[settings.reader](folder)
+
+
+def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
+    """How many records there are, and the hashes of names that occur twice, in 8 bytes a record."""
+    hashes = np.sort(np.fromiter((hash(record.name) for record in records), np.int64))
+    return len(hashes), set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+
+
+def screen(records: Iterable[Record], root: Path, repeated: set[int]) -> Iterator[Candidate]:
+    """Every record, with the reason if its file is not to be opened.
+
+    `repeated` holds at least the hashes of all names that occur twice; only those names are remembered.
+    """
+    seen = set()
+    for record in records:
+        if ".." in record.path.parts or not record.path.is_relative_to(root):
+            yield record, Rejection("outside", f"image {record.name} is not below the data root")
+        elif record.name in seen:
+            yield record, Rejection("listed_twice", f"another row or file is image {record.name} too")
+        elif not _is_unicode(record):
+            yield record, Rejection("unsupported", "its name is not UTF-8; rename the file")
+        else:
+            if hash(record.name) in repeated:
+                seen.add(record.name)
+            yield record, None
+
+
+def _is_unicode(record: Record) -> bool:
+    try:
+        f"{record.name}{record.path}".encode()
+    except UnicodeEncodeError:  # bytes of a file's name that stand for themselves
+        return False
+    return True
+
+
+def metadata(record: Record, dataset: str, organ: str = "", source: str = "") -> dict[str, object]:
+    """A record as a manifest's row without the file's content; `path` as the reader gave it."""
+    row = vars(record) | {
+        "image_id": f"{dataset}/{record.name}",
+        "dataset": dataset,
+        "organ": record.organ or organ,
+        "source": record.source or source,
+        "patient_id": f"{dataset}/{record.patient_id or record.name}",
+        "patient_source": record.patient_source if record.patient_id else "none",
+    }
+    return {name: row[name] for name in COLUMNS if name in row}
 
 
 def to_table(records: Iterable[Record], dataset: str, organ: str = "", source: str = "") -> pd.DataFrame:
-    """Records as the manifest's metadata columns (all but the file's content), `path` as the reader gave it.
+    """Records as the manifest's metadata columns: what a split needs when only an archive's metadata is at hand."""
+    return pd.DataFrame([metadata(record, dataset, organ, source) for record in records])
 
-    Also what a split needs when only an archive's metadata is at hand.
+
+def describe(root: Path, settings: ManifestSettings, processes: int, described: Path, rejected: Path) -> Counter[str]:
+    """Write what every usable file holds (parquet) and what is not usable (CSV), both in the reader's order.
+
+    Returns the number of rejected images a reason. The reader is asked twice, first for names only, so that
+    neither the records nor their names need be kept.
     """
-    table = pd.DataFrame([asdict(record) for record in records])
-    table["dataset"] = dataset
-    table["image_id"] = dataset + "/" + table["name"]
-    own = table["patient_id"] == ""
-    table["patient_id"] = dataset + "/" + table["patient_id"].where(~own, table["name"])
-    table["patient_source"] = table["patient_source"].where(~own, "none")
-    table["organ"] = table["organ"].where(table["organ"] != "", organ)
-    table["source"] = table["source"].where(table["source"] != "", source)
-    return table.drop(columns=["name", "size"])
-
-
-def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The manifest and the rejected list of one data set.
-
-    Returns
-    -------
-    manifest
-        Columns COLUMNS, sorted by image_id; rows with an empty excluded_reason are usable.
-    rejected
-        Columns path, reason, detail, sorted by path.
-    """
-    records: list[Record] = []
-    rejected: list[tuple[Path, Rejection]] = []
-    for record in list_records(root, settings):
-        if ".." in record.path.parts or not record.path.is_relative_to(root):
-            rejected.append((record.path, Rejection("outside", f"image {record.name} is not below the data root")))
-        elif records and record.name == records[-1].name:
-            rejected.append((record.path, Rejection("listed_twice", f"another row or file is image {record.name} too")))
-        else:
-            records.append(record)
+    total, repeated = survey(list_records(root, settings))
+    if not total:
+        raise UrfmError(f"{root / settings.folder}: the reader {settings.reader} finds no image there")
+    candidates, ahead = tee(screen(list_records(root, settings), root, repeated))
     contents = map_in_processes(
-        inspect, records, processes, lambda record: Rejection("crashed", "the decoder's process died on this file")
+        inspect, ahead, processes, lambda _: Rejection("crashed", "the decoder's process died on this file")
     )
-    usable: list[Record] = []
-    described: list[Content] = []
-    for record, content in zip(records, progress(contents, settings.dataset, len(records)), strict=True):
-        if isinstance(content, Rejection):
-            rejected.append((record.path, content))
-        else:
-            usable.append(record)
-            described.append(content)
-    if not usable:
-        path, first = rejected[0]
+    reasons: Counter[str] = Counter()
+    first = ""
+    images = 0
+    with (
+        parquet_rows(described, SCHEMA) as append,
+        open(rejected, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        rejections = csv.writer(stream, lineterminator="\n")
+        rejections.writerow(REJECTED_COLUMNS)
+        for (record, _), content in zip(candidates, progress(contents, settings.dataset, total), strict=True):
+            if isinstance(content, Rejection):
+                reasons[content.reason] += 1
+                first = first or f"{record.path}: {content.reason} ({content.detail})"
+                place = record.path.as_posix().removeprefix(f"{root.as_posix()}/")
+                rejections.writerow([place, content.reason, content.detail])
+            else:
+                append(
+                    metadata(record, settings.dataset, settings.organ, settings.source)
+                    | vars(content)
+                    | {"path": record.path.relative_to(root).as_posix(), "erratum": erratum(record, content)}
+                )
+            images += 1
+    if images != total:
         raise UrfmError(
-            f"{root / settings.folder}: none of {len(rejected):,} listed images can be used; the first, {path}: "
-            f"{first.reason} ({first.detail}). Put the images beside the metadata as published"
+            f"{root / settings.folder}: {total:,} images were listed at first and {images:,} while they were read; "
+            "run it again when nothing is written there"
         )
-    table = to_table(usable, settings.dataset, settings.organ, settings.source)
-    table["path"] = [record.path.relative_to(root).as_posix() for record in usable]
-    table["erratum"] = [erratum(record, content) for record, content in zip(usable, described, strict=True)]
-    manifest = pd.concat([table, pd.DataFrame([asdict(content) for content in described])], axis=1)[COLUMNS]
-    manifest = exclude_contradictions(manifest.sort_values("image_id", ignore_index=True))
-    rejections = pd.DataFrame(
-        [(path.as_posix().removeprefix(f"{root.as_posix()}/"), why.reason, why.detail) for path, why in rejected],
-        columns=REJECTED_COLUMNS,
-    )
-    return manifest, rejections.sort_values(REJECTED_COLUMNS, ignore_index=True)
+    if reasons.total() == total:
+        raise UrfmError(
+            f"{root / settings.folder}: none of {total:,} listed images can be used; the first, {first}. "
+            "Put the images beside the metadata as published"
+        )
+    return reasons
 
 
 def erratum(record: Record, content: Content) -> str:
@@ -191,19 +242,106 @@ def erratum(record: Record, content: Content) -> str:
     return "; ".join(sentences)
 
 
-def exclude_contradictions(manifest: pd.DataFrame) -> pd.DataFrame:
+def overview(described: Path) -> pd.DataFrame:
+    """What is counted and compared over all images, row by row as described, in some twenty bytes each.
+
+    Columns CATEGORIES, and 64-bit hashes of patient_id and, as `pixels`, of pixel_sha256: in a million of them, two
+    are equal by chance once in 10^7 data sets.
+    """
+    blocks = list(parquet_blocks(described, CATEGORIES, CATEGORIES))
+    table: pd.DataFrame = pa.Table.from_batches(blocks).to_pandas()
+    return table.assign(patient_id=_hashes(described, "patient_id"), pixels=_hashes(described, "pixel_sha256"))
+
+
+def _hashes(described: Path, column: str) -> npt.NDArray[np.int64]:
+    batches = parquet_blocks(described, [column])
+    return np.fromiter((hash(text) for batch in batches for text in batch[column].to_pylist()), np.int64)
+
+
+def exclude_contradictions(images: pd.DataFrame) -> pd.DataFrame:
     """Exclude images whose very same pixels also occur under another label: one of the labels is wrong.
 
     An image without a label contradicts none.
     """
-    labelled = manifest[(manifest["excluded_reason"] == "") & (manifest["label"] != "")]
-    labels = labelled.groupby("pixel_sha256")["label"].transform("nunique")
-    twice = labelled.index[labels > 1]
-    return manifest.assign(
-        excluded_reason=manifest["excluded_reason"].where(
-            ~manifest.index.isin(twice), "the same picture occurs under another label"
-        )
-    )
+    labelled = images.loc[(images["excluded_reason"] == "") & (images["label"] != ""), ["pixels", "label"]]
+    repeated = labelled[labelled["pixels"].duplicated(keep=False)]
+    labels = repeated["label"].cat.codes.groupby(repeated["pixels"]).transform("nunique")
+    twice = images.index.isin(labels.index[labels > 1])
+    known = images["excluded_reason"].cat
+    reasons = known.set_categories(known.categories.union([CONTRADICTION]))
+    return images.assign(excluded_reason=reasons.mask(twice, CONTRADICTION))
+
+
+def write_manifest(
+    root: Path, settings: ManifestSettings, processes: int, manifest: Path, rejected: Path
+) -> dict[str, Any]:
+    """Write the manifest (parquet) and the rejected list (CSV) of one data set; returns what is counted.
+
+    Both are in the reader's order, which depends on names alone. The manifest has the columns COLUMNS; rows with an
+    empty excluded_reason are usable. Nothing is written if counts are strict and differ.
+    """
+    with scratch_path(manifest.with_suffix(".described")) as described, atomic_path(rejected) as rejections:
+        reasons = describe(root, settings, processes, described, rejections)
+        images = overview(described)
+        revised = ["excluded_reason"]
+        # The place for patients that only all images together tell (near-duplicate groups, say): give `images` the
+        # columns patient_id and patient_source, row by row, and `revised` their names; counting and copying follow.
+        images = exclude_contradictions(images)
+        found = report(settings, images, reasons, rejected)
+        with atomic_path(manifest) as temporary:
+            copy(described, temporary, images[revised])
+    return found
+
+
+def copy(described: Path, manifest: Path, revised: pd.DataFrame) -> None:
+    """Write a described table again with the columns of `revised`, which has a row for each of its rows."""
+    start = 0
+    with pq.ParquetWriter(manifest, SCHEMA) as writer:
+        for batch in parquet_blocks(described):
+            block = revised.iloc[start : start + len(batch)]
+            for name in revised.columns:
+                column = pa.array(block[name].astype(str), pa.string())
+                batch = batch.set_column(SCHEMA.get_field_index(name), name, column)
+            writer.write_batch(batch)
+            start += len(batch)
+
+
+def report(settings: ManifestSettings, images: pd.DataFrame, reasons: Counter[str], rejected: Path) -> dict[str, Any]:
+    """Say what was found and what is wrong with it; returns the numbers. Differing counts are an error if strict."""
+    usable = images[images["excluded_reason"] == ""]
+    found = count(usable)
+    repeated = int(usable["pixels"].duplicated().sum())
+    sentences = differences(settings.expected, found)
+    for reason, number in sorted(reasons.items()):
+        say(f"warning: {settings.dataset}: {number:,} images rejected, {reason}; see {rejected}")
+    for reason, number in _frequencies(images["excluded_reason"]).items():
+        say(f"warning: {settings.dataset}: {number:,} images excluded, {reason}")
+    for sentence, number in _frequencies(usable["erratum"]).items():
+        say(f"{settings.dataset}: corrected in {number:,} images: {sentence}")
+    if repeated:
+        say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
+    report_differences(settings.dataset, sentences, settings.strict_counts)
+    return {
+        **found,
+        "rejected": reasons.total(),
+        "excluded": len(images) - len(usable),
+        "repeated": repeated,
+        "corrected": int((usable["erratum"] != "").sum()),
+        "differences": sentences,
+    }
+
+
+def _frequencies(column: pd.Series[str]) -> dict[str, int]:
+    """How often every text occurs that is not empty, the most frequent first."""
+    return {str(text): int(number) for text, number in column[column != ""].value_counts().items() if number}
+
+
+def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The manifest and the rejected list of one data set as tables in memory: for data sets that are small."""
+    with TemporaryDirectory() as folder:
+        manifest, rejected = Path(folder) / "manifest.parquet", Path(folder) / "rejected.csv"
+        write_manifest(root, settings, processes, manifest, rejected)
+        return pd.read_parquet(manifest), pd.read_csv(rejected, dtype=str, keep_default_na=False)
 
 
 def is_simulated(folder: Path) -> bool:
@@ -223,34 +361,14 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = parse_settings(ManifestSettings, arguments.settings)
 
-    manifest, rejected = make_manifest(arguments.root, settings, arguments.threads)
-    usable = manifest[manifest["excluded_reason"] == ""]
-    found: dict[str, Any] = count(usable)
-    repeated = int(usable["pixel_sha256"].duplicated().sum())
-    sentences = differences(settings.expected, found)
-    for reason, images in rejected["reason"].value_counts().sort_index().items():
-        say(f"warning: {settings.dataset}: {images:,} images rejected, {reason}; see {arguments.rejected}")
-    for reason, images in manifest.loc[manifest["excluded_reason"] != "", "excluded_reason"].value_counts().items():
-        say(f"warning: {settings.dataset}: {images:,} images excluded, {reason}")
-    for sentence, images in usable.loc[usable["erratum"] != "", "erratum"].value_counts().items():
-        say(f"{settings.dataset}: corrected in {images:,} images: {sentence}")
-    if repeated:
-        say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
-    report_differences(settings.dataset, sentences, settings.strict_counts)
-    write_parquet(arguments.manifest, manifest)
-    write_csv(arguments.rejected, rejected)
+    found = write_manifest(arguments.root, settings, arguments.threads, arguments.manifest, arguments.rejected)
     write_json(
         arguments.summary,
         {
             "dataset": settings.dataset,
             **found,
-            "rejected": len(rejected),
-            "excluded": len(manifest) - len(usable),
-            "repeated": repeated,
-            "corrected": int((usable["erratum"] != "").sum()),
             "simulated": is_simulated(arguments.root / settings.folder),
             "expected": settings.expected.model_dump(exclude_unset=True),
-            "differences": sentences,
             "sha256": sha256(arguments.manifest),
         },
     )
