@@ -10,14 +10,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
 from scipy import ndimage
+from urfm.data import images
 from urfm.data.images import (
     Entry,
     ImageStore,
     UnusableImage,
     decode,
+    find,
     map_in_processes,
     perceptual_hash,
     pixel_sha256,
@@ -223,6 +227,22 @@ def test_store_is_the_same_with_any_number_of_processes(tmp_path: Path) -> None:
     assert (one / "store.json").read_bytes() == (two / "store.json").read_bytes()
 
 
+def test_store_does_not_depend_on_the_size_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, pictures = make_store(tmp_path, processes=1)
+    monkeypatch.setattr(images, "ROWS", 7)
+    two, _ = make_store(tmp_path, processes=2)
+    assert (one / "pixels.bin").read_bytes() == (two / "pixels.bin").read_bytes()
+    assert ImageStore(two).image_ids == sorted(pictures)
+
+
+def test_a_row_is_found_by_its_name(tmp_path: Path) -> None:
+    names = sorted(["a", "ab", "b/1", "b/10", "b/2", "\u00e9", "\uffff", "\U0001f600"])
+    assert [find(pa.array(names), name) for name in names] == list(range(len(names)))
+    assert [find(pa.array(names), name) for name in ("", "aa", "b", "\U0001f601")] == [None] * 4
+    assert find(pa.array([], pa.string()), "a") is None
+    assert pc.sort_indices(pa.array(names)).to_pylist() == list(range(len(names)))  # Arrow sorts as Python does
+
+
 def test_store_notices_damage(tmp_path: Path) -> None:
     folder, _ = make_store(tmp_path)
     pixels = folder / "pixels.bin"
@@ -250,15 +270,25 @@ def test_store_refuses_an_image_that_changed_since_the_manifest(tmp_path: Path) 
     assert not (tmp_path / "store" / "pixels.bin").exists()
 
 
-def die_on(number: int, item: int) -> int:
-    if item == number:
+def die_on(numbers: set[int], item: int) -> int:
+    if item in numbers:
         os.kill(os.getpid(), signal.SIGKILL)
     return item * item
 
 
-def test_a_file_that_kills_its_process_stops_nothing() -> None:
-    results = list(map_in_processes(partial(die_on, 37), range(60), 2, lambda item: -item))
-    assert results == [-37 if item == 37 else item * item for item in range(60)]
+@pytest.mark.parametrize("fatal", [{37}, {0, 1, 30, 31, 59}])
+def test_a_file_that_kills_its_process_stops_nothing(fatal: set[int]) -> None:
+    results = list(map_in_processes(partial(die_on, fatal), range(60), 2, lambda item: -item))
+    assert results == [-item if item in fatal else item * item for item in range(60)]
+
+
+def test_items_are_taken_a_few_at_a_time() -> None:
+    taken: list[int] = []
+    items = (taken.append(item) or item for item in range(300))  # type: ignore[func-returns-value]
+    results = map_in_processes(partial(die_on, {100}), items, 2, lambda item: -item)
+    waiting = [len(taken) - done for done, _ in enumerate(results, 1)]
+    assert len(waiting) == 300
+    assert max(waiting) < 32
 
 
 @pytest.mark.data

@@ -62,19 +62,34 @@ def make(store: ImageStore, folder: Path, **changes: Any) -> tuple[Teacher, Targ
 def test_cached_equals_online(store: ImageStore, tmp_path: Path, dtype: str) -> None:
     teacher, targets = make(store, tmp_path, view_dtype=dtype)
     boxes = set()
-    for image_id in store.image_ids:
+    for row, image_id in enumerate(store.image_ids):
+        assert targets.row(image_id) == row
         for view in range(3):
-            box = targets.view(image_id, view)
+            box = targets.view(row, view)
             boxes.add(box)
             online = teacher.tokens(take_view(store.read(image_id), box, 48)[None])[0]
-            cached = targets.tokens(image_id, view).float()
+            cached = targets.tokens(row, view).float()
             assert cached.shape == (9, 80)
-            allowed = targets.scale(image_id, view)[:, None] / 2 if dtype == "int8" else 0
+            allowed = targets.scale(row, view)[:, None] / 2 if dtype == "int8" else 0
             assert ((cached - online).abs().numpy() <= allowed + 1e-3 * online.abs().max().item()).all()
     assert len(boxes) == 15
     assert targets.record["simulated"] is True
     assert targets.record["teacher"]["grid"] == [3, 3]
     assert verify(tmp_path, store, teacher, np.random.default_rng(0)) < 1e-2
+
+
+def test_rows_of_targets_do_not_depend_on_the_size_of_blocks(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = make(store, tmp_path / "whole")
+    monkeypatch.setattr("urfm.files.ROWS", 4)  # three views an image: blocks begin within an image
+    _, parts = make(store, tmp_path / "parts")
+    table = pd.read_parquet(tmp_path / "parts" / "views.parquet")
+    for targets in (whole, parts):
+        assert targets.ids.to_pylist() == store.image_ids
+        for row, view in zip(range(15), table.itertuples(index=False), strict=True):
+            assert view[:2] == (store.image_ids[row // 3], row % 3)
+            assert targets.view(row // 3, row % 3) == view[2:]
 
 
 def test_int8_rounds_to_half_a_scale() -> None:
@@ -131,7 +146,7 @@ def test_verifier_and_reader_fail_loudly(store: ImageStore, tmp_path: Path) -> N
     with pytest.raises(UrfmError, match="another version of teacher"):
         verify(tmp_path, store, other, np.random.default_rng(0))
     with pytest.raises(UrfmError, match="no targets of 'fake/9'"):
-        targets.tokens("fake/9", 0)
+        targets.row("fake/9")
 
 
 def test_a_full_disk_is_noticed_before_writing(

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import timm
 import torch
@@ -30,7 +32,7 @@ from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import TeacherSettings, load_teacher
 from urfm.training import state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Batches, PretrainSettings, Samples, mask_noise, pretrain
+from urfm.training.pretrain import Batches, PretrainSettings, Samples, list_images, mask_noise, pretrain
 from urfm.training.sampling import epoch_order
 
 LIBRARY = Path(images.__file__).parents[2]
@@ -418,6 +420,20 @@ def test_order_and_masks_do_not_depend_on_processes_or_the_start() -> None:
     assert not torch.equal(noise, mask_noise(3, 6, 8, 4, CPU))
     with pytest.raises(UrfmError, match="cannot be shared evenly by 3"):
         mask_noise(3, 5, 8, 4, Processes(0, 3, torch.device("cpu")))
+
+
+def test_selected_images_are_found_in_their_stores() -> None:
+    parts = {"b": ["b/1", "b/10", "b/2"], "a-b": ["a-b/1", "a-b/\u00e9", "a-b/\U0001f600"], "empty": []}
+    stores: list[Any] = [
+        SimpleNamespace(ids=pa.array(ids, pa.string()), folder=Path("stores") / name) for name, ids in parts.items()
+    ]
+    wanted = ["a-b/1", "a-b/\U0001f600", "b/2", "b/1"]
+    selection = pd.DataFrame({"image_id": wanted, "dataset": [name.split("/")[0] for name in wanted]})
+    numbers, rows = list_images(selection, stores)
+    names = list(parts)
+    assert [parts[names[number]][row] for number, row in zip(numbers, rows, strict=True)] == wanted
+    with pytest.raises(UrfmError, match=r"stores/b: no image 'b/3', which is selected; rebuild the store"):
+        list_images(selection.replace({"image_id": {"b/2": "b/3"}}), stores)
 
 
 def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ Every image becomes uint8 with one channel (grey, also when stored as equal colo
 - a frame of a NIfTI sequence becomes grey as urfm.data.nifti says.
 
 A store is a folder: `pixels.bin` (all images one after another, row by row), `index.parquet` (image_id, offset,
-height, width, channels) and `store.json` (hashes and origin), written last.
+height, width, channels; sorted by image_id) and `store.json` (hashes and origin), written last.
 """
 
 from __future__ import annotations
@@ -20,31 +20,44 @@ from __future__ import annotations
 import argparse
 import hashlib
 import warnings
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any, TypeVar
 
 import imagehash
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data import nifti
 from urfm.errors import UnusableImage, UrfmError
-from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.files import ROWS, atomic_path, parquet_blocks, parquet_rows, read_json, sha256, verify_sha256, write_json
 from urfm.progress import progress, say
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+INDEX = pa.schema(
+    {
+        "image_id": pa.string(),
+        "offset": pa.int64(),
+        "height": pa.int32(),
+        "width": pa.int32(),
+        "channels": pa.int32(),
+    }
+)
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # the largest ultrasound frame is below 3 million; 400 million fit in a PNG of 400 KB
 
@@ -140,17 +153,38 @@ def map_in_processes(
     """
     remaining = iter(items)
     pool = ProcessPoolExecutor(processes)
+    waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     try:
-        while block := list(islice(remaining, 16 * processes)):
+        while True:
+            while len(waiting) < 4 * processes and (block := list(islice(remaining, 4))):
+                waiting.append((block, _submit(pool, function, block)))
+            if not waiting:
+                return
+            block, future = waiting.popleft()
             try:
-                results = list(pool.map(function, block, chunksize=4))
-            except BrokenProcessPool:  # it does not tell who did it: take this block one by one
-                pool.shutdown()
+                results = future.result()
+            except BrokenProcessPool:  # it does not tell who did it: take this block one by one, the others again
                 results = [_alone(function, item, crashed) for item in block]
+                pool.shutdown()
                 pool = ProcessPoolExecutor(processes)
+                waiting = deque((block, _submit(pool, function, block)) for block, _ in waiting)
             yield from results
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], block: list[Item]) -> Future[list[Result]]:
+    """As `pool.submit`, but a pool that is broken says so in the result."""
+    try:
+        return pool.submit(_map, function, block)
+    except BrokenProcessPool as error:
+        future: Future[list[Result]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _map(function: Callable[[Item], Result], block: list[Item]) -> list[Result]:
+    return [function(item) for item in block]
 
 
 def _alone(function: Callable[[Item], Result], item: Item, crashed: Callable[[Item], Result]) -> Result:
@@ -191,21 +225,27 @@ def _load(entry: Entry, long_side: int) -> Pixels | str:
 def write_store(
     entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """Decode `entries` and write them as a store; returns the content of store.json.
+    """Decode `entries` (in any order) and write them as a store; returns the content of store.json.
 
-    Memory stays flat however many images there are. A store that is being rewritten has no store.json until
-    it is whole, so nobody reads a mixture.
+    Of each image only its entry's text is in memory all the time. A store that is being rewritten has no store.json
+    until it is whole, so nobody reads a mixture.
     """
-    entries = sorted(entries, key=lambda entry: entry.image_id)
     (folder / "store.json").unlink(missing_ok=True)
-    index = []
+    blocks = _blocks(entries)
+    images = sum(len(block) for block in blocks)
+    ordered, ahead = tee(_sorted(blocks))
+    loaded = map_in_processes(
+        partial(_load, long_side=long_side), ahead, processes, lambda entry: f"{entry.path}: crashed the decoder"
+    )
     offset = 0
     digest = hashlib.sha256()
-    loaded = map_in_processes(
-        partial(_load, long_side=long_side), entries, processes, lambda entry: f"{entry.path}: crashed the decoder"
-    )
-    with atomic_path(folder / "pixels.bin") as temporary, open(temporary, "wb") as stream:
-        for entry, pixels in zip(entries, progress(loaded, "images", len(entries)), strict=True):
+    with (
+        atomic_path(folder / "pixels.bin") as pixels_path,
+        atomic_path(folder / "index.parquet") as index_path,
+        open(pixels_path, "wb") as stream,
+        parquet_rows(index_path, INDEX) as append,
+    ):
+        for entry, pixels in zip(ordered, progress(loaded, "images", images), strict=True):
             if isinstance(pixels, str):
                 raise UrfmError(
                     f"{pixels}. It was usable when the manifest was made; restore it, or delete the manifest and "
@@ -214,13 +254,10 @@ def write_store(
             content = pixels.tobytes()
             stream.write(content)
             digest.update(content)
-            index.append((entry.image_id, offset, *pixels.shape))
+            append(dict(zip(INDEX.names, (entry.image_id, offset, *pixels.shape), strict=True)))
             offset += len(content)
-    write_parquet(
-        folder / "index.parquet", pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels"])
-    )
     record = {
-        "images": len(index),
+        "images": images,
         "bytes": offset,
         "long_side": long_side,
         "sha256": digest.hexdigest(),
@@ -231,11 +268,37 @@ def write_store(
     return record
 
 
-class ImageStore:
-    """Read access to a store: `store.read(image_id)` gives uint8 (height, width, 3).
+def _blocks(entries: Iterable[Entry]) -> list[pa.RecordBatch]:
+    """Entries as compact columns, ROWS in a block."""
+    schema = pa.schema([(field.name, pa.string()) for field in fields(Entry)])
+    remaining = iter(entries)
+    return [
+        pa.RecordBatch.from_pylist([vars(entry) | {"path": str(entry.path)} for entry in block], schema)
+        for block in iter(lambda: list(islice(remaining, ROWS)), [])
+    ]
 
-    Pixels are memory-mapped: opening is instant, processes share the page cache, and a pickled store (a
-    DataLoader's worker) opens the files again.
+
+def _sorted(blocks: list[pa.RecordBatch]) -> Iterator[Entry]:
+    """The entries of all blocks by image_id; the texts stay where they are."""
+    ids = pa.chunked_array([block["image_id"] for block in blocks], pa.string())
+    for place in pc.sort_indices(ids).to_numpy():
+        block, row = divmod(int(place), ROWS)
+        image_id, path, digest, frame = (column[row].as_py() for column in blocks[block].columns)
+        yield Entry(image_id, Path(path), digest, frame)
+
+
+def find(ids: pa.StringArray, image_id: str) -> int | None:
+    """The row of an image among sorted ids."""
+    row = bisect_left(range(len(ids)), image_id, key=lambda row: ids[row].as_py())
+    return row if row < len(ids) and ids[row].as_py() == image_id else None
+
+
+class ImageStore:
+    """Read access to a store: `store.read(image_id)`, or `store.read_row(row)`, gives uint8 (height, width, 3).
+
+    Rows are those of the index, images sorted by their id. Pixels are memory-mapped and the index is held in
+    arrays, about 60 bytes an image: opening is quick, forked processes share all of it, and a pickled store
+    opens the files again.
 
     Parameters
     ----------
@@ -243,6 +306,11 @@ class ImageStore:
         What the stage wrote.
     verify
         Also check the SHA-256 of all pixels (reads the whole file).
+
+    Attributes
+    ----------
+    ids
+        The image ids as an Arrow array, row by row; `image_ids` is the same as a list, made when first asked for.
     """
 
     def __init__(self, folder: Path, verify: bool = False) -> None:
@@ -257,11 +325,10 @@ class ImageStore:
             )
         if verify:
             verify_sha256(pixels, self.record["sha256"])
-        index = pd.read_parquet(self.folder / "index.parquet")
-        self.image_ids: list[str] = index["image_id"].tolist()
-        self._places = dict(
-            zip(self.image_ids, index[["offset", "height", "width", "channels"]].itertuples(index=False), strict=True)
-        )
+        index = pq.read_table(self.folder / "index.parquet", pre_buffer=False, use_threads=False).cast(INDEX)
+        self.ids = index["image_id"].combine_chunks()
+        self._offsets: npt.NDArray[np.int64] = index["offset"].to_numpy()
+        self._shapes: npt.NDArray[np.int32] = np.stack([index[name].to_numpy() for name in INDEX.names[2:]], axis=1)
         # mmap refuses an empty file
         self._pixels: Pixels = np.memmap(pixels, dtype=np.uint8, mode="r") if size else np.empty(0, np.uint8)
 
@@ -269,19 +336,38 @@ class ImageStore:
         return ImageStore, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.ids)
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._places
+        return find(self.ids, image_id) is not None
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """All ids, sorted: a convenience, of some 90 bytes an image."""
+        return list(self.ids.to_pylist())
 
     def read(self, image_id: str) -> Pixels:
         """The image as a new uint8 array (height, width, 3), 0 to 255; grey is repeated."""
-        try:
-            offset, height, width, channels = self._places[image_id]
-        except KeyError:
-            raise UrfmError(f"{self.folder}: no image {image_id!r}; was the store made from this manifest?") from None
+        row = find(self.ids, image_id)
+        if row is None:
+            raise UrfmError(f"{self.folder}: no image {image_id!r}; was the store made from this manifest?")
+        return self.read_row(row)
+
+    def read_row(self, row: int) -> Pixels:
+        """The image of a row of the index, as `read` gives it."""
+        offset = int(self._offsets[row])
+        height, width, channels = self._shapes[row].tolist()
         pixels = self._pixels[offset : offset + height * width * channels].reshape(height, width, channels)
         return np.repeat(pixels, 3, axis=2) if channels == 1 else np.array(pixels)
+
+
+def _entries(root: Path, manifest: Path) -> Iterator[Entry]:
+    """The usable rows of a manifest, a block at a time."""
+    columns = [*(field.name for field in fields(Entry)), "excluded_reason"]
+    for batch in parquet_blocks(manifest, columns):
+        for row in batch.to_pylist():
+            if row.pop("excluded_reason") == "":
+                yield Entry(**row | {"path": root / row["path"]})
 
 
 def main() -> None:
@@ -298,13 +384,7 @@ def main() -> None:
 
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])
-    columns = ["image_id", "path", "pixel_sha256", "frame"]
-    manifest = pd.read_parquet(arguments.manifest, columns=[*columns, "excluded_reason"])
-    usable = manifest.loc[manifest["excluded_reason"] == "", columns]
-    entries = [
-        Entry(image_id, arguments.root / path, digest, frame)
-        for image_id, path, digest, frame in usable.itertuples(index=False)
-    ]
+    entries = _entries(arguments.root, arguments.manifest)
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
     record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin)
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")

@@ -13,17 +13,27 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from urfm.cli import Settings
 from urfm.data.augmentation import View
-from urfm.data.images import ImageStore
+from urfm.data.images import ImageStore, find
 from urfm.errors import UrfmError
-from urfm.files import read_json, verify_sha256
+from urfm.files import parquet_blocks, read_json, verify_sha256
 from urfm.models.teachers import TeacherSettings
+
+VIEWS = pa.schema(
+    {
+        "image_id": pa.string(),
+        "view": pa.int32(),
+        **dict.fromkeys(("top", "left", "height", "width"), pa.int32()),
+        "flip": pa.bool_(),
+    }
+)
 
 
 class TargetSettings(Settings):
@@ -39,7 +49,9 @@ class TargetSettings(Settings):
 
 
 class TargetStore:
-    """Read access to stored targets; tokens are memory-mapped, and a pickled store opens the files again.
+    """Read access to stored targets by row, rows being those of the image store; a pickled store opens the files again.
+
+    Tokens are memory-mapped; boxes and ids are held in arrays, 20 bytes a view.
 
     Parameters
     ----------
@@ -59,10 +71,16 @@ class TargetStore:
         for name, digest in self.record["sha256"].items():
             if verify or name == "views.parquet":
                 verify_sha256(self.folder / name, digest)
-        table = pd.read_parquet(self.folder / "views.parquet")
-        self._boxes = table[list(View._fields)].to_numpy(dtype=np.int64).reshape(*shape[:2], len(View._fields))
-        self.image_ids: list[str] = table["image_id"].tolist()[:: shape[1]]
-        self._rows = {image_id: row for row, image_id in enumerate(self.image_ids)}
+        self._boxes: npt.NDArray[np.int32] = np.empty((*shape[:2], len(View._fields)), np.int32)
+        for place, name in enumerate(View._fields):
+            column = pq.read_table(self.folder / "views.parquet", columns=[name])[name]
+            self._boxes[..., place] = column.to_numpy().reshape(shape[:2])
+        firsts = []  # the id of each image's first view
+        start = 0
+        for batch in parquet_blocks(self.folder / "views.parquet", ["image_id"]):
+            firsts.append(batch["image_id"].take(np.arange(-start % shape[1], len(batch), shape[1])).cast(pa.string()))
+            start += len(batch)
+        self.ids = pa.chunked_array(firsts, pa.string()).combine_chunks()
 
     def _open(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         path = self.folder / name
@@ -75,32 +93,32 @@ class TargetStore:
     def __reduce__(self) -> tuple[type[TargetStore], tuple[Path]]:
         return TargetStore, (self.folder,)
 
-    def view(self, image_id: str, view: int) -> View:
+    def row(self, image_id: str) -> int:
+        """The row of an image, the same as in the store that the targets were made from."""
+        row = find(self.ids, image_id)
+        if row is None:
+            raise UrfmError(f"{self.folder}: no targets of {image_id!r}; was it built from this store?")
+        return row
+
+    def view(self, row: int, view: int) -> View:
         """The box of a stored view."""
-        top, left, height, width, flip = self._boxes[self._row(image_id), view].tolist()
+        top, left, height, width, flip = self._boxes[row, view].tolist()
         return View(top, left, height, width, bool(flip))
 
-    def tokens(self, image_id: str, view: int) -> Tensor:
+    def tokens(self, row: int, view: int) -> Tensor:
         """The teacher's tokens of a stored view, (h * w, dim): float16, or float32 if they were stored as int8."""
-        row = self._row(image_id)
         values = self._tokens[row, view]
         if self._scales is None:
             return torch.from_numpy(np.array(values))
         return torch.from_numpy(values * self._scales[row, view].astype(np.float32)[:, None])
 
-    def scale(self, image_id: str, view: int) -> npt.NDArray[np.float32]:
+    def scale(self, row: int, view: int) -> npt.NDArray[np.float32]:
         """Distance of two neighbouring stored values, (h * w,); 0 for float16."""
         if self._scales is None:
             return np.zeros(self._tokens.shape[2], np.float32)
-        return np.asarray(self._scales[self._row(image_id), view], dtype=np.float32)
-
-    def _row(self, image_id: str) -> int:
-        try:
-            return self._rows[image_id]
-        except KeyError:
-            raise UrfmError(f"{self.folder}: no targets of {image_id!r}; was it built from this store?") from None
+        return np.asarray(self._scales[row, view], dtype=np.float32)
 
     def check_store(self, store: ImageStore) -> None:
         """Raise an UrfmError unless the targets were made from exactly these images."""
-        if store.record["sha256"] != self.record["store_sha256"] or store.image_ids != self.image_ids:
+        if store.record["sha256"] != self.record["store_sha256"] or not store.ids.equals(self.ids):
             raise UrfmError(f"{self.folder}: made from other images than {store.folder}; delete it and rebuild it")

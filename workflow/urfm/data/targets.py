@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -22,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from urfm.cli import parse_settings, run
 from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
 from urfm.data.images import ImageStore
-from urfm.data.target_store import TargetSettings, TargetStore
+from urfm.data.target_store import VIEWS, TargetSettings, TargetStore
 from urfm.errors import UrfmError
-from urfm.files import atomic_path, read_json, sha256, write_json, write_parquet
+from urfm.files import atomic_path, parquet_rows, read_json, sha256, write_json
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.progress import progress, say
 from urfm.provenance import fingerprint
@@ -47,11 +46,11 @@ class _Views(Dataset[tuple[Tensor, list[View]]]):
         self.store, self.settings = store, settings
 
     def __len__(self) -> int:
-        return len(self.store.image_ids)
+        return len(self.store)
 
     def __getitem__(self, index: int) -> tuple[Tensor, list[View]]:
         settings = self.settings
-        image = self.store.read(self.store.image_ids[index])
+        image = self.store.read_row(index)
         height, width = image.shape[:2]
         views = [
             draw_view(
@@ -87,11 +86,11 @@ def build(
         left_over.unlink()
     tokens = teacher.grid[0] * teacher.grid[1]
     quantised = settings.view_dtype == "int8"
-    views = len(store.image_ids) * settings.views
+    views = len(store) * settings.views
     needed = views * tokens * (teacher.dim + 2 if quantised else 2 * teacher.dim)
     free = shutil.disk_usage(folder).free
     say(
-        f"{len(store.image_ids):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
+        f"{len(store):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
         f"{settings.view_dtype}: {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB free"
     )
     if needed > 0.99 * free:
@@ -111,14 +110,18 @@ def build(
         multiprocessing_context="fork" if workers else None,
     )
     teacher.to(device)
-    boxes: list[View] = []
+    done = 0
     with ExitStack() as files:
+        append = files.enter_context(parquet_rows(files.enter_context(atomic_path(folder / "views.parquet")), VIEWS))
         outputs = [
             files.enter_context(open(files.enter_context(atomic_path(folder / name)), "wb"))
             for name in ("tokens.bin", "scales.bin")[: 1 + quantised]
         ]
-        for pixels, batch_boxes in progress(loader, f"targets of {teacher.name}"):
-            boxes += batch_boxes
+        for pixels, boxes in progress(loader, f"targets of {teacher.name}"):
+            for box in boxes:
+                row, view = divmod(done, settings.views)
+                append({"image_id": store.ids[row].as_py(), "view": view, **box._asdict()})
+                done += 1
             for part in pixels.split(BATCH):
                 values = teacher.tokens(part.to(device)).float().cpu().numpy()
                 arrays: tuple[npt.NDArray[Any], ...] = quantise(values) if quantised else (values.astype(np.float16),)
@@ -129,10 +132,6 @@ def build(
     if not quantised:
         (folder / "scales.bin").unlink(missing_ok=True)
 
-    table = pd.DataFrame(boxes, columns=list(View._fields)).astype({"flip": bool})
-    table.insert(0, "image_id", np.repeat(np.array(store.image_ids, dtype=object), settings.views))
-    table.insert(1, "view", np.tile(np.arange(settings.views), len(store.image_ids)))
-    write_parquet(folder / "views.parquet", table)
     names = ["views.parquet", "tokens.bin"] + ["scales.bin"] * quantised
     record = {
         "key": cache_key(teacher.record(), settings, store.record),
@@ -140,7 +139,7 @@ def build(
         "settings": settings.model_dump(),
         "views": settings.views,
         "dtype": settings.view_dtype,
-        "images": len(store.image_ids),
+        "images": len(store),
         "tokens": tokens,
         "dim": teacher.dim,
         "sha256": {name: sha256(folder / name) for name in names},
@@ -159,26 +158,25 @@ def verify(folder: Path, store: ImageStore, teacher: Teacher, random: np.random.
     if cache_key(teacher.record(), settings, store.record) != targets.record["key"]:
         raise UrfmError(f"{folder}: made with another version of teacher {teacher.name}; delete it and rebuild it")
     worst = 0.0
-    for image_id, view in _sample(targets, random):
-        pixels = take_view(store.read(image_id), targets.view(image_id, view), settings.input_size)
+    for row, view in _sample(targets, random):
+        pixels = take_view(store.read_row(row), targets.view(row, view), settings.input_size)
         expected = teacher.tokens(pixels[None])[0].float().numpy()
-        difference = np.abs(targets.tokens(image_id, view).float().numpy() - expected)
-        beyond = np.maximum(difference - targets.scale(image_id, view)[:, None] / 2, 0)
+        difference = np.abs(targets.tokens(row, view).float().numpy() - expected)
+        beyond = np.maximum(difference - targets.scale(row, view)[:, None] / 2, 0)
         error = float(np.sqrt((beyond**2).mean() / (expected**2).mean()))
         worst = max(worst, error)
         if not error < TOLERANCE:
             raise UrfmError(
-                f"{folder}: view {view} of {image_id} differs from what the teacher says now by {error:.1%} "
+                f"{folder}: view {view} of {store.ids[row]} differs from what the teacher says now by {error:.1%} "
                 f"(allowed {TOLERANCE:.0%}); delete the folder and rebuild it"
             )
     return worst
 
 
-def _sample(targets: TargetStore, random: np.random.Generator) -> Iterator[tuple[str, int]]:
+def _sample(targets: TargetStore, random: np.random.Generator) -> Iterator[tuple[int, int]]:
     count = targets.record["images"] * targets.record["views"]
     for number in random.choice(count, min(SAMPLE, count), replace=False).tolist():
-        row, view = divmod(number, targets.record["views"])
-        yield targets.image_ids[row], view
+        yield divmod(number, targets.record["views"])
 
 
 def main() -> None:

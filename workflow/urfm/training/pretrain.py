@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import timm
 import torch
 from pydantic import Field, model_validator
@@ -99,6 +102,24 @@ class PretrainSettings(Settings):
         return self.targets == "cached" and self.teacher.kind != "pixels"
 
 
+def list_images(
+    selection: pd.DataFrame, stores: list[ImageStore]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Where each selected image lies, in the selection's order: the number of its store, and its row there."""
+    number_of = {store.folder.name: number for number, store in enumerate(stores)}
+    numbers = selection["dataset"].map(number_of).to_numpy().astype(np.int32)
+    rows = np.empty(len(selection), np.int64)
+    for number, store in enumerate(stores):
+        own = numbers == number
+        ids = pa.array(selection.loc[own, "image_id"], pa.string())
+        found = pc.index_in(ids, store.ids)
+        if found.null_count:
+            missing = ids.filter(pc.is_null(found))[0]
+            raise UrfmError(f"{store.folder}: no image {str(missing)!r}, which is selected; rebuild the store")
+        rows[own] = found
+    return numbers, rows
+
+
 class Samples(Dataset[Sample]):
     """Crops of the selected images: `samples[turn, index]`, index in the order of the selection, sorted by image id.
 
@@ -111,29 +132,22 @@ class Samples(Dataset[Sample]):
         self, settings: PretrainSettings, selection: pd.DataFrame, stores: list[ImageStore], targets: list[TargetStore]
     ) -> None:
         self.settings, self.stores, self.targets = settings, stores, targets
-        number_of = {store.folder.name: number for number, store in enumerate(stores)}
-        self.images = [
-            (image_id, number_of[dataset])
-            for image_id, dataset in zip(selection["image_id"], selection["dataset"], strict=True)
-        ]
-        for image_id, number in self.images:
-            if image_id not in stores[number]:
-                raise UrfmError(f"{stores[number].folder}: no image {image_id!r}, which is selected; rebuild the store")
+        self.numbers, self.rows = list_images(selection, stores)
         self.organs: Codes = pd.factorize(selection["organ"], sort=True)[0].astype(np.uint8)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def __getitem__(self, place: Place) -> Sample:
         settings, (turn, index) = self.settings, place
-        image_id, number = self.images[index]
-        image = self.stores[number].read(image_id)
+        number, row = int(self.numbers[index]), int(self.rows[index])
+        image = self.stores[number].read_row(row)
         random = generator(Stream.CROP, settings.seed, turn, index)
         sample: Sample = {}
         if self.targets:
             stored = int(random.random() * settings.views)
-            view = self.targets[number].view(image_id, stored)
-            sample["target"] = self.targets[number].tokens(image_id, stored)
+            view = self.targets[number].view(row, stored)
+            sample["target"] = self.targets[number].tokens(row, stored)
         else:
             view = draw_view(random, image.shape[0], image.shape[1], settings.crop_scale, settings.flip)
         if settings.blur_sigma > 0:
