@@ -351,7 +351,7 @@ def write_wrong(kind: str, path: Path) -> None:
         ("truncated", "cannot be read as weights"),
         ("empty", "cannot be read as weights"),
         ("html", "cannot be read as weights"),
-        ("urfm released", "found str"),
+        ("urfm released", "use `format: urfm`"),
         ("bare", "dictionary with the weights below 'model'"),
         ("missing tensor", r"1 tensors missing: blocks\.7\.norm1\.bias"),
         ("unknown tensor", r"1 tensors not known to the architecture: blocks\.12\.norm1\.bias"),

