@@ -18,6 +18,7 @@ ENTRIES = [
     "urfm.data.targets",
     "urfm.training.pretrain",
     "urfm.models.encoders",
+    "urfm.models.export",
     "urfm.training.finetune",
     "urfm.evaluation.metrics",
     "urfm.evaluation.statistics",
@@ -109,6 +110,12 @@ def test_metrics_do_not_reach_fine_tuning() -> None:
     closure = {item.split("@")[0] for item in provenance.code_digests("urfm.training.finetune")}
     assert not {name for name in closure if name.startswith(("urfm.evaluation", "urfm.figures", "urfm.tables"))}
     assert "urfm.training.pretrain" not in closure
+
+
+def test_what_the_library_offers_to_people_restarts_nothing() -> None:
+    """Every module has the package `urfm` above it, whose `load` reaches for torch and timm."""
+    assert "urfm.embed" in provenance.imported_modules("urfm")
+    assert not [item for item in provenance.code_digests("urfm.evaluation.metrics") if item.startswith("urfm.models")]
 
 
 def test_what_is_made_by_another_stage_does_not_restart_training() -> None:

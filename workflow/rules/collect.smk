@@ -8,6 +8,7 @@ localrules:
     encoders,
     finetuning,
     statistics,
+    export,
 
 
 rule manifests:
@@ -48,3 +49,8 @@ rule finetuning:
 rule statistics:
     input:
         [f"<results>/statistics/{name}/statistics.json" for name in config["figures"]],
+
+
+rule export:
+    input:
+        [f"<results>/export/{name}/README.md" for name in grid.models(config) if name in FROM_RUN],

@@ -149,6 +149,16 @@ def teacher_file(run):
     return [] if settings.uses_cache(config, run) else upstream_file(settings.pretraining(config, run)["teacher"])
 
 
+def measured(wildcards):
+    """Statistics with scores of a model, of the figures that are drawn already: a model card waits for none."""
+    records = [
+        f"<results>/statistics/{name}/statistics.json"
+        for name in config["figures"]
+        if wildcards.model in config["figures"][name]["models"]
+    ]
+    return [record for record in records if Path(workflow.pathvars.apply(record)).is_file()]
+
+
 def task_images(name):
     return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
 

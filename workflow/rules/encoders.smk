@@ -57,3 +57,34 @@ rule encoder_from_checkpoint:
             --output $(dirname {output.record})/{wildcards.model} \
             2>&1 | tee -i {log}
         """
+
+
+rule export_encoder:
+    input:
+        weights=ancient("<results>/encoders/{model}.safetensors"),
+        record="<results>/encoders/{model}.json",
+        statistics=measured,
+    output:
+        weights="<results>/export/{model}/model.safetensors",
+        record="<results>/export/{model}/model.json",
+        config="<results>/export/{model}/config.json",
+        card="<results>/export/{model}/README.md",
+    log:
+        "<logs>/export/{model}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.models.export"),
+        settings=reads(lambda wildcards: settings.export(config, wildcards.model)),
+    shell:
+        """
+        python -m urfm.models.export \
+            --settings {params.settings:q} \
+            --encoder {input.record} \
+            --statistics {input.statistics} \
+            --output $(dirname {output.card}) \
+            2>&1 | tee -i {log}
+        """

@@ -141,6 +141,12 @@ def encoder(config: Config, model: str) -> Config:
     return {"model": model, "checkpoint": _without_origin(record["checkpoint"]) if "checkpoint" in record else None}
 
 
+def export(config: Config, model: str) -> Config:
+    record = config["models"][model]
+    licence = record.get("checkpoint", {}).get("origin", {}).get("licence", "")
+    return {"title": record["title"], "licence": licence}
+
+
 def finetuning(config: Config, model: str, task: str, share: int) -> Config:
     settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
     settings.pop("split")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import timm
@@ -19,12 +20,16 @@ import torch
 import torch.nn.functional as F
 import torchvision
 import upstream_files as upstream
+import yaml
 from safetensors.torch import save_file
+from small_encoders import CONVOLUTIONAL, FORMS, RESNETV2_ARGS, VIT_ARGS, settings_of, small_files, write_encoder
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 from upstream_files import SMALL_RESNET, SMALL_VIT, Vit, fill
+from urfm import settings
 from urfm.errors import UrfmError
-from urfm.models.encoders import FORMATS, CheckpointSettings, from_checkpoint
+from urfm.models.classifier import load_encoder
+from urfm.models.encoders import FORMATS, CheckpointSettings, FormatName, from_checkpoint
 from urfm.models.weights import read_file, tensors_in
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -315,44 +320,16 @@ def test_larger_architectures_have_the_published_shapes(
 
 # Wrong files ----------------------------------------------------------------------------------------------------------
 
-VIT_ARGS = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
-RESNET_ARGS = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
-RESNETV2_ARGS = {"layers": [1, 1, 1, 1], "channels": [32, 32, 32, 32]}
-ARGUMENTS: dict[str, Any] = {"simclr": RESNET_ARGS, "simclr_v2": RESNETV2_ARGS}
-
-
-def small_files() -> dict[str, Any]:
-    """The content of a small file of every format."""
-    vit = fill(upstream.vit(SMALL_VIT))
-    decoder = fill(upstream.mae_decoder(16, 12, SMALL_VIT, depth=1))
-    trunk = fill(upstream.torchvision_resnet(SMALL_RESNET))
-    model = {"trunk": {f"_feature_blocks.{name}": tensor for name, tensor in trunk.items()}, "heads": {}}
-    return {
-        "urfm": {"model": "mae_vit_small", "ema_state_dict": vit | decoder, "state_dict": vit | decoder},
-        "mae": {"model": vit | decoder},
-        "moco_v3": {"state_dict": {f"module.base_encoder.{name}": tensor for name, tensor in vit.items()}},
-        "dino": vit,
-        "simclr": {"classy_state_dict": {"base_model": {"model": model}}},
-        "simclr_v2": {"resnet": fill(upstream.simclr_v2(SMALL_RESNET)), "head": {}},
-        "usfm": fill(upstream.usfm(SMALL_VIT)),
-        "clip": fill(upstream.openai_clip(SMALL_VIT)),
-        "biomedclip": fill(upstream.biomedclip(SMALL_VIT)),
-    }
-
-
-def settings_of(form: str) -> dict[str, Any]:
-    return {"model_args": ARGUMENTS.get(form, VIT_ARGS)}
-
 
 def test_every_format_is_in_these_tests() -> None:
-    assert set(small_files()) == set(FORMATS) - {"efficientnet_lite0"}
+    assert set(FORMS) == set(FORMATS) - {"efficientnet_lite0"}
 
 
 # What holds the same under the same names: a bare ViT is DINO's form, and BiomedCLIP's trunk under timm's names.
 ALIKE = {"biomedclip": {"dino"}}
 
 
-@pytest.mark.parametrize("form", sorted(small_files()))
+@pytest.mark.parametrize("form", FORMS)
 def test_a_file_of_another_format_is_refused(tmp_path: Path, form: str) -> None:
     taken = ALIKE.get(form, set()) | {form}
     for other, content in small_files().items():
@@ -387,14 +364,14 @@ def damaged(kind: str, content: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["truncated", "a bit", "program", "namespace of programs"])
-@pytest.mark.parametrize("form", sorted(small_files()))
+@pytest.mark.parametrize("form", FORMS)
 def test_damaged_and_hostile_files_are_a_sentence(tmp_path: Path, form: str, kind: str) -> None:
     damaged(kind, small_files()[form], tmp_path / "file.pth")
     with pytest.raises(UrfmError, match=r"file\.pth: (cannot be read as weights|damaged, the checksum)"):
         convert(tmp_path / "file.pth", form, **settings_of(form))
 
 
-@pytest.mark.parametrize("form", sorted(small_files()))
+@pytest.mark.parametrize("form", FORMS)
 def test_a_namespace_is_read_only_where_the_publisher_writes_one(tmp_path: Path, form: str) -> None:
     content = {**small_files()[form], "args": argparse.Namespace(lr=1.0)}
     if form in ("dino", "usfm", "clip", "biomedclip"):
@@ -446,3 +423,38 @@ def test_selective_kernels_are_named(tmp_path: Path) -> None:
 def test_only_urfm_has_a_moving_average() -> None:
     with pytest.raises(ValueError, match=r"checkpoint\.ema: only format urfm"):
         CheckpointSettings(format="mae", file="mae.pth", ema=False)
+
+
+# In fine-tuning and in the configuration -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("form", FORMS)
+def test_classifiers_of_all_encoders(tmp_path: Path, form: str, pooling: Any) -> None:
+    """Logits near zero before training, a gradient for every parameter; no class token in convolutional networks."""
+    path = write_encoder(tmp_path, form)
+    if pooling == "cls" and form in CONVOLUTIONAL:
+        with pytest.raises(UrfmError, match="pooling"):
+            load_encoder(path, 3, pooling, 0.1, seed=0)
+        return
+    model = load_encoder(path, 3, pooling, 0.1, seed=0)
+    size = json.loads(path.read_text())["input_size"]
+    logits = model(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
+    assert logits.shape == (2, 3)
+    assert logits.abs().max() < 1e-2
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+HOME = Path(__file__).resolve().parents[3]
+
+
+def test_checkpoints_of_the_configuration() -> None:
+    """Each entry is complete, and names a network that timm knows."""
+    config = yaml.safe_load((HOME / "config.yaml").read_text())
+    for name, record in config["models"].items():
+        if "checkpoint" in record:
+            checkpoint = CheckpointSettings.model_validate(settings.encoder(config, name)["checkpoint"])
+            assert timm.is_model(checkpoint.architecture or FORMATS[checkpoint.format].architecture), name
+    schema = yaml.safe_load((HOME / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    assert set(schema["$defs"]["checkpoint"]["properties"]["format"]["enum"]) == set(get_args(FormatName))

@@ -79,7 +79,7 @@ def decode(path: Path, frame: str = "") -> Pixels:
                 if width * height > MAX_PIXELS:
                     raise UnusableImage("too_large", f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
                 image.load()
-                return _to_uint8(image)
+                return to_uint8(image)
     except UnusableImage:
         raise
     except FileNotFoundError:
@@ -100,7 +100,8 @@ def _beginning(path: Path) -> str:
     return f"it begins with {head!r}" if head else "it is empty"
 
 
-def _to_uint8(image: Image.Image) -> Pixels:
+def to_uint8(image: Image.Image) -> Pixels:
+    """A Pillow image as uint8 (height, width, 1 or 3); UnusableImage for 32-bit pixels."""
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
         return ((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None]

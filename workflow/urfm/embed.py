@@ -1,0 +1,90 @@
+"""An encoder in use: an image in, a vector out.
+
+    from urfm import load
+    encoder = load("results/encoders/urfm.json")
+    features = encoder.embed(image)  # a Pillow image, an array or a path
+
+The vector is what the linear layer sees when fine-tuning begins (urfm.models.classifier.load_encoder).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from urfm.data.images import decode, to_pillow, to_uint8
+from urfm.errors import UnusableImage, UrfmError
+from urfm.files import read_json
+from urfm.models.classifier import Pooling, load_encoder
+
+Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
+
+
+class Encoder:
+    """An encoder and what its json says of it.
+
+    Attributes:
+        model: timm's network, in evaluation mode, with a classifier that is not used.
+        record: architecture, input size, normalisation, origin of the weights.
+    """
+
+    def __init__(self, model: Any, record: dict[str, Any]) -> None:
+        self.model, self.record = model, record
+
+    def prepare(self, image: Picture) -> torch.Tensor:
+        """(3, size, size): the whole image squashed to a square, as in fine-tuning's evaluation, and normalised."""
+        size = self.record["input_size"]
+        square = _open(image).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(self.record[key]).view(3, 1, 1) for key in ("mean", "std"))
+        return (pixels - mean) / std
+
+    def embed(self, image: Picture) -> npt.NDArray[np.float32]:
+        """The vector (dim,) of an image: Pillow, uint8 (H, W), (H, W, 1) or (H, W, 3), or the path of a file."""
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            maps = self.model.forward_features(self.prepare(image)[None].to(device))
+            features: npt.NDArray[np.float32] = self.model.forward_head(maps, pre_logits=True)[0].float().cpu().numpy()
+        return features
+
+
+def load(path: str | Path, pooling: Pooling = "mean") -> Encoder:
+    """An encoder from its json or safetensors, or from the folder of a pre-training run or of an export.
+
+    `mean` averages the patch tokens and standardises them; `cls` takes the class token after the last norm;
+    convolutional networks know `mean` only. `encoder.model.to("cuda")` moves it to a GPU.
+    """
+    record = _record(Path(path))
+    return Encoder(load_encoder(record, 1, pooling, drop_path=0.0, seed=0).eval(), read_json(record))
+
+
+def _record(path: Path) -> Path:
+    if not path.is_dir():
+        return path.with_suffix(".json")
+    found = sorted(weights.with_suffix(".json") for weights in path.glob("*.safetensors"))
+    if len(found) != 1:
+        names = ", ".join(record.name for record in found) or "none"
+        raise UrfmError(f"{path}: one encoder is needed, a .safetensors with a .json beside it; found {names}")
+    return found[0]
+
+
+def _open(image: Picture) -> Image.Image:
+    """The picture as 8-bit Pillow image; 16-bit pixels are scaled, as everywhere here."""
+    try:
+        if isinstance(image, str | Path):
+            return to_pillow(decode(Path(image)))
+        if isinstance(image, Image.Image):
+            return to_pillow(to_uint8(image))
+    except UnusableImage as error:
+        raise UrfmError(f"{image}: {error.reason} ({error.detail})") from error
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise UrfmError(
+            f"image: expected uint8 (H, W), (H, W, 1) or (H, W, 3), found {image.dtype} {image.shape}; "
+            "scale its values to 0 … 255"
+        )
+    return to_pillow(image if image.ndim == 3 else image[..., None])

@@ -1,0 +1,202 @@
+"""An encoder for others: a folder that timm and urfm load, with a model card, as a Hugging Face repository has it.
+
+`timm.create_model("local-dir:<folder>", pretrained=True)` reads config.json and model.safetensors; uploaded, the same
+folder is `hf-hub:<owner>/<name>`. `urfm.load` reads model.json, the encoder's own record. README.md says what a reader
+must know before using the weights: data, recipe, licence, measured results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.errors import UrfmError
+from urfm.files import atomic_path, read_json, verify_sha256, write_json, write_text
+from urfm.models.classifier import timm_config
+from urfm.progress import say
+
+METRICS = {"accuracy": "Accuracy", "f1_macro": "Macro F1", "auroc": "AUROC"}
+
+
+class ExportSettings(Settings):
+    """Settings of the stage."""
+
+    title: str  # what figures print
+    licence: str = ""  # the publisher's, of an upstream file
+
+
+def config_json(record: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """timm's description of the network, whose tensors have these `names`, and of its preprocessing."""
+    known = timm_config(record["architecture"])
+    size, arguments = record["input_size"], dict(record["model_args"])
+    if known.fixed_input_size:
+        arguments["img_size"] = size
+    if "cls_token" in names:
+        arguments["global_pool"] = "avg" if "fc_norm.weight" in names else "token"
+    return {
+        "architecture": record["architecture"].partition(".")[0],  # without a tag of timm's own weights
+        "num_classes": 0,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "tag": "urfm",
+            "custom_load": False,
+            "input_size": [3, size, size],
+            "fixed_input_size": known.fixed_input_size,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",  # the whole image, as in urfm.embed and in fine-tuning's evaluation
+            "mean": record["mean"],
+            "std": record["std"],
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": known.first_conv,
+            "classifier": known.classifier,
+        },
+    }
+
+
+def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.DataFrame) -> str:
+    """README.md, with the header that Hugging Face reads."""
+    size, provenance = record["input_size"], record["provenance"]
+    tags = ["ultrasound", "urfm"] + ["simulated"] * record["simulated"]
+    lines = ["---", "library_name: timm", "pipeline_tag: image-feature-extraction", f"tags: [{', '.join(tags)}]", "---"]
+    lines += ["", f"# {settings.title}", ""]
+    if record["simulated"]:
+        lines += ["**Simulated: trained on drawn images, for demonstration. These weights know no ultrasound.**", ""]
+    lines += [
+        f"An image encoder, {record['architecture']} with {record['parameters'] / 1e6:.1f} M parameters, for "
+        f"{size} x {size} pixels. Weights: {record['source']}.",
+        "",
+        "```python",
+        "import timm",
+        'model = timm.create_model("local-dir:THIS_FOLDER", pretrained=True)',
+        "",
+        "from urfm import load",
+        'features = load("THIS_FOLDER").embed(image)',
+        "```",
+        "",
+        f"Input: RGB from 0 to 1, the whole image squashed to {size} x {size} (bicubic), then normalised with mean "
+        f"{_numbers(record['mean'])} and standard deviation {_numbers(record['std'])}.",
+        "",
+        *_origin(provenance),
+        "## Licence",
+        "",
+        _licence(settings, "settings" in provenance),
+        "",
+        *_results(scores),
+        f"SHA-256 of model.safetensors: `{record['sha256']}`. Everything that is recorded of it: model.json.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _origin(provenance: dict[str, Any]) -> list[str]:
+    """Data and recipe of a pre-training run here, or the upstream file."""
+    if "settings" not in provenance:
+        rows = [(name.replace("_", " "), value) for name, value in provenance.items() if name != "dropped"]
+        return ["## Origin", "", *_table(["", ""], rows), ""]
+    data = [(name, f"{record['images']:,}") for name, record in provenance["images"].items()]
+    teacher = provenance["teacher"]
+    recipe = {**provenance["settings"], "teacher": f"{teacher['name']}, {teacher['layer']}"}
+    return [
+        "## Data",
+        "",
+        *_table(["data set", "images"], data),
+        "",
+        "## Recipe",
+        "",
+        "Masked image modelling (Kang et al., iScience 2025, doi 10.1016/j.isci.2025.112917).",
+        "",
+        *_table(["setting", "value"], [(name, _text(value)) for name, value in recipe.items() if name != "run"]),
+        "",
+    ]
+
+
+def _licence(settings: ExportSettings, pretrained_here: bool) -> str:
+    if settings.licence:
+        return f"The publisher's: {settings.licence}."
+    if pretrained_here:
+        return "To be stated by whoever publishes these weights. Those of the data and of the teacher bind them too."
+    return "Not recorded; that of the publisher holds."
+
+
+def _results(scores: pd.DataFrame) -> list[str]:
+    """Test scores after fine-tuning, one row a task; nothing if none were measured."""
+    if scores.empty:
+        return []
+    rows = []
+    for (task, share), group in scores.groupby(["task", "share"]):
+        scored = {row["metric"]: row for row in group.to_dict("records")}
+        cells = [_spread(scored[name]["mean"], scored[name]["sd"]) for name in METRICS]
+        first = scored["accuracy"]
+        images = f"{first['images']:,}" + (" (simulated)" if first["simulated"] else "")
+        rows.append((task, f"{share} %", *cells, images, first["seeds"]))
+    header = ["task", "share of the training part", *METRICS.values(), "test images", "seeds"]
+    note = "Fine-tuned with this workflow, on the test part: mean ± standard deviation over seeds."
+    return ["## Results", "", note, "", *_table(header, rows), ""]
+
+
+def _spread(mean: float, sd: float) -> str:
+    return f"{mean:.3f} ± {sd:.3f}" if sd == sd else f"{mean:.3f}"  # one seed has no standard deviation
+
+
+def _table(header: list[str], rows: list[tuple[Any, ...]]) -> list[str]:
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows)]
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items()) or "none"
+    return _numbers(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Write an encoder as a folder for timm and Hugging Face.")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ExportSettings.model_fields))
+    parser.add_argument("--encoder", type=Path, required=True, help="json file, the safetensors beside it")
+    parser.add_argument("--statistics", type=Path, nargs="*", default=[], help="statistics.json files, for the results")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    arguments = parser.parse_args()
+    settings = parse_settings(ExportSettings, arguments.settings)
+    record = read_json(arguments.encoder)
+    if record["weights"] == "random":
+        raise UrfmError(f"{arguments.encoder}: a random initialisation has no weights to export")
+    weights = arguments.encoder.with_suffix(".safetensors")
+    verify_sha256(weights, record["sha256"])
+    with safetensors.safe_open(weights, "pt") as file:
+        names = set(file.keys())
+
+    output = arguments.output
+    with atomic_path(output / "model.safetensors") as temporary:
+        shutil.copyfile(weights, temporary)
+    write_json(output / "model.json", record)
+    write_json(output / "config.json", config_json(record, names))
+    write_text(output / "README.md", model_card(record, settings, read_scores(arguments.statistics, record["model"])))
+    say(f"{record['model']}: timm, Hugging Face and urfm.load read {output}")
+
+
+def read_scores(statistics: list[Path], model: str) -> pd.DataFrame:
+    """The scores of a model in the statistics of several figures, each cell once."""
+    tables = [pd.DataFrame(columns=["model", "task", "share", "metric"])]
+    for summary in statistics:
+        path = summary.with_name("scores.parquet")
+        verify_sha256(path, read_json(summary)["sha256"][path.name])
+        tables.append(pd.read_parquet(path))
+    scores = pd.concat([table for table in tables if len(table)] or tables)
+    return scores[scores["model"] == model].drop_duplicates(["task", "share", "metric"])
+
+
+if __name__ == "__main__":
+    run(main)
