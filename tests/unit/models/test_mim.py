@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+import upstream_files as upstream
 from torch import nn
+from upstream_files import fill
 from urfm.errors import UrfmError
-from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, position_table
-from urfm.models.teachers import patchify
+from urfm.models.checkpoints import read_mae
+from urfm.models.mim import (
+    MaskedAutoencoder,
+    build_encoder,
+    encoder_arguments,
+    load_mae,
+    mae_tensors,
+    position_table,
+)
+from urfm.models.teachers import TeacherSettings, load_teacher, patchify
+from urfm.models.weights import Tensors, read_file, tensors_in
+from urfm.training import optimisation
 
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -70,9 +84,9 @@ def test_hidden_pixels_do_not_reach_the_prediction() -> None:
     assert torch.equal(model.predict(changed, noise)[0], prediction)
 
 
-def numpy_forward(model: MaskedAutoencoder, images: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MAE's forward_encoder and forward_decoder, written from the paper in float64, without torch."""
-    weights = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
+def numpy_forward(tensors: Tensors, images: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """MAE's forward_encoder and forward_decoder for its own names, from the paper in float64, without torch."""
+    weights = {name: value.detach().numpy().astype(np.float64) for name, value in tensors.items()}
     erf = np.vectorize(math.erf)
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
@@ -97,16 +111,16 @@ def numpy_forward(model: MaskedAutoencoder, images: np.ndarray, noise: np.ndarra
         count = len(one_noise)
         side = math.isqrt(count)
         patches = image.reshape(3, side, 16, side, 16).transpose(1, 3, 0, 2, 4).reshape(count, -1)
-        kernel = weights["encoder.patch_embed.proj.weight"]
-        x = patches @ kernel.reshape(len(kernel), -1).T + weights["encoder.patch_embed.proj.bias"]
-        x = x + weights["encoder.pos_embed"][0, 1:]
+        kernel = weights["patch_embed.proj.weight"]
+        x = patches @ kernel.reshape(len(kernel), -1).T + weights["patch_embed.proj.bias"]
+        x = x + weights["pos_embed"][0, 1:]
         order = np.argsort(one_noise)
         keep = int(count * (1 - 0.75))
         visible = sorted(order[:keep])  # any order: attention does not see it
-        x = np.concatenate([weights["encoder.cls_token"][0] + weights["encoder.pos_embed"][0, :1], x[visible]])
+        x = np.concatenate([weights["cls_token"][0] + weights["pos_embed"][0, :1], x[visible]])
         for i in range(2):
-            x = block(x, f"encoder.blocks.{i}", 2)
-        x = linear(norm(x, "encoder.norm"), "decoder_embed")
+            x = block(x, f"blocks.{i}", 2)
+        x = linear(norm(x, "norm"), "decoder_embed")
         full = np.repeat(weights["mask_token"][0], count, axis=0)
         full[visible] = x[1:]
         x = np.concatenate([x[:1], full]) + weights["decoder_pos_embed"][0]
@@ -127,7 +141,7 @@ def test_loss_against_an_independent_computation(loss_on: str, target_norm: str)
     noise = rng.random((3, 16)).astype(np.float32)
     target = (5 * rng.standard_normal((3, 16, 12)) + 2).astype(np.float32)
 
-    prediction, mask = numpy_forward(model, images.astype(np.float64), noise)
+    prediction, mask = numpy_forward(mae_tensors(model), images.astype(np.float64), noise)
     truth = target.astype(np.float64)
     if target_norm == "layernorm":
         truth = (truth - truth.mean(-1, keepdims=True)) / np.sqrt(truth.var(-1, keepdims=True) + 1e-5)
@@ -138,58 +152,81 @@ def test_loss_against_an_independent_computation(loss_on: str, target_norm: str)
     assert loss.item() == pytest.approx(expected, rel=2e-5)
 
 
-def mae_base_shapes(decoder: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of facebookresearch/mae's mae_vit_base_patch16_dec<decoder>d8b (models_mae.py)."""
-
-    def block(name: str, d: int) -> dict[str, tuple[int, ...]]:
-        shapes = {f"{name}.{norm}.{part}": (d,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
-        for layer, out, in_ in (
-            ("attn.qkv", 3 * d, d),
-            ("attn.proj", d, d),
-            ("mlp.fc1", 4 * d, d),
-            ("mlp.fc2", d, 4 * d),
-        ):
-            shapes |= {f"{name}.{layer}.weight": (out, in_), f"{name}.{layer}.bias": (out,)}
-        return shapes
-
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, 768),
-        "pos_embed": (1, 197, 768),
-        "patch_embed.proj.weight": (768, 3, 16, 16),
-        "patch_embed.proj.bias": (768,),
-        "norm.weight": (768,),
-        "norm.bias": (768,),
-        "mask_token": (1, 1, decoder),
-        "decoder_pos_embed": (1, 197, decoder),
-        "decoder_embed.weight": (decoder, 768),
-        "decoder_embed.bias": (decoder,),
-        "decoder_norm.weight": (decoder,),
-        "decoder_norm.bias": (decoder,),
-        "decoder_pred.weight": (768, decoder),
-        "decoder_pred.bias": (768,),
-    }
-    for i in range(12):
-        shapes |= block(f"blocks.{i}", 768)
-    for i in range(8):
-        shapes |= block(f"decoder_blocks.{i}", decoder)
-    return shapes
-
-
 def test_names_and_shapes_are_maes() -> None:
-    expected = mae_base_shapes(512)
     with torch.device("meta"):
         encoder = build_encoder("vit_base_patch16_224", {}, 224)
-    assert {key: tuple(value.shape) for key, value in encoder.state_dict().items()} == {
-        key: shape for key, shape in expected.items() if not key.startswith(("decoder_", "mask_token"))
-    }
+    assert shapes(encoder.state_dict()) == upstream.vit()
     model = MaskedAutoencoder(build_encoder("vit_tiny_patch16_224", TINY, 224), 768, width=512, depth=8, heads=16)
-    ours = {key: tuple(value.shape) for key, value in model.state_dict().items() if not key.startswith("encoder.")}
-    for key, shape in ours.items():
-        if key == "decoder_embed.weight":
-            assert shape == (512, 32)
-        else:
-            assert shape == expected[key], key
-    assert set(ours) == {key for key in expected if key.startswith(("decoder_", "mask_token"))}
+    size = upstream.Vit(width=32, depth=2, heads=2)
+    assert shapes(mae_tensors(model)) == upstream.vit(size) | upstream.mae_decoder(512, 768, size)
+
+
+def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+# An encoder of TINY's size on 64 pixels, with a decoder of one block and three heads.
+SIZE = upstream.Vit(width=32, depth=2, heads=2, grid=4)
+
+
+def norm_pix(target: np.ndarray) -> np.ndarray:
+    """norm_pix_loss of models_mae.py: each patch by its own mean and unbiased variance."""
+    return (target - target.mean(-1, keepdims=True)) / np.sqrt(target.var(-1, ddof=1, keepdims=True) + 1e-6)
+
+
+@pytest.mark.parametrize("loss_on", ["masked", "all"])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_file_of_mae_gives_maes_loss(tmp_path: Path, normalised: bool, loss_on: str) -> None:
+    """mae_pretrain_vit_*_full.pth, read into our model in float64: the loss on pixels for a given mask."""
+    torch.save(
+        {"model": fill(upstream.vit(SIZE) | upstream.mae_decoder(24, 768, SIZE, depth=1))}, tmp_path / "full.pth"
+    )
+    tensors = tensors_in(read_file(tmp_path / "full.pth")["model"], tmp_path / "full.pth")
+    model = tiny(768, loss_on=loss_on)
+    load_mae(model, tensors, tmp_path / "full.pth")
+    rng = np.random.default_rng(0)
+    images, noise = rng.standard_normal((3, 3, 64, 64)), rng.random((3, 16))
+
+    prediction, mask = numpy_forward(tensors, images, noise)
+    target = images.reshape(3, 3, 4, 16, 4, 16).transpose(0, 2, 4, 3, 5, 1).reshape(3, 16, 768)  # nchpwq -> nhwpqc
+    error = ((prediction - (norm_pix(target) if normalised else target)) ** 2).mean(-1)
+    expected = error.mean() if loss_on == "all" else (error * mask).sum() / mask.sum()
+
+    settings = TeacherSettings(name="pixels", kind="pixels", norm_pix=normalised)
+    teacher = load_teacher(settings, tmp_path, 64, mean=(0.0,) * 3, std=(1.0,) * 3)
+    pixels = torch.from_numpy(images)
+    loss = model.double()(pixels, teacher.double().tokens(pixels), torch.from_numpy(noise))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_our_model_goes_out_as_maes_file_and_comes_back(tmp_path: Path) -> None:
+    """With its decoder into our model, without it as an encoder; positions are those that MAE would compute."""
+    model = tiny()
+    torch.save({"model": mae_tensors(model), "epoch": 399, "args": argparse.Namespace()}, tmp_path / "ours.pth")
+    written = read_file(tmp_path / "ours.pth", (argparse.Namespace,))["model"]
+    assert shapes(written) == upstream.vit(SIZE) | upstream.mae_decoder(24, 12, SIZE, depth=1)
+
+    again = MaskedAutoencoder(build_encoder("vit_tiny_patch16_224", TINY, 64), 12, width=24, depth=1, heads=3)
+    inputs = torch.randn(2, 3, 64, 64), torch.randn(2, 16, 12), torch.rand(2, 16)
+    assert not torch.equal(again(*inputs), model(*inputs))
+    load_mae(again, written, tmp_path / "ours.pth")
+    assert torch.equal(again(*inputs), model(*inputs))
+
+    checkpoint = read_mae(tmp_path / "ours.pth")
+    assert set(checkpoint.dropped) == set(upstream.mae_decoder(24, 12, SIZE, depth=1))
+    assert checkpoint.tensors.keys() == model.encoder.state_dict().keys()
+    assert all(torch.equal(checkpoint.tensors[name], tensor) for name, tensor in model.encoder.state_dict().items())
+    with pytest.raises(UrfmError, match=r"enc\.pth: .* missing: mask_token"):
+        load_mae(again, checkpoint.tensors, "enc.pth")
+
+    for name, width in (("pos_embed", 32), ("decoder_pos_embed", 24)):
+        # get_2d_sincos_pos_embed: np.meshgrid(w, h) puts the column into the half that is called h.
+        column, row = np.meshgrid(np.arange(4.0), np.arange(4.0))
+        omega = 1 / 10000 ** (np.arange(width // 4) / (width / 4))
+        halves = [np.einsum("m,d->md", place.reshape(-1), omega) for place in (column, row)]
+        table = np.concatenate([part for half in halves for part in (np.sin(half), np.cos(half))], axis=1)
+        expected = np.concatenate([np.zeros((1, width)), table]).astype(np.float32)
+        np.testing.assert_allclose(written[name][0].numpy(), expected, rtol=0, atol=1e-7)
 
 
 def test_initialisation_is_maes() -> None:
@@ -210,6 +247,22 @@ def test_initialisation_is_maes() -> None:
     assert model.encoder.cls_token.std().item() == pytest.approx(0.02, rel=0.2)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {"encoder.pos_embed", "decoder_pos_embed"}
+
+
+def test_what_pretraining_decays_is_what_mae_decays() -> None:
+    """add_weight_decay of timm 0.3.2, which main_pretrain.py calls, on the names of MAE's model."""
+    encoder = build_encoder("vit_tiny_patch16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2}, 32)
+    model = MaskedAutoencoder(encoder, 768, width=16, depth=1, heads=2)
+    names = {id(parameter): name.removeprefix("encoder.") for name, parameter in model.named_parameters()}
+    others, decayed = optimisation.weight_decay_groups(model, 0.05)
+    size = upstream.Vit(width=32, depth=2, heads=2, grid=2)
+    expected = upstream.vit(size) | upstream.mae_decoder(16, 768, size, depth=1)
+    for name in ("pos_embed", "decoder_pos_embed"):  # requires_grad=False
+        del expected[name]
+    no_decay = {name for name, shape in expected.items() if len(shape) == 1 or name.endswith(".bias")}
+    assert {names[id(parameter)] for parameter in others["params"]} == no_decay
+    assert {names[id(parameter)] for parameter in decayed["params"]} == expected.keys() - no_decay
+    assert {"cls_token", "mask_token"} <= expected.keys() - no_decay
 
 
 def test_every_trained_parameter_gets_a_gradient() -> None:

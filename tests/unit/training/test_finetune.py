@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -168,6 +169,34 @@ def test_beit_positions_are_the_first_layer_and_undecayed() -> None:
     table = model.rel_pos_bias.relative_position_bias_table
     (group,) = [group for group in groups if any(table is parameter for parameter in group["params"])]
     assert (group["lr_scale"], group["weight_decay"]) == (pytest.approx(0.75**13), 0.0)
+    (group,) = [group for group in groups if any(model.blocks[3].gamma_1 is parameter for parameter in group["params"])]
+    assert (group["lr_scale"], group["weight_decay"]) == (pytest.approx(0.75**9), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "block"),
+    [
+        ("resnet101", {}, r"layer([1-4])\.(\d+)\."),
+        ("resnetv2_101", {"preact": False, "stem_type": "same"}, r"stages\.([0-3])\.blocks\.(\d+)\."),
+    ],
+)
+def test_every_block_of_a_resnet_is_a_layer(architecture: str, arguments: dict[str, Any], block: str) -> None:
+    """Stem 0, the 33 blocks 1 to 33, head 34; 0.896 gives the stem what 0.75 gives a ViT-B's embeddings (0.024)."""
+    with torch.device("meta"):
+        model = timm.create_model(architecture, num_classes=2, **arguments)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    first = 1 if architecture == "resnet101" else 0
+    for group in parameter_groups(model, 0.05, 0.896):
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            match = re.match(block, name)
+            if match:
+                layer = 1 + (0, 3, 7, 30)[int(match[1]) - first] + int(match[2])
+            else:
+                layer = 34 if name.startswith(("fc.", "head.")) else 0
+            assert group["lr_scale"] == pytest.approx(0.896 ** (34 - layer)), name
+            assert group["weight_decay"] == (0.05 if parameter.ndim > 1 else 0.0), name
+    assert pytest.approx(0.75**13, rel=0.02) == 0.896**34
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])

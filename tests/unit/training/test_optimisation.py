@@ -31,6 +31,30 @@ def test_schedule_of_table_4() -> None:
     assert (np.diff(rates[top:]) < 0).all()
 
 
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_whole_curve_is_maes(accumulation: int) -> None:
+    """util/lr_sched.py, called by engine_pretrain.py at the first of the iterations that one optimiser step gathers."""
+    epochs, warmup, steps, peak, minimum = 7, 2.5, 6, 6e-4, 1e-6
+    iterations = steps * accumulation
+    step = 0
+    for epoch in range(epochs):
+        for iteration in range(iterations):
+            if iteration % accumulation:
+                continue
+            fraction = iteration / iterations + epoch
+            if fraction < warmup:
+                expected = peak * fraction / warmup
+            else:
+                cosine = math.cos(math.pi * (fraction - warmup) / (epochs - warmup))
+                expected = minimum + (peak - minimum) * 0.5 * (1.0 + cosine)
+            found = optimisation.learning_rate(
+                step, steps, peak=peak, minimum=minimum, warmup_epochs=warmup, epochs=epochs
+            )
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-18)
+            step += 1
+    assert step == epochs * steps
+
+
 def test_schedule_without_warmup_and_with_a_floor() -> None:
     rates = [optimisation.learning_rate(s, 2, peak=1.0, minimum=0.1, warmup_epochs=0, epochs=2) for s in range(4)]
     assert rates == pytest.approx([1.0, 0.55 + 0.45 * math.cos(math.pi / 4), 0.55, 0.55 - 0.45 * math.cos(math.pi / 4)])

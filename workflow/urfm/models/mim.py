@@ -2,11 +2,12 @@
 
 The encoder is timm's VisionTransformer and sees the visible patches only; a light decoder predicts, for every
 patch, its target: pixels (MAE) or a teacher's token (URFM, Equations 1 and 2). Parameter names are MAE's, the
-encoder's behind the prefix `encoder.`.
+encoder's behind the prefix `encoder.`: `mae_tensors` and `load_mae` take it off and put it on.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +19,12 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from urfm.errors import UrfmError
+from urfm.models.weights import Tensors, load_strictly
 
 TargetNorm = Literal["none", "layernorm"]
 LossOn = Literal["masked", "all"]
+
+_ENCODER = "encoder."
 
 # The parts of a VisionTransformer that the masked forward pass goes through.
 _ENCODER_PARTS = {"cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pre", "blocks", "norm"}
@@ -173,6 +177,17 @@ class MaskedAutoencoder(nn.Module):
             target = F.layer_norm(target, target.shape[-1:])
         error = F.mse_loss(prediction.float(), target, reduction="none").mean(dim=-1)
         return error.mean() if self.loss_on == "all" else (error * mask).sum() / mask.sum()
+
+
+def mae_tensors(model: MaskedAutoencoder) -> Tensors:
+    """All tensors under the names of facebookresearch/mae, the content of `model` in its files with decoder."""
+    return {name.removeprefix(_ENCODER): tensor for name, tensor in model.state_dict().items()}
+
+
+def load_mae(model: MaskedAutoencoder, tensors: Tensors, source: str | Path) -> None:
+    """Load `mae_tensors`, or those of a file of facebookresearch/mae with decoder, strictly."""
+    inside = model.encoder.state_dict().keys()
+    load_strictly(model, {_ENCODER * (name in inside) + name: tensor for name, tensor in tensors.items()}, source)
 
 
 def _take(tokens: Tensor, positions: Tensor) -> Tensor:
