@@ -92,7 +92,7 @@ def scores(model: str, task: str, mean: float, simulated: bool = False) -> list[
 def test_card_of_a_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provenance = {
         "settings": {"run": "urfm", "epochs": 400, "betas": [0.9, 0.95], "teacher": {"name": "biomedclip"}},
-        "images": {"CAMUS": {"images": 18887, "sha256": "0"}, "BUV": {"images": 25272, "sha256": "1"}},
+        "selection": {"counts": [{"dataset": "camus", "organ": "heart", "source": "CAMUS", "images": 18887}]},
         "teacher": {"name": "biomedclip", "layer": "patch tokens after the final LayerNorm"},
     }
     path = write_encoder(tmp_path, "mae", simulated=True, provenance=provenance)
@@ -103,7 +103,7 @@ def test_card_of_a_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "# URFM\n" in card
     assert "**Simulated:" in card
     assert "simulated]" in card.split("---")[1]
-    assert "| CAMUS | 18,887 |" in card
+    assert "| camus | heart | 18,887 |" in card
     assert "| epochs | 400 |" in card
     assert "| betas | 0.9, 0.95 |" in card
     assert "| teacher | biomedclip, patch tokens after the final LayerNorm |" in card

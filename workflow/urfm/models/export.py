@@ -101,13 +101,13 @@ def _origin(provenance: dict[str, Any]) -> list[str]:
     if "settings" not in provenance:
         rows = [(name.replace("_", " "), value) for name, value in provenance.items() if name != "dropped"]
         return ["## Origin", "", *_table(["", ""], rows), ""]
-    data = [(name, f"{record['images']:,}") for name, record in provenance["images"].items()]
+    data = [(row["dataset"], row["organ"], f"{row['images']:,}") for row in provenance["selection"]["counts"]]
     teacher = provenance["teacher"]
     recipe = {**provenance["settings"], "teacher": f"{teacher['name']}, {teacher['layer']}"}
     return [
         "## Data",
         "",
-        *_table(["data set", "images"], data),
+        *_table(["data set", "organ", "images"], data),
         "",
         "## Recipe",
         "",
