@@ -2,6 +2,7 @@
 localrules:
     manifests,
     splits,
+    resplits,
     pretrain_sets,
     targets,
     pretraining,
@@ -19,6 +20,11 @@ rule manifests:
 rule splits:
     input:
         [f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+
+
+rule resplits:
+    input:
+        [f"<results>/splits/{name}/seed-{seed}.json" for name in grid.tasks(config) for seed in config["seeds"]],
 
 
 rule pretrain_sets:

@@ -57,7 +57,7 @@ wildcard_constraints:
     model=configuration.one_of(config["models"]),
     figure=configuration.one_of(config["figures"]),
     share=r"\d+",
-    split=r"[a-z]+(-\d+)?",
+    split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
 
 
 def code(module):
@@ -90,6 +90,14 @@ def raw_files(wildcards):
     if availability.is_simulated(config, wildcards.dataset):
         return folder / "SIMULATED.json"
     return availability.folders_and_tables(folder)
+
+
+def ultrabench_files(wildcards):
+    """UltraBench's lists, for its split; those that are not there are named by the stage."""
+    if wildcards.split != "ultrabench":
+        return []
+    folder = availability.data_root(config) / config["tasks"][wildcards.task].get("ultrabench", "")
+    return [path for name in ("train", "validation", "test") if (path := folder / f"{name}.json").is_file()]
 
 
 def simulated_dataset(wildcards):

@@ -93,6 +93,7 @@ rule split:
     input:
         manifest=lambda wildcards: ancient(f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet"),
         summary=lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.json",
+        ultrabench=ultrabench_files,
     output:
         table="<results>/splits/{task}/{split}.parquet",
         summary="<results>/splits/{task}/{split}.json",
@@ -110,6 +111,7 @@ rule split:
     shell:
         """
         python -m urfm.data.splits \
+            --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --manifest {input.manifest} \
             --manifest-summary {input.summary} \

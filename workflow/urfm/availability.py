@@ -15,6 +15,9 @@ from urfm.errors import UrfmError
 
 Config = dict[str, Any]
 
+# Readers that fill official_split, of an archive that is complete.
+PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "mmotu", "radimagenet", "uf1990")
+
 
 class Missing(NamedTuple):
     """Why something cannot be had: in words that a figure prints, and with the path that a person needs."""
@@ -135,4 +138,18 @@ def missing_model(config: Config, model: str) -> Missing | None:
 
 
 def missing_task(config: Config, task: str) -> Missing | None:
-    return missing_dataset(config, config["tasks"][task]["dataset"])
+    return missing_dataset(config, config["tasks"][task]["dataset"]) or missing_split(config, task)
+
+
+def missing_split(config: Config, task: str) -> Missing | None:
+    """Whether a task lacks the published split that `finetuning.split` asks for; we can always make one of our own."""
+    record, split = config["tasks"][task], config["finetuning"]["split"]
+    reader = config["datasets"][record["dataset"]]["reader"]
+    if split == "published" and reader not in PUBLISHED_SPLITS:
+        return Missing("no published split", f"the reader {reader} knows of none")
+    if split == "ultrabench" and "ultrabench" not in record:
+        return Missing("no split of UltraBench's", f"tasks.{task}.ultrabench is not set")
+    if split == "ultrabench" and not planning(config):
+        file = data_root(config) / record["ultrabench"] / "test.json"
+        return None if file.is_file() else Missing("UltraBench's split not in the data folder", f"no file {file}")
+    return None

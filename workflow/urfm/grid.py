@@ -122,6 +122,12 @@ def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
     return sentences
 
 
+def split_note(config: Config) -> list[str]:
+    """A sentence where the models are fine-tuned and tested on another split than the paper's."""
+    split = config["finetuning"]["split"]
+    return [] if split == "paper" else [f"Trained and tested on the split {split!r}, not on the paper's."]
+
+
 def summary(config: Config) -> list[str]:
     """Lines for a person: what will be drawn, and what is missing and why."""
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
@@ -134,7 +140,8 @@ def summary(config: Config) -> list[str]:
             f"  not available: {kind} {name}: {missing.reason} ({missing.detail})"
             for kind, name, missing in _missing(config, item["models"], item["tasks"])
         ]
-        lines += [f"  {sentence}" for sentence in partial_pretraining(config, available_models(config, name))]
+        notes = split_note(config) + partial_pretraining(config, available_models(config, name))
+        lines += [f"  {sentence}" for sentence in notes]
     return lines
 
 

@@ -80,7 +80,11 @@ def images(config: Config) -> Config:
 
 
 def split(config: Config, task: str, split: str) -> Config:
+    """`seed-<n>` divides with seed n, all other splits with splits.seed; UltraBench's alone reads where it lies."""
     record = config["tasks"][task]
+    own = {"seed": int(split.removeprefix("seed-"))} if split.startswith("seed-") else {}
+    if split == "ultrabench":
+        own = {"ultrabench": record.get("ultrabench", "")}
     return {
         "task": task,
         "split": split,
@@ -89,6 +93,7 @@ def split(config: Config, task: str, split: str) -> Config:
         "expected": record.get("expected", {}),
         "strict_counts": config["strict_counts"] and not is_simulated(config, record["dataset"]),
         **config["splits"],
+        **own,
     }
 
 
@@ -172,7 +177,7 @@ def figure(config: Config, name: str) -> Config:
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
         "unavailable": grid.unavailable(config, item["models"], item["tasks"]),
-        "notes": grid.partial_pretraining(config, grid.available_models(config, name)),
+        "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
         "confidence": config["statistics"]["confidence"],
         "dpi": item["dpi"],

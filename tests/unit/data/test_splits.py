@@ -136,8 +136,8 @@ def test_a_share_is_percent(share: float) -> None:
 
 
 def test_classes_too_small_are_named() -> None:
-    with pytest.raises(UrfmError, match=r"class 'malignant' has 4 images.*none is left for val"):
-        make_split(single(benign=50, malignant=4))
+    with pytest.raises(UrfmError, match=r"class 'malignant' has 2 images.*none is left for train"):
+        make_split(single(benign=50, malignant=2))
     few_patients = pd.DataFrame(
         {"image_id": [f"{n}" for n in range(40)], "patient_id": ["a", "b"] * 20, "label": ["x", "x", "y", "y"] * 10}
     )
@@ -157,7 +157,7 @@ def test_check_split_notices_a_shared_patient() -> None:
 
 
 def manifest(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(patient_source="metadata", excluded_reason="")
+    return table.assign(patient_source="metadata", official_split="", excluded_reason="")
 
 
 def test_a_label_outside_the_classes_is_named() -> None:
@@ -178,7 +178,7 @@ def test_a_class_without_images_is_named() -> None:
 
 @pytest.mark.data
 def test_busbra_gives_the_numbers_of_the_paper(real_data: Path) -> None:
-    table = manifest(to_table(READERS["busbra"](real_data / "BUSBRA"), "busbra").drop(columns="excluded_reason"))
+    table = to_table(READERS["busbra"](real_data / "BUSBRA"), "busbra")
     first = select_images(table, "busbra", PAPER.model_copy(update={"images_per_patient": "first"}))
     assert first["label"].value_counts().to_dict() == {"benign": 722, "malignant": 342}
     assert not first["image_id"].str.endswith("-r").any()  # l or s sort before r
@@ -218,7 +218,16 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     options = {"task": "t", "classes": ["benign", "malignant"], "expected": {"images": 60}}
 
     def command(**changes: object) -> None:
-        arguments = ["--manifest", parquet, "--manifest-summary", summary, "--settings", json.dumps(options | changes)]
+        arguments = [
+            "--root",
+            tmp_path,
+            "--manifest",
+            parquet,
+            "--manifest-summary",
+            summary,
+            "--settings",
+            json.dumps(options | changes),
+        ]
         arguments += ["--output", tmp_path / "s" / "paper.parquet", "--summary", tmp_path / "s" / "paper.json"]
         monkeypatch.setattr("sys.argv", ["splits", *map(str, arguments)])
         splits.main()

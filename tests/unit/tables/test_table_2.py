@@ -38,6 +38,8 @@ def summary(task, labels, sizes, simulated=False, differences=()):
     total = sum(sizes)
     return {
         "task": task,
+        "split": "paper",
+        "kind": "paper",
         "dataset": task,
         "images": total,
         "patients": total,
@@ -96,6 +98,22 @@ def test_a_missing_task_that_is_not_described_is_named_too(tmp_path, monkeypatch
 def test_patients_that_are_not_known(tmp_path, monkeypatch):
     table = build(tmp_path, monkeypatch, [BREAST | {"patients": None}, LIVER])
     assert table["Patients"].tolist() == ["unknown", "60", "–"]
+
+
+def test_splits_of_others_are_described(tmp_path, monkeypatch):
+    published = {"split": "published", "kind": "published", "rule": "published parts: train, val"}
+    notes = ["7 patients are in more than one part"]
+    build(tmp_path, monkeypatch, [BREAST | published | {"notes": notes}, LIVER])
+    text = (tmp_path / "table_2.md").read_text()
+    for sentence in ("Breast tumor: split published.", "Breast tumor: published parts: train, val.", f"{notes[0]}."):
+        assert sentence in text
+    assert "Split 3:1:1" in text  # the other task's
+    build(tmp_path, monkeypatch, [BREAST | published | {"notes": notes}])
+    assert "3:1:1" not in (tmp_path / "table_2.md").read_text()
+    build(tmp_path, monkeypatch, [BREAST | {"split": "seed-3", "kind": "re-split"}])
+    text = (tmp_path / "table_2.md").read_text()
+    assert "Breast tumor: split seed-3." in text
+    assert "Split 3:1:1" in text
 
 
 def test_no_split_at_all(tmp_path, monkeypatch):

@@ -1,28 +1,22 @@
-"""Dividing a task's images into training, validation and test parts, patients never shared.
+"""The split of a task: which images train, which validate, which test.
 
-The paper (Methods, "Downstream fine-tuning applications") divides 3:1:1 and shares no patient between
-parts. Its accuracies reveal the rounding for sets with one image a patient: in every class, floor(0.6 n)
-images train, floor(0.2 n) validate, the rest tests. Where patients have several images, scikit-learn's
-StratifiedGroupKFold makes fifths of which three train, one validates and one tests.
-
-Neither depends on the order of the rows or on the machine: single images are ordered by a SHA-256 of
-their name, and the groups are sorted before scikit-learn shuffles them with its frozen generator.
+`paper` is one split for all seeds, `seed-<n>` a split a seed (urfm.data.division); `published` is the archive's own and
+`ultrabench` UltraBench's (urfm.data.published).
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
+from pydantic import Field
 
 from urfm.cli import Settings, parse_settings, run
+from urfm.data import published
 from urfm.data.counts import Expected, count, differences, report_differences
-from urfm.data.shares import hash_order
+from urfm.data.division import TOLERANCE, divide
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.progress import say
@@ -39,7 +33,8 @@ class SplitSettings(Settings):
     images_per_patient: Literal["all", "first"] = "all"  # first: the first image_id in sorted order
     ratio: tuple[int, int, int] = (3, 1, 1)
     seed: int = 0
-    split: str = "paper"
+    split: str = Field("paper", pattern=r"^(paper|seed-(0|[1-9]\d*)|published|ultrabench)$")
+    ultrabench: str = ""  # UltraBench's output for this task: a folder below the data root
     expected: Expected = Expected()
     strict_counts: bool = False
 
@@ -68,47 +63,10 @@ def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), se
     """
     if len(ratio) != 3 or min(ratio) < 1:
         raise UrfmError(f"splits.ratio: {list(ratio)}; expected three whole numbers from 1, such as [3, 1, 1]")
-    images = images[["image_id", "patient_id", "label"]].sort_values("image_id", ignore_index=True)
-    one_image_each = images["patient_id"].is_unique
-    subset = _by_class(images, ratio, seed) if one_image_each else _by_patient(images, ratio, seed)
-    split = images.assign(subset=subset)
+    images = images[COLUMNS[:3]].sort_values("image_id", ignore_index=True)
+    split = images.assign(subset=divide(images, dict(zip(SUBSETS, ratio, strict=True)), seed))
     check_split(split, ratio)
     return split
-
-
-def _by_class(images: pd.DataFrame, ratio: tuple[int, int, int], seed: int) -> pd.Series[str]:
-    """Per-class floor rule: floor of the train and val shares of each class, what is left to test."""
-    keys = hash_order(images["image_id"], seed, "split")
-    place = keys.groupby(images["label"]).rank(method="first").astype(int) - 1
-    size = images.groupby("label")["label"].transform("size").astype(int)
-    train_end = size * ratio[0] // sum(ratio)
-    val_end = train_end + size * ratio[1] // sum(ratio)
-    subset = pd.Series("test", index=images.index)
-    subset[place < val_end] = "val"
-    subset[place < train_end] = "train"
-    return subset
-
-
-def _by_patient(images: pd.DataFrame, ratio: tuple[int, int, int], seed: int) -> pd.Series[str]:
-    """StratifiedGroupKFold with one fold a part of the ratio; the first ratio[0] folds train, and so on."""
-    divisor = math.gcd(*ratio)
-    folds_of = {name: parts // divisor for name, parts in zip(SUBSETS, ratio, strict=True)}
-    subset_of_fold = [name for name in SUBSETS for _ in range(folds_of[name])]
-    splitter = StratifiedGroupKFold(n_splits=len(subset_of_fold), shuffle=True, random_state=seed)
-    subset = pd.Series("", index=images.index)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # small classes: check_split decides
-            for name, (_, fold) in zip(
-                subset_of_fold, splitter.split(images, images["label"], images["patient_id"]), strict=True
-            ):
-                subset.iloc[fold] = name
-    except ValueError as error:
-        raise UrfmError(
-            f"{len(images)} images of {images['patient_id'].nunique()} patients cannot be divided "
-            f"{':'.join(map(str, ratio))} ({error}); add images or patients, or change splits.ratio"
-        ) from error
-    return subset
 
 
 def check_split(split: pd.DataFrame, ratio: tuple[int, int, int]) -> None:
@@ -132,7 +90,7 @@ def check_split(split: pd.DataFrame, ratio: tuple[int, int, int]) -> None:
     one_image_each = split["patient_id"].is_unique
     for label in sorted(largest):
         images = sum(counts[name].get(label, 0) for name in SUBSETS)
-        slack = 2.0 if one_image_each else max(0.02 * images, 2.0 * largest[label])
+        slack = 2.0 if one_image_each else max(TOLERANCE * images, 2.0 * largest[label])
         for name, parts_of_ratio in zip(SUBSETS, ratio, strict=True):
             found, wanted = counts[name].get(label, 0), images * parts_of_ratio / sum(ratio)
             if found == 0:
@@ -148,8 +106,11 @@ def check_split(split: pd.DataFrame, ratio: tuple[int, int, int]) -> None:
 
 
 def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSettings) -> pd.DataFrame:
-    """The task's usable images: image_id, patient_id, patient_source, label, sorted; labels are the classes'."""
-    images = manifest.loc[manifest["excluded_reason"] == "", ["image_id", "patient_id", "patient_source", "label"]]
+    """The task's usable images: image_id, patient_id, patient_source, label, official_split, sorted.
+
+    Raises an UrfmError unless the labels are the task's classes.
+    """
+    images = manifest.loc[manifest["excluded_reason"] == "", [*COLUMNS[:3], "patient_source", "official_split"]]
     outside = images[~images["label"].isin(settings.classes)].sort_values("image_id")
     if len(outside):
         image, label = outside.iloc[0][["image_id", "label"]]
@@ -171,9 +132,60 @@ def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSet
     return images
 
 
+def task_split(
+    images: pd.DataFrame, manifest: pd.DataFrame, settings: SplitSettings, root: Path
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """The split that the settings name: its rows as `make_split` gives them, the rule, and sentences to know it by."""
+    if settings.split not in ("published", "ultrabench"):
+        rule = "class floors" if images["patient_id"].is_unique else "stratified groups"
+        return make_split(images, settings.ratio, settings.seed), rule, []
+    if settings.split == "published":
+        found = published.official(images, settings.ratio, settings.seed)
+    else:
+        folder = root / ultrabench_folder(settings)
+        found = published.ultrabench(images, manifest["image_id"], folder)
+    split = images.assign(subset=found.subset)
+    split = split.loc[split["subset"] != "", COLUMNS].reset_index(drop=True)
+    return split, found.rule, found.notes + flaws(split, len(images) - len(split))
+
+
+def ultrabench_folder(settings: SplitSettings) -> PurePosixPath:
+    """The folder of UltraBench's output for the task, below the data root."""
+    if not settings.ultrabench:
+        raise UrfmError(
+            f"tasks.{settings.task}.ultrabench is not set; name the folder of UltraBench's output, or set "
+            "finetuning.split to paper"
+        )
+    folder = PurePosixPath(settings.ultrabench)
+    if folder.is_absolute() or ".." in folder.parts:
+        raise UrfmError(f"tasks.{settings.task}.ultrabench: {settings.ultrabench!r} is not below the data root")
+    return folder
+
+
+def flaws(split: pd.DataFrame, left_out: int) -> list[str]:
+    """What to know before trusting a published split, a sentence each; an UrfmError if a part is empty."""
+    sentences = []
+    for name in SUBSETS:
+        labels = set(split.loc[split["subset"] == name, "label"])
+        if not labels:
+            raise UrfmError(f"the {name} part of the published split holds no image; set finetuning.split to paper")
+        sentences += [f"{name} holds no image of class {label!r}" for label in sorted(set(split["label"]) - labels)]
+    if left_out:
+        sentences.append(f"{left_out:,} images are in none of its parts and left out")
+    if shared := shared_patients(split):
+        sentences.append(f"{shared:,} patients are in more than one part: its scores are too good")
+    return sentences
+
+
+def shared_patients(split: pd.DataFrame) -> int:
+    """How many patients are in more than one part."""
+    return int((split[["patient_id", "subset"]].drop_duplicates()["patient_id"].value_counts() > 1).sum())
+
+
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Divide a task's images into train, val and test.")
+    parser.add_argument("--root", type=Path, required=True, help="the data root")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--manifest-summary", type=Path, required=True)
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(SplitSettings.model_fields))
@@ -184,21 +196,28 @@ def main() -> None:
 
     manifest_summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, manifest_summary["sha256"])
-    images = select_images(pd.read_parquet(arguments.manifest), arguments.manifest.name, settings)
+    columns = [*COLUMNS[:3], "patient_source", "official_split", "excluded_reason"]
+    manifest = pd.read_parquet(arguments.manifest, columns=columns)
+    images = select_images(manifest, arguments.manifest.name, settings)
     try:
-        split = make_split(images, settings.ratio, settings.seed)
+        split, rule, notes = task_split(images, manifest, settings, arguments.root)
     except UrfmError as error:
         raise UrfmError(f"task {settings.task}: {error}") from error
 
     found = count(split)
     subsets = {name: count(split[split["subset"] == name]) for name in SUBSETS}
-    unknown = int((images["patient_source"] == "none").sum())
+    shared: int | None = shared_patients(split)
+    for sentence in notes:
+        say(f"warning: task {settings.task}, {settings.split} split: {sentence}")
+    in_split = images["image_id"].isin(split["image_id"])
+    unknown = int((images.loc[in_split, "patient_source"] == "none").sum())
     if unknown:
         say(
             f"warning: task {settings.task}: {unknown:,} images have no patient id: each counts as a patient of its own"
         )
         for counts in (found, *subsets.values()):
             counts["patients"] = None
+        shared = shared or None
     sentences = differences(settings.expected, found)
     report_differences(f"task {settings.task}", sentences, settings.strict_counts)
     write_parquet(arguments.output, split)
@@ -207,12 +226,16 @@ def main() -> None:
         {
             "task": settings.task,
             "split": settings.split,
+            "kind": "re-split" if settings.split.startswith("seed-") else settings.split,
             "dataset": manifest_summary["dataset"],
-            "rule": "class floors" if images["patient_id"].is_unique else "stratified groups",
+            "rule": rule,
+            "notes": notes,
             "ratio": list(settings.ratio),
             "seed": settings.seed,
             **found,
             "subsets": subsets,
+            "shared_patients": shared,
+            "left_out": len(images) - len(split),
             "simulated": manifest_summary["simulated"],
             "expected": settings.expected.model_dump(exclude_unset=True),
             "differences": sentences,

@@ -18,6 +18,7 @@ COLUMNS = [
     "Application", "Dataset", "Classes (images)", "Images", "Images in the paper", "Patients",
     "Train", "Validation", "Test", "Note",
 ]  # fmt: skip
+OURS = ("paper", "re-split")  # kinds of split that the workflow makes itself
 
 
 class Expected(Settings):
@@ -80,6 +81,13 @@ def task_row(task: Task, split: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def split_notes(split: dict[str, Any] | None) -> list[str]:
+    """Sentences on a split that is not the paper's."""
+    if split is None or split["kind"] == "paper":
+        return []
+    return [f"split {split['split']}", *([] if split["kind"] in OURS else [split["rule"], *split["notes"]])]
+
+
 def missing_row(title: str, task: Task | None, reason: str) -> list[str]:
     """The row of a task without data: the paper's counts and why there are none of ours."""
     dataset = task.dataset_title if task else NONE
@@ -101,8 +109,11 @@ def table_2(settings: Table2Settings, splits: dict[str, dict[str, Any]]) -> Tabl
     rows.extend(
         missing_row(entry.title, None, entry.reason) for name, entry in reasons.items() if name not in settings.tasks
     )
-    notes = ["Split 3:1:1 into train, validation and test; no patient is in two parts."]
+    notes = []
+    if any(split["kind"] in OURS for split in splits.values()) or not splits:
+        notes.append("Split 3:1:1 into train, validation and test; no patient is in two parts.")
     for name, task in settings.tasks.items():
+        notes.extend(f"{task.title}: {sentence}." for sentence in split_notes(splits.get(name)))
         notes.extend(f"{task.title}: {sentence}" for sentence in splits.get(name, {}).get("differences", []))
     notes += settings.notes
     if any(split["simulated"] for split in splits.values()):
