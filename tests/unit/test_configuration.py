@@ -350,3 +350,49 @@ def test_folders_and_tables_of_every_archive_are_watched(tmp_path: Path) -> None
     folders = [".", "A", "A/B", "A/segmentation", "A/segmentation/mass", "US", "US/liver"]
     assert found == sorted([*folders, "A/B/c.csv", "train_cls.txt"], key=Path)
     assert availability.folders_and_tables(tmp_path / "absent") == []
+
+
+def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[str, Any]) -> None:
+    paper = settings.split(config, "liver_mass", "paper")
+    assert paper["seed"] == 0
+    assert settings.split(config, "liver_mass", "seed-12") == paper | {"split": "seed-12", "seed": 12}
+    assert settings.split(config, "liver_mass", "published") == paper | {"split": "published"}
+    where = config["tasks"]["liver_mass"]["ultrabench"]
+    assert settings.split(config, "liver_mass", "ultrabench") == paper | {"split": "ultrabench", "ultrabench": where}
+
+
+def test_names_of_splits(config: dict[str, Any]) -> None:
+    for split in ("paper", "seed-0", "seed-12", "published", "ultrabench"):
+        config["finetuning"]["split"] = split
+        configuration.check(config, SCHEMA)
+    for split in ("seed", "seed-01", "seed-1x", "official", "Paper"):
+        config["finetuning"]["split"] = split
+        with pytest.raises(UrfmError, match=r"finetuning\.split: .*does not match"):
+            configuration.check(config, SCHEMA)
+
+
+def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None:
+    """Drawn without them, as without a data set, and named with the reason."""
+    root = Path(config["data_root"])
+    for dataset in ("busbra", "aul", "mmotu"):
+        (root / config["datasets"][dataset]["folder"]).mkdir()
+    figure = config["figures"]["figure_2"]
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    config["finetuning"]["split"] = "seed-4"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    config["finetuning"]["split"] = "published"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "ovarian_tumor"]
+    said = {entry["name"]: entry["reason"] for entry in grid.unavailable(config, [], figure["tasks"])}
+    assert said["liver_mass"] == "no published split"
+    config["finetuning"]["split"] = "ultrabench"
+    assert grid.available_tasks(config, figure) == []
+    lists = root / config["tasks"]["liver_mass"]["ultrabench"]
+    lists.mkdir(parents=True)
+    (lists / "test.json").touch()
+    assert grid.available_tasks(config, figure) == ["liver_mass"]
+    reasons = {name: availability.missing_task(config, name) for name in ("breast_tumor", "ovarian_tumor")}
+    assert reasons["breast_tumor"] == ("no split of UltraBench's", "tasks.breast_tumor.ultrabench is not set")
+    assert "UltraBench" in str(reasons["ovarian_tumor"])
+    assert str(root) in str(reasons["ovarian_tumor"])
+    assert "Trained and tested on the split 'ultrabench', not on the paper's." in "\n".join(grid.summary(config))
+    assert settings.figure(config, "figure_2")["notes"][0].startswith("Trained and tested on the split 'ultrabench'")

@@ -68,6 +68,8 @@ def test_partition_and_account_come_from_the_environment(
             Counter(manifest=20, images=10, split=11, pretrain_set=1, pretrain=1),
         ),
         ("splits", Counter(manifest=11, split=11, splits=1)),
+        ("resplits", Counter(manifest=11, split=110, resplits=1)),
+        ("results/splits/breast_tumor/seed-3.json", Counter(manifest=1, split=1)),
         ("manifests", Counter(manifest=20, manifests=1)),
     ],
 )
@@ -77,9 +79,24 @@ def test_named_targets(repository: Repository, target: str, rules: Counter[str])
 
 def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
-    wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits pretrain_sets targets pretraining"
+    wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits resplits pretrain_sets targets pretraining"
     wanted += " encoders finetuning statistics download doctor"
     assert set(wanted.split()) <= set(menu)
+
+
+def test_fine_tuning_takes_another_split(repository: Repository) -> None:
+    """Each with its own seed; the tasks that have no such split are named."""
+    cell = "results/finetune/urfm/breast_tumor/100/cell.json"
+    for split, own in (("seed-3", '"seed":3'), ("published", '"split":"published"')):
+        chosen = ("--config", f"finetuning={{split: {split}}}")
+        output = repository.snakemake(cell, "--dry-run", "--printshellcmds", *chosen)
+        assert f"results/splits/breast_tumor/{split}.json" in output
+        assert own in output
+    output = repository.snakemake("table_2", "--dry-run", "--config", "finetuning={split: ultrabench}")
+    assert jobs(output) == Counter(manifest=2, split=2, table_2=1)
+    assert "task breast_tumor: no split of UltraBench's (tasks.breast_tumor.ultrabench is not set)" in output
+    output = repository.snakemake("--dry-run", "--config", "finetuning={split: seed-03}", check=False)
+    assert "finetuning.split: 'seed-03' does not match" in output
 
 
 def test_download_runs_where_snakemake_runs(repository: Repository) -> None:

@@ -15,8 +15,8 @@ from urfm.errors import UrfmError
 
 Config = dict[str, Any]
 
-# Readers that fill official_split, of an archive that is complete.
-PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "mmotu", "radimagenet", "uf1990")
+# Readers that fill official_split: generic and uf1990 where the set says it, the others if the archive is complete.
+PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "generic", "mmotu", "radimagenet", "uf1990")
 
 
 class Missing(NamedTuple):

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import struct
+import time
 import zlib
 from functools import partial
 from pathlib import Path
@@ -289,6 +290,18 @@ def test_items_are_taken_a_few_at_a_time() -> None:
     waiting = [len(taken) - done for done, _ in enumerate(results, 1)]
     assert len(waiting) == 300
     assert max(waiting) < 32
+
+
+def hang_on(number: int, item: int) -> int:
+    if item == number:
+        time.sleep(3600)
+    return item * item
+
+
+def test_a_file_that_takes_too_long_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "SECONDS", 1)
+    results = list(map_in_processes(partial(hang_on, 3), range(20), 2, lambda item: -item))
+    assert results == [-3 if item == 3 else item * item for item in range(20)]
 
 
 @pytest.mark.data

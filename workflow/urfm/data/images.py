@@ -5,10 +5,13 @@ crashed on damaged PNGs, OpenCV rotates by EXIF), only four formats are tried, t
 before any pixel is, and it happens in child processes: whatever a file does, the run goes on without it.
 
 Every image becomes uint8 with one channel (grey, also when stored as equal colours) or three (RGB):
-- 16-bit grey is scaled from the full range, v x 255 / 65535, never clipped and never stretched;
-- palettes and CMYK become RGB; transparency is laid over black, the background of a scan;
-- the EXIF orientation is ignored, as torchvision's ImageFolder does, so that pixels stay where masks,
-  boxes and callipers of the data set expect them; of several frames the first is read;
+- 16-bit grey is scaled from the full range, v x 255 / 65535, never clipped and never stretched; of 16-bit colours
+  Pillow gives the high byte, at most one level less;
+- palettes and CMYK become RGB; transparency is laid over black, the background of a scan; where a TIFF says that
+  0 is white, it is inverted;
+- the EXIF orientation of PNG and JPEG is ignored, as torchvision's ImageFolder does, so that pixels stay where
+  masks, boxes and callipers of the data set expect them (TIFF has one of its own, which Pillow and ImageFolder
+  follow); of several frames the first is read;
 - a frame of a NIfTI sequence becomes grey as urfm.data.nifti says.
 
 A store is a folder: `pixels.bin` (all images one after another, row by row), `index.parquet` (image_id, offset,
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import warnings
 from bisect import bisect_left
 from collections import deque
@@ -60,6 +64,13 @@ INDEX = pa.schema(
 )
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # the largest ultrasound frame is below 3 million; 400 million fit in a PNG of 400 KB
+SECONDS = (
+    120  # for one item in a child process; an image takes milliseconds, a file system out of breath may take longer
+)
+
+# Tags of TIFF, and their values.
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+WHITE_IS_ZERO, SIGNED, FLOAT = 0, 2, 3
 
 
 def decode(path: Path, frame: str = "") -> Pixels:
@@ -74,7 +85,8 @@ def decode(path: Path, frame: str = "") -> Pixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; the pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:  # reads the header only
+            # By name, Pillow would map grey TIFFs into memory, and scramble those that are stored turned.
+            with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:  # reads the header only
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise UnusableImage("too_large", f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read")
@@ -87,7 +99,7 @@ def decode(path: Path, frame: str = "") -> Pixels:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UnusableImage("too_large", str(error)) from error
     except UnidentifiedImageError:
-        raise UnusableImage("unreadable", f"not a {', '.join(FORMATS)} file: {_beginning(path)}") from None
+        raise UnusableImage("unreadable", f"not a {', '.join(FORMATS)} file that is read: {_beginning(path)}") from None
     except (
         Exception
     ) as error:  # a damaged file makes Pillow raise almost anything: OSError, SyntaxError, struct.error, …
@@ -101,15 +113,22 @@ def _beginning(path: Path) -> str:
 
 
 def to_uint8(image: Image.Image) -> Pixels:
-    """A Pillow image as uint8 (height, width, 1 or 3); UnusableImage for 32-bit pixels."""
+    """A Pillow image as uint8 (height, width, 1 or 3); UnusableImage for what has no agreed range of brightness."""
+    tags = getattr(image, "tag_v2", {})  # TIFF's
+    if image.mode in ("I", "F") or {SIGNED, FLOAT} & set(tags.get(SAMPLE_FORMAT, ())):
+        raise UnusableImage("unsupported", "signed, 32-bit or float pixels have no agreed range; store 8 or 16 bits")
+    clear = image.info.get("transparency")  # a grey, a colour, or the opacity of a palette's entries
     if image.mode.startswith("I;16"):
         wide = np.asarray(image).astype(np.uint32)
-        return ((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None]
-    if image.mode in ("I", "F"):
-        raise UnusableImage("unsupported", "32-bit pixels have no agreed display range; store 8 or 16 bits")
-    if image.mode in ("1", "L"):
+        white: int = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            wide = white - wide  # Pillow inverts 8 bits and fewer
+        if clear is not None:
+            wide[wide == clear] = 0
+        return ((wide * 255 + white // 2) // white).astype(np.uint8)[..., None]
+    if image.mode in ("1", "L") and clear is None:
         return np.asarray(image.convert("L"))[..., None]
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (image.mode == "P" and "transparency" in image.info):
+    if clear is not None or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     rgb = np.asarray(image.convert("RGB"))
     grey = np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2])
@@ -149,9 +168,10 @@ def map_in_processes(
 ) -> Iterator[Result]:
     """Apply `function` to `items` in child processes; results in order, a few at a time in memory.
 
-    Should an item kill its process (a crash in a decoder, the kernel's memory guard), its result is
-    `crashed(item)` and the others are not affected.
+    Should an item kill its process (a crash in a decoder, the kernel's memory guard) or take longer than SECONDS,
+    its result is `crashed(item)` and the others are not affected.
     """
+    function = partial(_in_time, function)
     remaining = iter(items)
     pool = ProcessPoolExecutor(processes)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
@@ -194,6 +214,16 @@ def _alone(function: Callable[[Item], Result], item: Item, crashed: Callable[[It
             return pool.submit(function, item).result()
         except BrokenProcessPool:
             return crashed(item)
+
+
+def _in_time(function: Callable[[Item], Result], item: Item) -> Result:
+    """In a child process: `function(item)`, or the end of the process when it takes too long, in C code too."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SECONDS)
+    try:
+        return function(item)
+    finally:
+        signal.alarm(0)
 
 
 class ImagesSettings(Settings):

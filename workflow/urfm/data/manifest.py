@@ -31,7 +31,7 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
-from urfm.data.images import decode, map_in_processes, perceptual_hash, pixel_sha256
+from urfm.data.images import SECONDS, decode, map_in_processes, perceptual_hash, pixel_sha256
 from urfm.errors import UnusableImage, UrfmError
 from urfm.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.progress import progress, say
@@ -97,6 +97,7 @@ class Rejection:
     detail: str
 
 
+CRASHED = Rejection("crashed", f"the decoder's process died on this file, or took more than {SECONDS} s")
 Candidate = tuple[Record, Rejection | None]  # a record, and why its file is not even opened
 
 
@@ -195,9 +196,7 @@ def describe(root: Path, settings: ManifestSettings, processes: int, described: 
     if not total:
         raise UrfmError(f"{root / settings.folder}: the reader {settings.reader} finds no image there")
     candidates, ahead = tee(screen(list_records(root, settings), root, repeated))
-    contents = map_in_processes(
-        inspect, ahead, processes, lambda _: Rejection("crashed", "the decoder's process died on this file")
-    )
+    contents = map_in_processes(inspect, ahead, processes, lambda _: CRASHED)
     reasons: Counter[str] = Counter()
     first = ""
     images = 0

@@ -48,7 +48,7 @@ def official(images: pd.DataFrame, ratio: tuple[int, int, int], seed: int) -> Pu
     if not parts:
         raise UrfmError(
             f"the data set publishes no split (official_split is empty for all of {len(images):,} images); "
-            "set finetuning.split to paper or seed-<n>"
+            "set finetuning.split to paper or seed-<n>, or take the task out of the figure"
         )
     folds = {name: int(match[1]) for name in parts if (match := FOLD.fullmatch(name))}
     if folds and set(folds) == parts and len(folds) >= 3 and sorted(folds.values()) == [*range(1, len(folds) + 1)]:
