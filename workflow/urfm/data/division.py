@@ -79,20 +79,26 @@ def _by_class(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Seri
 
 def _by_patient(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Series[str]:
     """One fold a unit of weight; the folds of a part together, repaired where a class is not well divided."""
-    patients = pd.crosstab(images["patient_id"], images["label"])  # sorted
+    patient, patients = pd.factorize(images["patient_id"], sort=True)
+    label, labels = pd.factorize(images["label"], sort=True)
     if len(patients) < len(parts):
         raise UrfmError(
             f"{len(images)} images of {len(patients)} patients cannot be divided "
             f"{':'.join(map(str, parts.values()))}; add patients"
         )
+    counts = np.zeros((len(patients), len(labels)), np.int64)
+    np.add.at(counts, (patient, label), 1)
+
     divisor = math.gcd(*parts.values())
     roles = [number for number, weight in enumerate(parts.values()) for _ in range(weight // divisor)]
     turn = seed % len(roles)
     roles = roles[-turn:] + roles[:-turn]
-    folds = _folds(images, len(roles), seed).groupby(images["patient_id"]).first().to_numpy()
-    counts: Counts = patients.to_numpy(np.int64)
-    weights = np.array(list(parts.values()), np.int64)
+    folds = _folds(patient, label, len(roles), seed)
+    if folds is None:  # fewer patients, or fewer images in every class, than folds: deal the patients out
+        dealt = hash_order(pd.Series(patients), seed, "split").rank().to_numpy().astype(np.int64) - 1
+        folds = dealt % len(roles)
 
+    weights = np.array(list(parts.values()), np.int64)
     found: list[tuple[list[float], Counts]] = []
     orders = dict.fromkeys(islice(permutations(roles), math.factorial(7)))  # the first is `roles`
     for order in islice(orders, STARTS):
@@ -102,23 +108,20 @@ def _by_patient(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Se
         if worst[0] <= TOLERANCE:
             break
     _, part = min(found, key=lambda entry: entry[0])
-    names = np.array(list(parts))[part]
-    return images["patient_id"].map(dict(zip(patients.index, names, strict=True)))
+    return pd.Series(np.array(list(parts))[part[patient]], index=images.index)
 
 
-def _folds(images: pd.DataFrame, folds: int, seed: int) -> pd.Series[int]:
-    """Number of the fold of each image, from 0."""
+def _folds(patient: Counts, label: Counts, folds: int, seed: int) -> Counts | None:
+    """The fold of each patient, from the numbers of each image's patient and label; None where there are too few."""
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    fold = pd.Series(0, index=images.index)
+    fold = np.zeros(patient.max() + 1, np.int64)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # small classes: the repair knows
-            for number, (_, rows) in enumerate(splitter.split(images, images["label"], images["patient_id"])):
-                fold.iloc[rows] = number
-    except ValueError:  # fewer patients, or fewer images in each class, than folds: deal the patients out
-        names = images["patient_id"].drop_duplicates()
-        order = names[hash_order(names, seed, "split").sort_values().index]
-        fold = images["patient_id"].map({name: place % folds for place, name in enumerate(order)})
+            for number, (_, rows) in enumerate(splitter.split(patient, label, patient)):
+                fold[patient[rows]] = number
+    except ValueError:
+        return None
     return fold
 
 
