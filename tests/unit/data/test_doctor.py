@@ -126,25 +126,26 @@ def test_real_data(config: dict[str, Any], real_data: Path) -> None:
 
 
 def test_simulated_data(config: dict[str, Any]) -> None:
-    """Before the demo's first run, and on the tree that it makes; real counts are not expected of it."""
-    demo = yaml.safe_load((HOME / "workflow" / "profiles" / "demo" / "config.yaml").read_text())
-    names = [name for name in demo["simulation"] if name in ("busbra", "aul", "fetal_planes")]
+    """Before the demo's first run, and on what it makes: the folders say what they are; no real counts expected."""
+    names = {"busbra": "Breast tumor", "aul": "Liver mass", "lepset": "Pancreatic cancer"}
     config["simulation"] = {name: {"patients": 10, "seed": 0} for name in names}
-    assert inventory.look_at_dataset(config, "aul").word == "simulated"
-    assert inventory.look_at_dataset(config, "aul").usable
+    found = look(config)
+    assert {name for name in found if found[name].state.word == "simulated"} == {*names, "lepset_unlabelled"}
+    assert found["aul"].state == ("simulated", True, ["not made yet; the workflow makes it when it is needed"])
     made = {}
     for name in names:
         stage = simulate.SimulateSettings.model_validate(settings.simulate(config, name))
         made[name] = simulate.simulate(stage, Path(config["data_root"]) / config["datasets"][name]["folder"])
-    for simulation in (config["simulation"], {}):  # the folders themselves say what they are
+    for simulation in (config["simulation"], {}):
         config["simulation"] = simulation
         found = look(config)
-        for name in names:
-            assert found[name].state.word == "simulated"
-            assert found[name].state.facts == [f"{made[name]:,} images, 10 patients"]
+        counts = {name: int(found[name].state.facts[0].split()[0]) for name in (*names, "lepset_unlabelled")}
+        counts["lepset"] += counts.pop("lepset_unlabelled")  # one archive
+        assert counts == made
         output = lines(config)
-        assert f"  table_2: {len(names)} of 11 tasks (Breast tumor, Liver mass, Fetal plane)" in output
-        assert "get it" not in block(output, "* simulated  busbra")
+        assert f"  table_2: 3 of 11 tasks ({', '.join(names.values())})" in output
+        assert block(output, "* simulated  busbra").endswith("licence: CC BY 4.0")  # nothing to get
+        assert "(735 expected)" not in "".join(output)
 
 
 def test_some_images_are_absent(config: dict[str, Any]) -> None:

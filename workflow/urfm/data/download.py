@@ -180,6 +180,8 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(DownloadSettings.model_fields))
     arguments = parser.parse_args()
     settings = parse_settings(DownloadSettings, arguments.settings)
+    if not settings.archives:
+        say("nothing to fetch: no data set is open, or those that are open are simulated")
     session = open_session()
     failures = []
     for archive in settings.archives:
