@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from urfm.availability import Config, pretraining_settings
+from urfm.availability import Config, pretraining_settings, wanted_datasets
 from urfm.cli import Settings, parse_settings, run
 from urfm.inventory import State, checkpoint_files, look_at_dataset, look_at_file
 from urfm.progress import say
@@ -40,6 +40,7 @@ class DoctorSettings(Settings):
     strict_counts: bool
     simulation: dict[str, Any]
     pretraining: dict[str, Any]
+    organs: dict[str, Any]
     datasets: Section
     tasks: Section
     teachers: Section
@@ -86,8 +87,11 @@ def drawn(config: Config) -> dict[str, Config]:
 def dataset_use(config: Config, name: str) -> str:
     """Tasks and pre-training that need a data set, and the figures and tables that show them."""
     tasks = [task for task, record in config["tasks"].items() if record["dataset"] == name]
-    runs = {run for run in config["pretraining"]["runs"] if name in pretraining_settings(config, run)["datasets"]}
-    return "; ".join(_shown(config, "task", "tasks", tasks) + _pretraining(config, "pre-training of", runs))
+    runs = {run for run in config["pretraining"]["runs"] if name in wanted_datasets(config, run)}
+    counted = {"table_1": {config["tables"]["table_1"]["run"]}, "table_3": set(config["tables"]["table_3"]["paper"])}
+    tables = [table for table, shown in counted.items() if shown & runs]
+    phrases = _shown(config, "task", "tasks", tasks) + _pretraining(config, "pre-training of", runs)
+    return "; ".join(phrases + ([f"images in {', '.join(tables)}"] if tables else []))
 
 
 def file_use(config: Config, file: str) -> str:
@@ -128,7 +132,7 @@ def model_ready(config: Config, model: str, stock: Stock) -> bool:
         return record["checkpoint"].get("file") in (None, *stock)
     teacher = _teacher(config, record["pretraining"])
     taught = "hub" in teacher or teacher.get("file") in (None, *stock)
-    return taught and not stock.isdisjoint(pretraining_settings(config, record["pretraining"])["datasets"])
+    return taught and not stock.isdisjoint(wanted_datasets(config, record["pretraining"]))
 
 
 def ready(config: Config, item: Config, stock: Stock) -> dict[str, list[str]]:

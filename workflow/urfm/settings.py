@@ -47,7 +47,7 @@ def download(config: Config) -> Config:
 
 def doctor(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
-    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining")
+    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining", "organs")
     sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
     return {key: config[key] for key in folders} | {key: list(config[key].items()) for key in sections}
 

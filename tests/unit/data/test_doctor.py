@@ -84,8 +84,10 @@ def test_no_data(config: dict[str, Any], there: bool) -> None:
     output = lines(config)
     text = "\n".join(output)
     assert "figure_2: nothing yet; 0 of 6 models; 0 of 10 tasks" in text
-    assert block(output, "- absent     radimagenet").endswith(
-        "(figure_2), URFM (CLIP targets) (in no figure) licence: as agreed in the form get it: "
+    described = block(output, "- absent     radimagenet")
+    assert "389,746 images expected for pre-training of MIM-US, Deblur-MIM, URFM (figure_2), URFM (CLIP" in described
+    assert described.endswith(
+        "images in table_1, table_3 licence: as agreed in the form get it: "
         "https://www.radimagenet.com (through a form). Fill in the request form. Unpack so that the folder holds "
         "radiology_ai/US/."
     )
