@@ -396,3 +396,16 @@ def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None
     assert str(root) in str(reasons["ovarian_tumor"])
     assert "Trained and tested on the split 'ultrabench', not on the paper's." in "\n".join(grid.summary(config))
     assert settings.figure(config, "figure_2")["notes"][0].startswith("Trained and tested on the split 'ultrabench'")
+
+
+def test_no_section_is_an_alias_of_another() -> None:
+    """Snakemake merges overlays in place: an overlay on one section would change its alias too."""
+
+    def sections(content: Any) -> Iterator[Any]:
+        if isinstance(content, dict | list):
+            yield content
+            for item in content.values() if isinstance(content, dict) else content:
+                yield from sections(item)
+
+    found = list(sections(PAPER))
+    assert len({id(section) for section in found}) == len(found)
