@@ -25,6 +25,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/audit.smk"
 include: "workflow/rules/collect.smk"
 
 
@@ -37,4 +38,6 @@ rule all:
         rules.table_3.output,
         rules.table_4.output,
         rules.table_5.output,
+        rules.audit.output,
+        rules.duplicates_sheet.output,
     localrule: True

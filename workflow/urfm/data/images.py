@@ -35,7 +35,6 @@ from itertools import islice, tee
 from pathlib import Path
 from typing import Any, TypeVar
 
-import imagehash
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -145,11 +144,6 @@ def pixel_sha256(pixels: Pixels) -> str:
 def to_pillow(pixels: Pixels) -> Image.Image:
     """A Pillow image, mode L or RGB, of uint8 (height, width, 1 or 3)."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def perceptual_hash(pixels: Pixels) -> str:
-    """64-bit perceptual hash (ImageHash's pHash) as 16 hexadecimal digits: near duplicates differ in few bits."""
-    return str(imagehash.phash(to_pillow(pixels)))
 
 
 def reduce(pixels: Pixels, long_side: int) -> Pixels:

@@ -31,7 +31,9 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
-from urfm.data.images import SECONDS, decode, map_in_processes, perceptual_hash, pixel_sha256
+from urfm.data.images import SECONDS, decode, map_in_processes, pixel_sha256
+from urfm.data.near_duplicates import PROXY, ProxyPatients, proxy_patients
+from urfm.data.perceptual import perceptual_hash
 from urfm.errors import UnusableImage, UrfmError
 from urfm.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.progress import progress, say
@@ -74,6 +76,7 @@ class ManifestSettings(Settings):
     organ: str = ""
     source: str = ""
     folders: dict[str, str] = Field(default_factory=dict)  # folder name: label or organ, for readers that ask
+    proxy_patients: ProxyPatients | None = None  # for images without a patient id
     expected: Expected = Expected()
     strict_counts: bool = False
 
@@ -283,8 +286,11 @@ def write_manifest(
         reasons = describe(root, settings, processes, described, rejections)
         images = overview(described)
         revised = ["excluded_reason"]
-        # The place for patients that only all images together tell (near-duplicate groups, say): give `images` the
-        # columns patient_id and patient_source, row by row, and `revised` their names; counting and copying follow.
+        if settings.proxy_patients is not None:
+            columns = ["image_id", "phash", "frame", "patient_id", "patient_source"]
+            proxies = proxy_patients(pd.read_parquet(described, columns=columns), settings.proxy_patients)
+            images = images.assign(**proxies)
+            revised += list(proxies)
         images = exclude_contradictions(images)
         found = report(settings, images, reasons, rejected)
         with atomic_path(manifest) as temporary:
@@ -317,6 +323,8 @@ def report(settings: ManifestSettings, images: pd.DataFrame, reasons: Counter[st
         say(f"warning: {settings.dataset}: {number:,} images excluded, {reason}")
     for sentence, number in _frequencies(usable["erratum"]).items():
         say(f"{settings.dataset}: corrected in {number:,} images: {sentence}")
+    if "patient_source" in usable and (proxies := int((usable["patient_source"] == PROXY).sum())):
+        say(f"{settings.dataset}: {proxies:,} images without a patient id share one with their near duplicates")
     if repeated:
         say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
     report_differences(settings.dataset, sentences, settings.strict_counts)

@@ -210,10 +210,15 @@ def main() -> None:
     for sentence in notes:
         say(f"warning: task {settings.task}, {settings.split} split: {sentence}")
     in_split = images["image_id"].isin(split["image_id"])
-    unknown = int((images.loc[in_split, "patient_source"] == "none").sum())
+    counted = images.loc[in_split, "patient_source"].value_counts().sort_index()
+    sources = {str(source): int(number) for source, number in counted.items()}
+    proxies = sources.get("near_duplicates", 0)
+    unknown = sources.get("none", 0) + proxies
     if unknown:
+        but = f", but for {proxies:,} that stay with their near duplicates" if proxies else ""
         say(
             f"warning: task {settings.task}: {unknown:,} images have no patient id: each counts as a patient of its own"
+            + but
         )
         for counts in (found, *subsets.values()):
             counts["patients"] = None
@@ -234,6 +239,7 @@ def main() -> None:
             "seed": settings.seed,
             **found,
             "subsets": subsets,
+            "patient_sources": sources,
             "shared_patients": shared,
             "left_out": len(images) - len(split),
             "simulated": manifest_summary["simulated"],

@@ -41,7 +41,7 @@ class Record:
     name: str  # becomes image_id
     label: str = ""
     patient_id: str = ""  # empty: unknown, the image becomes a patient of its own
-    patient_source: Literal["metadata", "path", "none"] = "none"
+    patient_source: Literal["metadata", "path", "none"] = "none"  # the manifest adds near_duplicates
     device: str = ""
     view: str = ""
     series: str = ""

@@ -1,0 +1,92 @@
+# The leakage audit: images that occur twice, from the manifests and splits of all that is configured and there.
+localrules:
+    leakage_audit,
+
+
+rule audit:
+    input:
+        tables=[ancient(f"<results>/manifests/{name}.parquet") for name in grid.datasets(config)],
+        manifests=[f"<results>/manifests/{name}.json" for name in grid.datasets(config)],
+        split_tables=[
+            ancient(f"<results>/splits/{name}/{config['finetuning']['split']}.parquet") for name in grid.tasks(config)
+        ],
+        splits=[f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+    output:
+        table="<results>/audit/pairs.parquet",
+        pairs=report(
+            "<results>/audit/pairs.csv",
+            caption="../report/audit_pairs.rst",
+            category="Leakage audit",
+            labels={"content": "pairs of images, worst first"},
+        ),
+        tasks=report(
+            "<results>/audit/tasks.csv",
+            caption="../report/audit_tasks.rst",
+            category="Leakage audit",
+            labels={"content": "images of each task seen in pre-training"},
+        ),
+        datasets=report(
+            "<results>/audit/datasets.csv",
+            caption="../report/audit_datasets.rst",
+            category="Leakage audit",
+            labels={"content": "duplicates in each data set"},
+        ),
+        record="<results>/audit/audit.json",
+    log:
+        "<logs>/audit/audit.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.data.audit"),
+        settings=reads(lambda wildcards: settings.audit(config)),
+    shell:
+        """
+        python -m urfm.data.audit \
+            --settings {params.settings:q} \
+            --manifests {input.manifests} \
+            --splits {input.splits} \
+            --output $(dirname {output.record}) \
+            2>&1 | tee -i {log}
+        """
+
+
+rule duplicates_sheet:
+    input:
+        table=ancient("<results>/audit/pairs.csv"),
+        record="<results>/audit/audit.json",
+    output:
+        pdf="<results>/audit/pairs.pdf",
+        png=report(
+            "<results>/audit/pairs.png",
+            caption="../report/audit_sheet.rst",
+            category="Leakage audit",
+            labels={"content": "contact sheet of the worst pairs"},
+        ),
+    log:
+        "<logs>/audit/sheet.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.duplicates_sheet"),
+        settings=reads(lambda wildcards: settings.duplicates_sheet(config)),
+    shell:
+        """
+        python -m urfm.figures.duplicates_sheet \
+            --settings {params.settings:q} \
+            --root "$URFM_DATA" \
+            --audit $(dirname {input.record}) \
+            --output $(dirname {output.png})/pairs \
+            2>&1 | tee -i {log}
+        """
+
+
+rule leakage_audit:
+    input:
+        rules.audit.output,
+        rules.duplicates_sheet.output,

@@ -1,0 +1,310 @@
+"""The leakage audit: what the test images of a task share with pre-training, and with other parts of their set.
+
+An image may be known from another one in four ways, the strongest first: `file` (the same file under another path),
+`pixels` (the same picture), `near` (a near duplicate by perceptual hash), `patient` (another image of the patient, in
+the same data set). Pairs of one patient whom the archive tells are what patients are for: they are counted, and listed
+only if their pixels are equal and their labels are not. Proxy patients (D20) are near duplicates themselves: their
+pairs are listed as those of any other images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.data import duplicates
+from urfm.data.duplicates import (
+    KINDS,
+    Images,
+    Source,
+    exact_pairs,
+    near_pairs,
+    one_patient,
+    read_images,
+    read_sources,
+    read_texts,
+)
+from urfm.data.near_duplicates import SEARCH_RADIUS
+from urfm.errors import UrfmError
+from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.progress import say
+
+SEEN = ("image", *KINDS, "patient")  # how an image of a task was seen; image: it is itself used in pre-training
+SUBSETS = ("train", "val", "test")
+FINDINGS = (  # worst first; a pair means the first of these that is true of it
+    "test image in the training part",
+    "test image seen in pre-training",
+    "across subsets of a task",
+    "val image seen in pre-training",
+    "across labels",
+    "across the published split",
+    "train image seen in pre-training",
+    "between data sets",
+    "within a data set",
+)
+LISTED = 1000  # pairs in the CSV file
+
+
+class AuditSettings(Settings):
+    """Settings of the stage."""
+
+    distance: int = Field(default=36, ge=0)  # near duplicates: bits, of 192, that differ at most
+    pretraining: list[str] = Field(default_factory=list)  # data sets that a run is pre-trained on
+
+
+def finding(first: pd.Series[Any], second: pd.Series[Any], tasks: list[str]) -> str:
+    """What a pair of images in two places means."""
+    subsets = [{first[task], second[task]} for task in tasks]
+    seen = {
+        one[task] for one, other in ((first, second), (second, first)) if other["pretraining"] for task in tasks
+    } - {""}
+    one_set = first["dataset"] == second["dataset"]
+    true = (
+        {"train", "test"} in subsets,
+        "test" in seen,
+        any(len(pair) == 2 and "" not in pair for pair in subsets),
+        "val" in seen,
+        one_set and _differ(first["label"], second["label"]),
+        one_set and _differ(first["official_split"], second["official_split"]),
+        "train" in seen,
+        not one_set,
+        True,
+    )
+    return FINDINGS[true.index(True)]
+
+
+def _differ(one: Any, other: Any) -> Any:
+    """Whether two texts, or arrays of them, are both there and not equal."""
+    return (one != other) & (one != "") & (other != "")
+
+
+def task_table(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
+    """For each task and subset: how many images were seen in pre-training, how, and in which data sets.
+
+    Columns task, subset, images; image, file, pixels, near, patient (every image under its strongest kind only); seen
+    and seen_percent, their sum; seen_in; in_train and in_train_percent: images with an exact or near duplicate in the
+    training part of the same task.
+    """
+    rows = images.rows
+    links = duplicates.links(rows, pairs)
+    dataset, pretraining = images.place("dataset"), images.place("pretraining")
+    own = np.flatnonzero(pretraining)
+    by_link = links[pretraining[links["other"]]]
+    by_patient = np.flatnonzero(rows["known"] & rows["patient"].isin(rows.loc[pretraining & rows["known"], "patient"]))
+    sightings = pd.concat(
+        [
+            pd.DataFrame({"row": row, "kind": kind, "source": source})
+            for row, kind, source in (
+                (own, "image", dataset[own]),
+                (by_link["row"], by_link["kind"], dataset[by_link["other"]]),
+                (by_patient, "patient", dataset[by_patient]),
+            )
+        ],
+        ignore_index=True,
+    )
+    sightings["kind"] = pd.Categorical(sightings["kind"], SEEN, ordered=True)
+    sightings = sightings.sort_values(["row", "kind", "source"])
+    strongest = sightings.drop_duplicates("row").set_index("row")["kind"]
+    sources = sightings.drop_duplicates(["row", "source"]).set_index("row")["source"]
+
+    table = []
+    for task in images.tasks:
+        subset = images.place(task)
+        repeated = links.loc[(subset[links["row"]] != "train") & (subset[links["other"]] == "train"), "row"]
+        for name in SUBSETS:
+            members = np.flatnonzero(subset == name)
+            kinds = strongest[strongest.index.isin(members)].value_counts()
+            seen_in = sources[sources.index.isin(members)].value_counts().sort_index()
+            in_train = int(np.isin(members, repeated).sum())
+            table.append(
+                {
+                    "task": task,
+                    "subset": name,
+                    "images": len(members),
+                    **{kind: int(kinds[kind]) for kind in SEEN},
+                    "seen": int(kinds.sum()),
+                    "seen_percent": _percent(int(kinds.sum()), len(members)),
+                    "seen_in": "; ".join(f"{source} {number:,}" for source, number in seen_in.items()),
+                    "in_train": in_train,
+                    "in_train_percent": _percent(in_train, len(members)),
+                }
+            )
+    return pd.DataFrame(table)
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def dataset_table(
+    images: Images, pairs: pd.DataFrame, across: Counter[tuple[int, int]], within: Counter[int]
+) -> pd.DataFrame:
+    """For each data set: what repeats in it, and what its published split leaks.
+
+    Columns dataset, images, excluded; file, pixels, near: images with such a duplicate in the set, of another patient;
+    across_labels: images with a duplicate of another label, excluded ones included; near_pairs; one_patient_pairs: near
+    pairs of one patient; split_pairs and split_images: pairs across the published split, and images in them;
+    split_patients: patients that the archive tells, with images in several parts of it.
+    """
+    rows, places = images.rows, images.places
+    dataset, official = places["dataset"].to_numpy(), places["official_split"].to_numpy()
+    ends = [rows["place"].to_numpy()[pairs[side]] for side in ("first", "second")]
+    labels = _differ(*(places["label"].to_numpy()[end] for end in ends))
+    split = _differ(*(official[end] for end in ends))
+    used = ~images.place("excluded")
+    divided = pd.DataFrame({name: images.place(name) for name in ("dataset", "official_split")})
+    divided = divided.assign(patient=rows["patient"])[rows["known"] & used & (divided["official_split"] != "")]
+    parts = divided.drop_duplicates().groupby(["dataset", "patient"], as_index=False).size()
+
+    table = []
+    for name in sorted(set(dataset)):
+        inside = (dataset[ends[0]] == name) & (dataset[ends[1]] == name)
+        near = {pair: pairs for pair, pairs in across.items() if (dataset[list(pair)] == name).all()}
+        table.append(
+            {
+                "dataset": name,
+                "images": int((used & (images.place("dataset") == name)).sum()),
+                "excluded": int((~used & (images.place("dataset") == name)).sum()),
+                **{kind: _members(pairs[inside & (pairs["kind"] == kind)]) for kind in KINDS},
+                "across_labels": _members(pairs[inside & labels]),
+                "near_pairs": sum(near.values()),
+                "one_patient_pairs": sum(pairs for place, pairs in within.items() if dataset[place] == name),
+                "split_pairs": int((inside & split & (pairs["kind"] != "near")).sum())
+                + sum(pairs for pair, pairs in near.items() if _differ(*official[list(pair)])),
+                "split_images": _members(pairs[inside & split]),
+                "split_patients": int(((parts["dataset"] == name) & (parts["size"] > 1)).sum()),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def _members(pairs: pd.DataFrame) -> int:
+    """How many images are in the pairs."""
+    return len(np.unique(pairs[["first", "second"]]))
+
+
+def other_patients(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The exact pairs that are listed: without those of one patient whose labels do not differ."""
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    labels = _differ(images.place("label", first), images.place("label", second))
+    listed: pd.DataFrame = pairs[~one_patient(images.rows, first, second) | labels]
+    return listed
+
+
+def list_pairs(images: Images, pairs: pd.DataFrame, sources: list[Source]) -> pd.DataFrame:
+    """The pairs as people read them, worst first.
+
+    Columns finding, kind, distance, and of both images (_a, _b) image_id, patient_id, path, frame, dataset, label,
+    official_split and use, which says where it is used: "breast_tumor test; pre-training".
+    """
+    rows, places = images.rows, images.places
+    use = [_use(place, images.tasks) for _, place in places.iterrows()]
+    described = places[["dataset", "label", "official_split"]].assign(use=use)
+    ends = [rows["place"].to_numpy()[pairs[side]] for side in ("first", "second")]
+    meaning = {
+        pair: finding(places.loc[pair[0]], places.loc[pair[1]], images.tasks)
+        for pair in set(zip(*(end.tolist() for end in ends), strict=True))
+    }
+    findings = [meaning[pair] for pair in zip(*(end.tolist() for end in ends), strict=True)]
+    columns = [
+        pd.DataFrame({"finding": pd.Categorical(findings, FINDINGS, ordered=True)}),
+        pairs[["kind", "distance"]].reset_index(drop=True),
+    ]
+    for side, end, letter in zip(("first", "second"), ends, "ab", strict=True):
+        texts = read_texts(rows.loc[pairs[side], ["source", "row"]].reset_index(drop=True), sources)
+        columns.append(texts.join(described.loc[end].reset_index(drop=True)).add_suffix(f"_{letter}"))
+    table = pd.concat(columns, axis=1)
+    table["kind"] = pd.Categorical(table["kind"], KINDS, ordered=True)
+    order = ["finding", "kind", "distance", "image_id_a", "image_id_b"]
+    return table.sort_values(order, ignore_index=True).astype({"finding": str, "kind": str})
+
+
+def _use(place: pd.Series[Any], tasks: list[str]) -> str:
+    uses = [f"{task} {place[task]}" for task in tasks if place[task]]
+    return "; ".join([*uses, *(name for name in ("pretraining", "excluded") if place[name])]).replace(
+        "pretraining", "pre-training"
+    )
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(
+        description="Find images that occur twice: in a data set, or in pre-training and a task."
+    )
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(AuditSettings.model_fields))
+    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="summaries; each beside its table")
+    parser.add_argument("--splits", type=Path, nargs="*", default=[], help="summaries of the tasks' splits, likewise")
+    parser.add_argument(
+        "--selections", type=Path, nargs="*", default=[], help="tables of the image_id that pre-training really sees"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    arguments = parser.parse_args()
+    settings = parse_settings(AuditSettings, arguments.settings)
+
+    sources = read_sources(arguments.manifests)
+    known = [source.dataset for source in sources]
+    if absent := [name for name in settings.pretraining if name not in known]:
+        raise UrfmError(
+            f"pretraining: no manifest of {', '.join(absent)} in --manifests; they are of {', '.join(known)}"
+        )
+    records = sorted(
+        ({**read_json(path), "path": path.with_suffix(".parquet")} for path in arguments.splits),
+        key=lambda record: str(record["task"]),
+    )
+    for record in records:
+        verify_sha256(record["path"], record["sha256"])
+    splits = {record["task"]: pd.read_parquet(record["path"], columns=["image_id", "subset"]) for record in records}
+    selected = [pd.read_parquet(path, columns=["image_id"])["image_id"] for path in arguments.selections]
+    images = read_images(sources, settings.pretraining, splits, pd.concat(selected) if selected else None)
+    say(f"audit: {len(images.rows):,} images of {len(sources)} data sets")
+
+    exact = exact_pairs(images.rows)
+    say(f"audit: {len(exact):,} pairs of equal pictures")
+    near, across, within = near_pairs(images, settings.distance)
+    say(f"audit: {across.total():,} pairs of near duplicates, and {within.total():,} within patients")
+    listed = pd.concat([other_patients(images, exact), near], ignore_index=True)
+    pairs = list_pairs(images, listed, sources)
+    tasks = task_table(images, pd.concat([exact, near], ignore_index=True))
+    datasets = dataset_table(images, listed, across, within)
+
+    simulated = [source.dataset for source in sources if source.summary["simulated"]]
+    sets_of = {record["task"]: {record["dataset"], *settings.pretraining} for record in records}
+    pairs["simulated"] = pairs["dataset_a"].isin(simulated) | pairs["dataset_b"].isin(simulated)
+    tasks["simulated"] = [not sets_of[task].isdisjoint(simulated) for task in tasks["task"]] if len(tasks) else []
+    datasets["simulated"] = datasets["dataset"].isin(simulated)
+    write_parquet(arguments.output / "pairs.parquet", pairs)
+    write_csv(arguments.output / "pairs.csv", pairs.head(LISTED))
+    write_csv(arguments.output / "tasks.csv", tasks)
+    write_csv(arguments.output / "datasets.csv", datasets)
+    write_json(
+        arguments.output / "audit.json",
+        {
+            "settings": settings.model_dump(),
+            "search_radius": SEARCH_RADIUS,
+            "manifests": {source.dataset: source.summary["sha256"] for source in sources},
+            "splits": {record["task"]: record["sha256"] for record in records},
+            "selections": {path.name: sha256(path) for path in arguments.selections},
+            "simulated": simulated,
+            "images": len(images.rows),
+            "kinds": {kind: int((pairs["kind"] == kind).sum()) for kind in KINDS},
+            "findings": {name: int((pairs["finding"] == name).sum()) for name in FINDINGS},
+            "sha256": {name: sha256(arguments.output / name) for name in ("pairs.parquet", "pairs.csv")},
+        },
+    )
+    for row in tasks[tasks["subset"] == "test"].itertuples() if len(tasks) else ():
+        say(
+            f"{row.task}: {row.images:,} test images, {row.seen:,} seen in pre-training, {row.in_train:,} repeated in "
+            "the training part"
+        )
+    say(f"audit in {arguments.output}")
+
+
+if __name__ == "__main__":
+    run(main)
