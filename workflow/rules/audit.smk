@@ -5,12 +5,19 @@ localrules:
 
 rule audit:
     input:
-        tables=[ancient(f"<results>/manifests/{name}.parquet") for name in grid.datasets(config)],
+        tables=ancient(
+            expand(
+                "<results>/{table}.parquet",
+                table=[
+                    *(f"manifests/{name}" for name in grid.datasets(config)),
+                    *(f"splits/{name}/{config['finetuning']['split']}" for name in grid.tasks(config)),
+                    *(f"pretrain_sets/{name}" for name in grid.pretrain_sets(config)),
+                ],
+            )
+        ),
         manifests=[f"<results>/manifests/{name}.json" for name in grid.datasets(config)],
-        split_tables=[
-            ancient(f"<results>/splits/{name}/{config['finetuning']['split']}.parquet") for name in grid.tasks(config)
-        ],
         splits=[f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+        selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.pretrain_sets(config)],
     output:
         table="<results>/audit/pairs.parquet",
         pairs=report(
@@ -48,6 +55,7 @@ rule audit:
             --settings {params.settings:q} \
             --manifests {input.manifests} \
             --splits {input.splits} \
+            --selections {input.selections} \
             --output $(dirname {output.record}) \
             2>&1 | tee -i {log}
         """

@@ -141,6 +141,14 @@ def uses_cache(config: Config, run: str) -> bool:
     return bool(settings["targets"] == "cached" and kind != "pixels")
 
 
+def audit(config: Config) -> Config:
+    return {"distance": config["audit"]["distance"]}
+
+
+def duplicates_sheet(config: Config) -> Config:
+    return {"pairs": config["audit"]["sheet_pairs"], "dpi": config["audit"]["sheet_dpi"]}
+
+
 def encoder(config: Config, model: str) -> Config:
     record = config["models"][model]
     return {"model": model, "checkpoint": _without_origin(record["checkpoint"]) if "checkpoint" in record else None}

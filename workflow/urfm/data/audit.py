@@ -49,6 +49,9 @@ FINDINGS = (  # worst first; a pair means the first of these that is true of it
     "between data sets",
     "within a data set",
 )
+TASK_COLUMNS = [
+    "task", "subset", "images", *SEEN, "seen", "seen_percent", "seen_in", "in_train", "in_train_percent",
+]  # fmt: skip
 LISTED = 1000  # pairs in the CSV file
 
 
@@ -56,7 +59,6 @@ class AuditSettings(Settings):
     """Settings of the stage."""
 
     distance: int = Field(default=36, ge=0)  # near duplicates: bits, of 192, that differ at most
-    pretraining: list[str] = Field(default_factory=list)  # data sets that a run is pre-trained on
 
 
 def finding(first: pd.Series[Any], second: pd.Series[Any], tasks: list[str]) -> str:
@@ -136,7 +138,7 @@ def task_table(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
                     "in_train_percent": _percent(in_train, len(members)),
                 }
             )
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, columns=TASK_COLUMNS)
 
 
 def _percent(part: int, whole: int) -> float:
@@ -233,36 +235,36 @@ def _use(place: pd.Series[Any], tasks: list[str]) -> str:
     )
 
 
+def _read(summary: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The summary of a split or a selection and the table beside it, whose hash is checked."""
+    record, table = read_json(summary), summary.with_suffix(".parquet")
+    verify_sha256(table, record["sha256"])
+    return record, pd.read_parquet(table)
+
+
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(
         description="Find images that occur twice: in a data set, or in pre-training and a task."
     )
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(AuditSettings.model_fields))
-    parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="summaries; each beside its table")
-    parser.add_argument("--splits", type=Path, nargs="*", default=[], help="summaries of the tasks' splits, likewise")
-    parser.add_argument(
-        "--selections", type=Path, nargs="*", default=[], help="tables of the image_id that pre-training really sees"
-    )
+    parser.add_argument("--manifests", type=Path, nargs="*", default=[], help="summaries (.json) beside their tables")
+    parser.add_argument("--splits", type=Path, nargs="*", default=[], help="of the tasks, likewise")
+    parser.add_argument("--selections", type=Path, nargs="*", default=[], help="of the pre-training runs, likewise")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
     settings = parse_settings(AuditSettings, arguments.settings)
 
     sources = read_sources(arguments.manifests)
-    known = [source.dataset for source in sources]
-    if absent := [name for name in settings.pretraining if name not in known]:
-        raise UrfmError(
-            f"pretraining: no manifest of {', '.join(absent)} in --manifests; they are of {', '.join(known)}"
-        )
-    records = sorted(
-        ({**read_json(path), "path": path.with_suffix(".parquet")} for path in arguments.splits),
-        key=lambda record: str(record["task"]),
+    if not sources:
+        raise UrfmError("--manifests: there is none to audit; put a data set into the data root (docs/datasets.md)")
+    splits = {str(record["task"]): (record, table) for record, table in map(_read, arguments.splits)}
+    selections = {str(record["run"]): (record, table) for record, table in map(_read, arguments.selections)}
+    images = read_images(
+        sources,
+        [table["image_id"] for _, table in selections.values()],
+        {task: table for task, (_, table) in sorted(splits.items())},
     )
-    for record in records:
-        verify_sha256(record["path"], record["sha256"])
-    splits = {record["task"]: pd.read_parquet(record["path"], columns=["image_id", "subset"]) for record in records}
-    selected = [pd.read_parquet(path, columns=["image_id"])["image_id"] for path in arguments.selections]
-    images = read_images(sources, settings.pretraining, splits, pd.concat(selected) if selected else None)
     say(f"audit: {len(images.rows):,} images of {len(sources)} data sets")
 
     exact = exact_pairs(images.rows)
@@ -275,9 +277,9 @@ def main() -> None:
     datasets = dataset_table(images, listed, across, within)
 
     simulated = [source.dataset for source in sources if source.summary["simulated"]]
-    sets_of = {record["task"]: {record["dataset"], *settings.pretraining} for record in records}
+    seen = set(images.places.loc[images.places["pretraining"], "dataset"])
     pairs["simulated"] = pairs["dataset_a"].isin(simulated) | pairs["dataset_b"].isin(simulated)
-    tasks["simulated"] = [not sets_of[task].isdisjoint(simulated) for task in tasks["task"]] if len(tasks) else []
+    tasks["simulated"] = [bool({splits[task][0]["dataset"], *seen} & {*simulated}) for task in tasks["task"]]
     datasets["simulated"] = datasets["dataset"].isin(simulated)
     write_parquet(arguments.output / "pairs.parquet", pairs)
     write_csv(arguments.output / "pairs.csv", pairs.head(LISTED))
@@ -289,8 +291,8 @@ def main() -> None:
             "settings": settings.model_dump(),
             "search_radius": SEARCH_RADIUS,
             "manifests": {source.dataset: source.summary["sha256"] for source in sources},
-            "splits": {record["task"]: record["sha256"] for record in records},
-            "selections": {path.name: sha256(path) for path in arguments.selections},
+            "splits": {task: record["sha256"] for task, (record, _) in splits.items()},
+            "selections": {run: record["sha256"] for run, (record, _) in selections.items()},
             "simulated": simulated,
             "images": len(images.rows),
             "kinds": {kind: int((pairs["kind"] == kind).sum()) for kind in KINDS},
@@ -298,7 +300,7 @@ def main() -> None:
             "sha256": {name: sha256(arguments.output / name) for name in ("pairs.parquet", "pairs.csv")},
         },
     )
-    for row in tasks[tasks["subset"] == "test"].itertuples() if len(tasks) else ():
+    for row in tasks[tasks["subset"] == "test"].itertuples():
         say(
             f"{row.task}: {row.images:,} test images, {row.seen:,} seen in pre-training, {row.in_train:,} repeated in "
             "the training part"

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
 from urfm.data.near_duplicates import Index, Words, near_images, unpack
-from urfm.files import read_json, verify_sha256
+from urfm.files import parquet_blocks, read_json, verify_sha256
 
 KINDS = ("file", "pixels", "near")  # strongest first
 PLACE = ["dataset", "label", "official_split", "excluded", "pretraining"]  # and every task's subset
@@ -31,7 +30,6 @@ COLUMNS = [
     "excluded_reason",
 ]  # fmt: skip
 TEXTS = ["image_id", "patient_id", "path", "frame"]
-BLOCK = 1 << 16  # rows of a manifest read together
 WAITING = 1 << 21  # near pairs collected before the nearest are chosen
 
 
@@ -85,26 +83,20 @@ def read_sources(summaries: Iterable[Path]) -> list[Source]:
 
 
 def read_images(
-    sources: list[Source],
-    pretraining: Iterable[str],
-    splits: dict[str, pd.DataFrame],
-    selected: pd.Series[str] | None = None,
+    sources: list[Source], pretraining: Iterable[pd.Series[str]], splits: dict[str, pd.DataFrame]
 ) -> Images:
     """Read the manifests, block by block.
 
     Parameters
     ----------
     pretraining
-        Data sets all of whose usable images are seen in pre-training.
+        The image ids that a pre-training run sees, of each run.
     splits
         Columns image_id and subset of each task.
-    selected
-        Instead of whole data sets: the image ids that pre-training sees.
     """
     blocks = [block for number, source in enumerate(sources) for block in _read_blocks(source, number)]
     rows = pd.concat([block for block, _ in blocks], ignore_index=True)
-    seen = rows["dataset"].isin(list(pretraining)) if selected is None else rows["image"].isin(_hash(selected))
-    rows["pretraining"] = seen & ~rows["excluded"]
+    rows["pretraining"] = rows["image"].isin(np.concatenate([np.empty(0, np.uint64), *map(_hash, pretraining)]))
     for task, split in splits.items():
         subset = pd.Series(split["subset"].to_numpy(), _hash(split["image_id"]))
         rows[task] = rows["image"].map(subset).fillna("").astype("category")
@@ -120,7 +112,7 @@ def read_images(
 
 def _read_blocks(source: Source, number: int) -> Iterator[tuple[pd.DataFrame, Words]]:
     start = 0
-    for batch in pq.ParquetFile(source.path).iter_batches(BLOCK, columns=COLUMNS):
+    for batch in parquet_blocks(source.path, COLUMNS):
         table = batch.to_pandas()
         block = pd.DataFrame(
             {
@@ -154,7 +146,7 @@ def read_texts(places: pd.DataFrame, sources: list[Source]) -> pd.DataFrame:
     for number, source in enumerate(sources):
         wanted = np.sort(places.loc[places["source"] == number, "row"].unique())
         start = 0
-        for batch in pq.ParquetFile(source.path).iter_batches(BLOCK, columns=TEXTS) if len(wanted) else ():
+        for batch in parquet_blocks(source.path, TEXTS) if len(wanted) else ():
             rows = wanted[(wanted >= start) & (wanted < start + len(batch))]
             found.append(batch.take(rows - start).to_pandas().assign(source=number, row=rows))
             start += len(batch)

@@ -289,8 +289,8 @@ def write_manifest(
         if settings.proxy_patients is not None:
             columns = ["image_id", "phash", "frame", "patient_id", "patient_source"]
             proxies = proxy_patients(pd.read_parquet(described, columns=columns), settings.proxy_patients)
-            images = images.assign(**proxies)
-            revised += list(proxies)
+            images[proxies.columns] = proxies
+            revised += ["patient_id", "patient_source"]
         images = exclude_contradictions(images)
         found = report(settings, images, reasons, rejected)
         with atomic_path(manifest) as temporary:
