@@ -90,8 +90,11 @@ def test_an_encoder_is_found_by_file_and_by_folder(tmp_path: Path, picture: Imag
 def test_arrays_that_are_no_images_are_refused(tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(UrfmError, match=r"expected uint8 \(H, W\)"):
         load(write_encoder(tmp_path, "mae")).embed(wrong)
-    with pytest.raises(UrfmError, match=r"32-bit pixels"):
-        load(tmp_path).embed(Image.fromarray(np.zeros((4, 4), np.float32)))
+
+
+def test_pictures_without_a_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UrfmError, match="mode=F.*no agreed range"):
+        load(write_encoder(tmp_path, "mae")).embed(Image.fromarray(np.zeros((4, 4), np.float32)))
 
 
 def test_the_library_is_light_until_an_encoder_is_wanted() -> None:
