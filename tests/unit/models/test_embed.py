@@ -93,7 +93,7 @@ def test_arrays_that_are_no_images_are_refused(tmp_path: Path, wrong: Any) -> No
 
 
 def test_pictures_without_a_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UrfmError, match="mode=F.*no agreed range"):
+    with pytest.raises(UrfmError, match=r"mode=F.*no agreed range"):
         load(write_encoder(tmp_path, "mae")).embed(Image.fromarray(np.zeros((4, 4), np.float32)))
 
 
