@@ -40,7 +40,7 @@ class CorpusSettings(Settings):
     exclude_downstream_test: bool
     seed: int = Field(ge=0)
     dataset_organs: dict[str, list[str]]  # the run's data sets, each with the organs that it may hold
-    tasks_not_here: list[str]  # tasks without data, whose patients cannot be excluded
+    tasks_not_here: list[str]  # not available here, so their patients cannot be excluded
 
 
 def read_manifest(summary: Path, columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -231,7 +231,7 @@ def main() -> None:
         found = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items())
         say(f"{settings.run}: images of validation and test patients of {task} left out: {found}")
     if settings.exclude_downstream_test and settings.tasks_not_here:
-        say(f"warning: {settings.run}: not excluded, for want of data: {', '.join(settings.tasks_not_here)}")
+        say(f"warning: {settings.run}: not excluded, because they are not available: {', '.join(settings.tasks_not_here)}")
     organs, datasets = counts["organ"].nunique(), counts["dataset"].nunique()
     say(f"{settings.run}: {len(chosen):,} images of {organs} organs from {datasets} data sets in {arguments.output}")
 
