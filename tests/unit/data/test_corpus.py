@@ -240,7 +240,7 @@ def test_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert record["excluded"]["tasks"] == {"mass": {"image": 0, "file": 0, "pixels": 0, "patient": 0}}
     assert record["tasks_not_here"] == ["kidney_tumor"]
     assert {row["dataset"] for row in record["counts"]} == {"b"}  # the task's own data set is none of the run's
-    assert "not excluded, because they are not available: kidney_tumor" in capsys.readouterr().out
+    assert "not available, so not excluded: kidney_tumor" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def main() -> None:
         found = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items())
         say(f"{settings.run}: images of validation and test patients of {task} left out: {found}")
     if settings.exclude_downstream_test and settings.tasks_not_here:
-        say(f"warning: {settings.run}: not excluded, because they are not available: {', '.join(settings.tasks_not_here)}")
+        say(f"warning: {settings.run}: not available, so not excluded: {', '.join(settings.tasks_not_here)}")
     organs, datasets = counts["organ"].nunique(), counts["dataset"].nunique()
     say(f"{settings.run}: {len(chosen):,} images of {organs} organs from {datasets} data sets in {arguments.output}")
 
