@@ -69,7 +69,7 @@ def patients(least: int, most: int, images: int) -> st.SearchStrategy[list[list[
 @example(counts=[[2], [2], [2]], seed=0)
 @example(counts=[[2, 1], [2, 1]], seed=0)
 def test_small_sets_are_divided_as_well_as_can_be(counts: list[list[int]], seed: int) -> None:
-    """Every class in every part if any assignment has that, and no class much further off than in the best one."""
+    """Every class in every part if any assignment has that, and none much further off than in the best one."""
     images = table(counts)
     possible = assignments(counts)
     if not len(possible):
@@ -79,7 +79,22 @@ def test_small_sets_are_divided_as_well_as_can_be(counts: list[list[int]], seed:
     found = held(images, divide(images, PARTS, seed))
     assert (found > 0).all()
     largest = (np.array(counts).max(axis=0) / np.maximum(np.array(counts).sum(axis=0), 1)).max()
-    assert worst(found) <= max(TOLERANCE, worst(possible).min() + largest / 2)
+    assert worst(found) <= max(TOLERANCE, worst(possible).min() + largest)
+
+
+def test_small_sets_are_divided_in_the_best_way_there_is() -> None:
+    """In nearly all cases: a search that moves two patients at most may stop before it."""
+    random = np.random.default_rng(0)
+    missed = []
+    while len(missed) < 100:
+        counts = random.integers(0, 12, (random.integers(4, 8), random.integers(1, 5)))
+        counts = np.where(random.random(counts.shape) < 0.4, 0, counts)
+        counts = counts[counts.any(axis=1)].tolist()
+        if counts and several_images(counts) and len(possible := assignments(counts)):
+            images = table(counts)
+            found = held(images, divide(images, PARTS, 0))
+            missed.append(worst(found) > max(TOLERANCE, worst(possible).min()) + 1e-9)
+    assert sum(missed) <= 2
 
 
 @settings(max_examples=40, deadline=None)

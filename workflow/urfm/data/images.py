@@ -63,9 +63,7 @@ INDEX = pa.schema(
 )
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # the largest ultrasound frame is below 3 million; 400 million fit in a PNG of 400 KB
-SECONDS = (
-    120  # for one item in a child process; an image takes milliseconds, a file system out of breath may take longer
-)
+SECONDS = 120  # for one item in a child process: an image takes milliseconds, a slow file system longer
 
 # Tags of TIFF, and their values.
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
