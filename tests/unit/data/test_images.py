@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image
-from scipy import ndimage
 from urfm.data import images
 from urfm.data.images import (
     Entry,
@@ -24,7 +23,6 @@ from urfm.data.images import (
     decode,
     find,
     map_in_processes,
-    perceptual_hash,
     pixel_sha256,
     reduce,
     write_store,
@@ -165,18 +163,6 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:
             except UnusableImage as error:
                 outcomes.add(error.reason)
     assert {"decoded", "unreadable"} <= outcomes
-
-
-def test_perceptual_hash_is_that_of_near_duplicates() -> None:
-    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(200, 200)), 6)
-    picture = np.clip(127 + 60 * smooth / smooth.std(), 0, 255).astype(np.uint8)[..., None]
-
-    def bits(pixels: np.ndarray) -> int:
-        return int(perceptual_hash(pixels), 16)
-
-    assert len(perceptual_hash(picture)) == 16
-    assert (bits(picture) ^ bits(reduce(picture, 120))).bit_count() <= 4
-    assert (bits(picture) ^ bits(picture[::-1, ::-1].copy())).bit_count() > 10
 
 
 def test_reduce_keeps_aspect_and_mean_and_never_enlarges() -> None:
