@@ -96,7 +96,7 @@ def test_images_are_paired_once_by_their_nearest_windows() -> None:
 
 
 def ovaries() -> pd.DataFrame:
-    """Like MMOTU, numbers follow patients: 1, 2 and 4 are one case; 8 repeats it too far off, 7 has an id, 9 is black."""
+    """Like MMOTU: 1, 2 and 4 are one case; 8 repeats it, too far off in number; 7 has an id; 9 and 10 are black."""
     first, second = picture(1), picture(2)
     pictures = {
         1: first, 2: cropped(first, 0.03, 0.02, 0.03, 0.04), 3: second, 4: resized(first, 0.8), 5: picture(5), 8: first,
