@@ -176,7 +176,7 @@ def test_flaws_of_a_published_split_are_said_and_counted_not_repaired(
     assert found["notes"] == [
         "test holds no image of class 'malignant'",
         "1 images are in none of its parts and left out",
-        "2 patients are in more than one part: its scores are too good",
+        "2 patients or groups of near duplicates are in several parts: its scores are too good",
     ]
     printed = capsys.readouterr().out
     for sentence in found["notes"]:

@@ -173,7 +173,9 @@ def flaws(split: pd.DataFrame, left_out: int) -> list[str]:
     if left_out:
         sentences.append(f"{left_out:,} images are in none of its parts and left out")
     if shared := shared_patients(split):
-        sentences.append(f"{shared:,} patients are in more than one part: its scores are too good")
+        sentences.append(
+            f"{shared:,} patients or groups of near duplicates are in several parts: its scores are too good"
+        )
     return sentences
 
 
