@@ -71,6 +71,10 @@ def test_partition_and_account_come_from_the_environment(
         ("resplits", Counter(manifest=11, split=110, resplits=1)),
         ("results/splits/breast_tumor/seed-3.json", Counter(manifest=1, split=1)),
         ("manifests", Counter(manifest=20, manifests=1)),
+        (
+            "leakage_audit",
+            Counter(manifest=20, split=11, pretrain_set=9, audit=1, duplicates_sheet=1, leakage_audit=1),
+        ),
     ],
 )
 def test_named_targets(repository: Repository, target: str, rules: Counter[str]) -> None:
@@ -80,7 +84,7 @@ def test_named_targets(repository: Repository, target: str, rules: Counter[str])
 def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
     wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits resplits pretrain_sets targets"
-    wanted += " pretraining encoders finetuning statistics download doctor"
+    wanted += " pretraining encoders finetuning statistics leakage_audit download doctor"
     assert set(wanted.split()) <= set(menu)
 
 

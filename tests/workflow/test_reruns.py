@@ -9,6 +9,7 @@ from working_copy import Repository
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6, metrics=6)
 SUMMARY = Counter(figure_statistics=1, figure_2=1)
+AUDIT = Counter(audit=1, duplicates_sheet=1)
 
 
 def sources(repository: Repository) -> list[str]:
@@ -71,7 +72,7 @@ def test_plot_style(finished: Repository) -> None:
     name = "workflow/urfm/figures/style.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(figure_2=1)
+    assert jobs == Counter(figure_2=1, duplicates_sheet=1)
     assert "urfm.figures.style@" in output
 
 
@@ -116,12 +117,12 @@ def test_images_of_one_run(finished: Repository) -> None:
     """Other organs concern this run and the table that counts its images."""
     with finished.configured(**{"pretraining.runs.urfm_liver.organs": ["liver", "ovary"]}):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain_set=1, table_3=1)
+    assert jobs == Counter(pretrain_set=1, table_3=1) + AUDIT
     assert '"organs":["liver","ovary"]' in output
     with finished.configured(**{"pretraining.runs.mim_us.share": 50}):
         jobs, output = finished.plan()
     one_model = Counter(pretrain_set=1, pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
-    assert jobs == one_model + SUMMARY
+    assert jobs == one_model + SUMMARY + AUDIT
     assert '"share":50' in output
 
 
@@ -138,7 +139,7 @@ def test_code_that_chooses_images(finished: Repository) -> None:
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)
-    assert jobs == lists + Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
+    assert jobs == lists + AUDIT + Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
     reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
     assert len(reasons) == 2
     assert all(reason.startswith("Input files updated by another job") for reason in reasons)
@@ -163,7 +164,7 @@ def test_one_more_task(finished: Repository) -> None:
     with finished.configured(**{"figures.figure_2.tasks": tasks, "tables.table_2.tasks": tasks}):
         jobs, _ = finished.plan()
     new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3, metrics=3)
-    assert jobs == new + SUMMARY + Counter(table_2=1)
+    assert jobs == new + SUMMARY + Counter(table_2=1) + AUDIT
 
 
 def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:

@@ -3,7 +3,7 @@
 An image may be known from another one in four ways, the strongest first: `file` (the same file under another path),
 `pixels` (the same picture), `near` (a near duplicate by perceptual hash), `patient` (another image of the patient, in
 the same data set). Pairs of one patient whom the archive tells are what patients are for: they are counted, and listed
-only if their pixels are equal and their labels are not. Proxy patients (D20) are near duplicates themselves: their
+only if their pixels are equal and their labels are not. Proxy patients (D26) are near duplicates themselves: their
 pairs are listed as those of any other images.
 """
 

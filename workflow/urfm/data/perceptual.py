@@ -7,7 +7,7 @@ both without a rim of 3 % a side. Signs do not change with brightness and contra
 picture again that was cut out of its frame or put into another; the rims find one that was cropped by a few percent.
 
 The distance of two pictures is the smallest number of different signs (of 192) between any window of one and any of
-the other. docs/decisions.md (D19) says how well this separates, and why the limit is 36.
+the other. docs/decisions.md (D25) says how well this separates, and why the limit is 36.
 """
 
 from __future__ import annotations
