@@ -203,7 +203,7 @@ def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[st
     assert settings.pretrain_set(config, "urfm")["dataset_organs"] == {"buv": ["breast"], "camus": ["heart"]}
     rows = {row["run"]: row for row in settings.table_3(config)["runs"]}
     assert rows["urfm_breast"]["missing"] == ["ultrasoundcases", "private_breast"]
-    assert rows["urfm_liver"]["reason"] == missing.detail
+    assert rows["urfm_liver"]["reason"] == missing.reason
     config["pretraining"]["defaults"]["datasets"] = ["camus"]
     found = availability.missing_images(config, "urfm_ovary")
     assert found is not None

@@ -73,7 +73,7 @@ def test_partition_and_account_come_from_the_environment(
         ("manifests", Counter(manifest=20, manifests=1)),
         (
             "leakage_audit",
-            Counter(manifest=20, split=11, pretrain_set=9, audit=1, duplicates_sheet=1, leakage_audit=1),
+            Counter(manifest=20, split=11, pretrain_set=3, audit=1, duplicates_sheet=1, leakage_audit=1),
         ),
     ],
 )

@@ -1,4 +1,4 @@
-# The leakage audit: images that occur twice, from the manifests and splits of all that is configured and there.
+# The leakage audit: images that occur twice, from the manifests and splits of all that the figures and tables need.
 localrules:
     leakage_audit,
 
@@ -11,13 +11,13 @@ rule audit:
                 table=[
                     *(f"manifests/{name}" for name in grid.datasets(config)),
                     *(f"splits/{name}/{config['finetuning']['split']}" for name in grid.tasks(config)),
-                    *(f"pretrain_sets/{name}" for name in grid.pretrain_sets(config)),
+                    *(f"pretrain_sets/{name}" for name in grid.audited_runs(config)),
                 ],
             )
         ),
         manifests=[f"<results>/manifests/{name}.json" for name in grid.datasets(config)],
         splits=[f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
-        selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.pretrain_sets(config)],
+        selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.audited_runs(config)],
     output:
         table="<results>/audit/pairs.parquet",
         pairs=report(

@@ -15,8 +15,8 @@ from urfm.errors import UrfmError
 
 Config = dict[str, Any]
 
-# Readers that fill official_split: generic and uf1990 where the set says it, the others if the archive is complete.
-PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "generic", "mmotu", "radimagenet", "uf1990")
+# Readers that fill official_split if the archive is complete; uf1990 and generic do where the set says it.
+PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "mmotu", "radimagenet", "uf1990")
 
 
 class Missing(NamedTuple):
@@ -141,11 +141,25 @@ def missing_task(config: Config, task: str) -> Missing | None:
     return missing_dataset(config, config["tasks"][task]["dataset"]) or missing_split(config, task)
 
 
+def _states_split(config: Config, dataset: str) -> bool:
+    """Whether the metadata.csv of a data set in the generic format has the column official_split."""
+    if is_simulated(config, dataset):
+        return False
+    folder = data_root(config) / config["datasets"][dataset]["folder"]
+    for table in (folder / "metadata.csv", *folder.glob("*/metadata.csv")):
+        if table.is_file():
+            with open(table, encoding="utf-8-sig", errors="replace") as stream:
+                return "official_split" in stream.readline()
+    return planning(config)
+
+
 def missing_split(config: Config, task: str) -> Missing | None:
     """Whether a task lacks the published split that `finetuning.split` asks for; we can always make one of our own."""
     record, split = config["tasks"][task], config["finetuning"]["split"]
     reader = config["datasets"][record["dataset"]]["reader"]
-    if split == "published" and reader not in PUBLISHED_SPLITS:
+    if split == "published" and reader == "generic" and not _states_split(config, record["dataset"]):
+        return Missing("no published split", "its metadata.csv has no column official_split")
+    if split == "published" and reader not in (*PUBLISHED_SPLITS, "generic"):
         return Missing("no published split", f"the reader {reader} knows of none")
     if split == "ultrabench" and "ultrabench" not in record:
         return Missing("no split of UltraBench's", f"tasks.{task}.ultrabench is not set")

@@ -81,6 +81,11 @@ def pretrain_sets(config: Config) -> list[str]:
     return _unique([*runs(config), *table_runs(config, "table_1"), *table_runs(config, "table_3")])
 
 
+def audited_runs(config: Config) -> list[str]:
+    """The runs whose images count as seen in the leakage audit: those of the figures, or of the tables if none."""
+    return runs(config) or pretrain_sets(config)
+
+
 def datasets(config: Config) -> list[str]:
     """The data sets that the tasks, the pre-training runs and the tables need and that are there, each once."""
     return _unique(

@@ -216,7 +216,7 @@ def table_3(config: Config) -> Config:
                 "organs": [config["organs"][organ] for organ in pretraining_settings(config, run)["organs"]],
                 "paper": images,
                 "missing": [name for name, _, _ in missing_datasets(config, run)],
-                "reason": missing.detail if (missing := missing_images(config, run)) else "",
+                "reason": missing.reason if (missing := missing_images(config, run)) else "",
             }
             for run, images in item["paper"].items()
         ],

@@ -11,7 +11,10 @@ from near_copies import COPIES, brightened, cropped, picture, to_image
 from PIL import Image
 from urfm.data import audit, duplicates
 from urfm.data.images import decode, pixel_sha256
+from urfm.data.manifest import ManifestSettings, write_manifest
 from urfm.data.perceptual import perceptual_hash
+from urfm.data.simulate import simulate
+from urfm.data.simulation.archive import SimulateSettings
 from urfm.errors import UrfmError
 from urfm.figures import duplicates_sheet
 from urfm.files import read_json, sha256
@@ -333,3 +336,59 @@ def test_nothing_found_is_a_result_and_no_data_an_error(world: World, monkeypatc
     monkeypatch.setattr("sys.argv", ["audit", "--settings", "{}", "--output", str(world.output)])
     with pytest.raises(UrfmError, match="none to audit"):
         audit.main()
+
+
+PLANTED = {  # data set: reader, folder, patients, seed
+    "lepset": ("lepset", "LEPset", 12, 16),
+    "lepset_unlabelled": ("lepset_unlabelled", "LEPset", 0, 0),
+    "uf1990": ("uf1990", "UF1990", 14, 8),
+    "mmotu": ("mmotu", "MMOTU", 24, 9),
+    "ultrasoundcases": ("ultrasoundcases", "ultrasoundcases", 4, 13),
+    "buid": ("buid", "BUID", 12, 10),
+    "own": ("generic", "Own", 12, 3),
+    "own_scans": ("generic", "Own-scans", 12, 4),
+}
+
+
+def test_what_the_simulator_planted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every copy, exact or altered, in the set it lies in or in another, unless both are of one known patient."""
+    root, results = tmp_path / "data", tmp_path / "results"
+    for dataset, (reader, folder, patients, seed) in PLANTED.items():
+        if patients:
+            own = {"organ": "thyroid", "labels": {"benign": 2, "malignant": 1}} if dataset == "own" else {}
+            own |= {"organ": "thyroid"} if dataset == "own_scans" else {}
+            settings = SimulateSettings(dataset=dataset, layout=reader, patients=patients, seed=seed, **own)
+            simulate(settings, root / folder)
+        described = ManifestSettings(dataset=dataset, reader=reader, folder=folder, organ="x", source="y")
+        write_manifest(root, described, 2, *(results / f"{dataset}{end}" for end in (".parquet", ".csv")))
+        summary = {"dataset": dataset, "simulated": True, "sha256": sha256(results / f"{dataset}.parquet")}
+        (results / f"{dataset}.json").write_text(json.dumps(summary))
+    manifests = [str(results / f"{dataset}.json") for dataset in PLANTED]
+    monkeypatch.setattr(
+        "sys.argv", ["audit", "--settings", "{}", "--manifests", *manifests, "--output", str(results / "audit")]
+    )
+    audit.main()
+    pairs = pd.read_parquet(results / "audit" / "pairs.parquet")
+
+    images = pd.concat([pd.read_parquet(results / f"{dataset}.parquet") for dataset in PLANTED])
+    patient = images[images["patient_source"] == "path"].set_index("path")["patient_id"]
+    group = {path: {path} for path in images["path"]}  # pictures that a chain of pairs connects
+    for one, other in pairs[["path_a", "path_b"]].itertuples(index=False):
+        together = group[one] | group[other]
+        group.update(dict.fromkeys(together, together))
+
+    shared: dict[str, list[str]] = {}
+    kinds = set()
+    for folder in {folder for _, folder, _, _ in PLANTED.values()}:
+        for kind, original, copy in read_json(root / folder / "SIMULATED.json")["planted"]:
+            if original.startswith("shared/"):
+                shared.setdefault(original, []).append(f"{folder}/{copy}")
+            else:
+                first, second = f"{folder}/{original}", f"{folder}/{copy}"
+                one_patient = first in patient and patient[first] == patient.get(second)
+                assert second in group[first] or one_patient, (kind, first, second)
+                kinds.add(kind)
+    assert kinds >= {"exact", "resized", "quality 60", "cropped", "brighter"}
+    assert sum(len(copies) > 1 for copies in shared.values()) == 2  # a thyroid and a breast
+    for copies in shared.values():
+        assert group[copies[0]] >= set(copies)

@@ -13,7 +13,7 @@ from urfm.data import images, manifest
 from urfm.data.counts import Expected
 from urfm.data.datasets.common import Record
 from urfm.data.images import ImageStore
-from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, screen, write_manifest
+from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, metadata, screen, write_manifest
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256
 
@@ -284,3 +284,10 @@ def test_real_archives(
     store = run_images(monkeypatch, real_data, results, "aul", long_side=256)
     assert len(store) == 190
     assert max(store.read("aul/benign-1").shape) == 256
+
+
+def test_data_sets_of_one_hospital_share_patient_ids() -> None:
+    record = Record(path=Path("a.png"), name="a.png", patient_id="7", patient_source="metadata")
+    unknown = Record(path=Path("b.png"), name="b.png")
+    rows = [metadata(item, "scans", patients=patients) for patients in ("", "clinic") for item in (record, unknown)]
+    assert [row["patient_id"] for row in rows] == ["scans/7", "scans/b.png", "clinic/7", "scans/b.png"]

@@ -235,11 +235,11 @@ def _use(place: pd.Series[Any], tasks: list[str]) -> str:
     )
 
 
-def _read(summary: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def _read(summary: Path, columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     """The summary of a split or a selection and the table beside it, whose hash is checked."""
     record, table = read_json(summary), summary.with_suffix(".parquet")
     verify_sha256(table, record["sha256"])
-    return record, pd.read_parquet(table)
+    return record, pd.read_parquet(table, columns=columns)
 
 
 def main() -> None:
@@ -258,8 +258,14 @@ def main() -> None:
     sources = read_sources(arguments.manifests)
     if not sources:
         raise UrfmError("--manifests: there is none to audit; put a data set into the data root (docs/datasets.md)")
-    splits = {str(record["task"]): (record, table) for record, table in map(_read, arguments.splits)}
-    selections = {str(record["run"]): (record, table) for record, table in map(_read, arguments.selections)}
+    splits = {
+        str(record["task"]): (record, table)
+        for record, table in (_read(path, ["image_id", "subset"]) for path in arguments.splits)
+    }
+    selections = {
+        str(record["run"]): (record, table)
+        for record, table in (_read(path, ["image_id"]) for path in arguments.selections)
+    }
     images = read_images(
         sources,
         [table["image_id"] for _, table in selections.values()],

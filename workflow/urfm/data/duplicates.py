@@ -207,9 +207,10 @@ def near_pairs(images: Images, distance: int) -> tuple[pd.DataFrame, Counter[tup
 
 
 def one_patient(rows: pd.DataFrame, first: Index, second: Index) -> npt.NDArray[np.bool_]:
-    """Whether the archive tells that both images are of one patient; patient ids begin with the data set's name."""
-    patient, known = rows["patient"].to_numpy(), rows["known"].to_numpy()
-    same: npt.NDArray[np.bool_] = (patient[first] == patient[second]) & known[first] & known[second]
+    """Whether both images are of one patient of one data set; patients that two sets share are leakage."""
+    patient, known, source = (rows[name].to_numpy() for name in ("patient", "known", "source"))
+    same: npt.NDArray[np.bool_] = (patient[first] == patient[second]) & (source[first] == source[second]) & known[first]
+    same &= known[second]
     return same
 
 

@@ -75,6 +75,7 @@ class ManifestSettings(Settings):
     folder: str  # below the data root
     organ: str = ""
     source: str = ""
+    patients: str = ""  # data sets with the same text here share patient ids
     folders: dict[str, str] = Field(default_factory=dict)  # folder name: label or organ, for readers that ask
     proxy_patients: ProxyPatients | None = None  # for images without a patient id
     expected: Expected = Expected()
@@ -171,14 +172,18 @@ def _is_unicode(record: Record) -> bool:
     return True
 
 
-def metadata(record: Record, dataset: str, organ: str = "", source: str = "") -> dict[str, object]:
-    """A record as a manifest's row without the file's content; `path` as the reader gave it."""
+def metadata(record: Record, dataset: str, organ: str = "", source: str = "", patients: str = "") -> dict[str, object]:
+    """A record as a manifest's row without the file's content; `path` as the reader gave it.
+
+    Patient ids begin with `patients`, which data sets of the same hospital may have in common, or with the data set.
+    """
+    own = f"{dataset}/{record.name}"
     row = vars(record) | {
-        "image_id": f"{dataset}/{record.name}",
+        "image_id": own,
         "dataset": dataset,
         "organ": record.organ or organ,
         "source": record.source or source,
-        "patient_id": f"{dataset}/{record.patient_id or record.name}",
+        "patient_id": f"{patients or dataset}/{record.patient_id}" if record.patient_id else own,
         "patient_source": record.patient_source if record.patient_id else "none",
     }
     return {name: row[name] for name in COLUMNS if name in row}
@@ -217,7 +222,7 @@ def describe(root: Path, settings: ManifestSettings, processes: int, described: 
                 rejections.writerow([place, content.reason, content.detail])
             else:
                 append(
-                    metadata(record, settings.dataset, settings.organ, settings.source)
+                    metadata(record, settings.dataset, settings.organ, settings.source, settings.patients)
                     | vars(content)
                     | {"path": record.path.relative_to(root).as_posix(), "erratum": erratum(record, content)}
                 )

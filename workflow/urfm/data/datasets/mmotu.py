@@ -1,4 +1,4 @@
-"""MMOTU's OTU_2d (figshare 25058690, cv516Buaa/MMOTU_DS2Net): 1,469 JPEGs of the ovary in eight classes.
+"""MMOTU's OTU_2d (cv516Buaa/MMOTU_DS2Net): 1,469 JPEGs of the ovary in eight classes.
 
 `OTU_2d/images/<n>.JPG`; `train_cls.txt` and `val_cls.txt` list "<n>.JPG  <label>". The colour masks of `annotations/`
 and the contrast-enhanced images of `OTU_3d/` are not read. No patient ids are published, but the numbering follows the
