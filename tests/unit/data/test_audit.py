@@ -273,7 +273,7 @@ def test_equal_pictures_in_one_place_are_all_seen(world: World, monkeypatch: pyt
 
 def test_a_large_cluster_is_listed_once_an_image(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     images = duplicates.Images(
-        rows=pd.DataFrame({"pixels": range(500), "patient": range(500), "known": False, "place": 0}),
+        rows=pd.DataFrame({"pixels": range(500), "patient": range(500), "known": False, "source": 0, "place": 0}),
         hashes=np.full((500, 4, 3), 0xABCDEF, np.uint64),
         places=pd.DataFrame(),
     )
