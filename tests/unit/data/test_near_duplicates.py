@@ -1,16 +1,20 @@
 """Searching near duplicates against brute force, and patients made of them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from near_copies import cropped, picture, resized
-from urfm.data import near_duplicates
-from urfm.data.manifest import COLUMNS
+from near_copies import cropped, picture, resized, to_image
+from urfm.data import near_duplicates, splits
+from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest
 from urfm.data.near_duplicates import ProxyPatients, near_images, near_pairs, proxy_patients, unpack, window_distances
 from urfm.data.perceptual import perceptual_hash
 from urfm.errors import UrfmError
+from urfm.files import read_json, sha256
 
 Pairs = list[tuple[int, int]]
 
@@ -155,3 +159,47 @@ def test_frames_must_be_numbers_where_places_count() -> None:
 def test_hashes_of_another_version_are_refused() -> None:
     with pytest.raises(UrfmError, match="delete the manifest and rebuild it"):
         unpack(pd.Series(["0123456789abcdef"]))
+
+
+def test_a_set_without_patient_ids_is_split_by_near_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Manifest and split together: copies stay in one part, and nobody takes the groups for patients."""
+    images = tmp_path / "Own" / "images"
+    images.mkdir(parents=True)
+    rows = ["image,patient_id,label,frame"]
+    for number in range(24):
+        original = picture(number // 2)
+        to_image(original if number % 2 == 0 else cropped(original, 0.03, 0.02, 0.02, 0.03)).save(
+            images / f"{number}.png"
+        )
+        rows.append(f"{number}.png,,{'ab'[number // 2 % 2]},{number}")
+    (tmp_path / "Own" / "metadata.csv").write_text("\n".join(rows) + "\n")
+    manifest_settings = ManifestSettings(
+        dataset="own", reader="generic", folder="Own", proxy_patients=ProxyPatients(distance=36, places=1)
+    )
+    table, _ = make_manifest(tmp_path, manifest_settings, 1)
+    assert table["patient_id"].nunique() == 12
+    assert set(table["patient_source"]) == {"near_duplicates"}
+    assert "24 images without a patient id share one with their near duplicates" in capsys.readouterr().out
+
+    table.to_parquet(tmp_path / "own.parquet")
+    summary = {"dataset": "own", "simulated": False, "sha256": sha256(tmp_path / "own.parquet")}
+    (tmp_path / "own.json").write_text(json.dumps(summary))
+    arguments = [
+        "--root",
+        tmp_path,
+        "--manifest",
+        tmp_path / "own.parquet",
+        "--manifest-summary",
+        tmp_path / "own.json",
+    ]
+    arguments += ["--settings", json.dumps({"task": "task", "classes": ["a", "b"]})]
+    arguments += ["--output", tmp_path / "split.parquet", "--summary", tmp_path / "split.json"]
+    monkeypatch.setattr("sys.argv", ["splits", *map(str, arguments)])
+    splits.main()
+    split = pd.read_parquet(tmp_path / "split.parquet").set_index("image_id")["subset"]
+    assert all(split[f"own/{number}.png"] == split[f"own/{number + 1}.png"] for number in range(0, 24, 2))
+    found = read_json(tmp_path / "split.json")
+    assert found["patients"] is None
+    assert found["patient_sources"] == {"near_duplicates": 24}
