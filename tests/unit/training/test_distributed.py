@@ -57,7 +57,7 @@ def test_two_processes_agree(launcher: str) -> None:
         running.append(
             subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment | own, stdout=subprocess.PIPE, text=True)
         )
-    outputs = [process.communicate(timeout=60)[0].strip() for process in running]
+    outputs = [process.communicate(timeout=600)[0].strip() for process in running]
     assert outputs == ["0 2 True [1.5, 5.0] 7", "1 2 False [1.5, 5.0] 7"]
 
 

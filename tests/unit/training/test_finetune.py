@@ -356,7 +356,7 @@ def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: py
             assert time.monotonic() < limit
             time.sleep(0.01)
         process.send_signal(number)
-        assert process.wait(timeout=60) == code
+        assert process.wait(timeout=600) == code
         assert not list(toy.glob("state-cut/*/seed-0/finished.pt"))
     (checkpoint,) = toy.glob("state-cut/*/seed-0/checkpoint.pt")
     assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 150

@@ -224,14 +224,14 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
         while not list((tmp_path / "state").glob("*/checkpoint.pt.previous")):
             time.sleep(0.01)
     process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=600)[0]
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 128 + number, output
         assert f"stopped by {number.name}" in output
-    checkpoint = next((tmp_path / "state").glob("*/checkpoint.pt"))
-    if number == signal.SIGKILL:  # and the newest checkpoint is damaged as well
+    checkpoint = next((tmp_path / "state").iterdir()) / "checkpoint.pt"
+    if number == signal.SIGKILL and checkpoint.exists():  # and the newest is damaged as well, if it had its name yet
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     saved = state.load(checkpoint)
     assert saved is not None
@@ -296,7 +296,7 @@ def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path
     one = here(chosen, stores, tmp_path / "one")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     program = [*torchrun, *command(chosen, stores, tmp_path / "two", "--micro-batch", "3")]
-    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "on 2 x cpu" in done.stdout
     two = pd.read_csv(tmp_path / "two" / "out" / "history.csv")
@@ -346,7 +346,7 @@ def test_balanced_organs_and_two_processes(stores: list[Path], tmp_path: Path) -
     assert not np.isclose(natural["loss"], one["loss"], rtol=1e-4).any()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     program = [*torchrun, *command(chosen, stores, tmp_path / "two", ids=ids)]
-    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     two = pd.read_csv(tmp_path / "two" / "out" / "history.csv")
     assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), abs=1e-5)
@@ -368,7 +368,7 @@ def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path
         if "epoch 1/80" in line:
             break
     stopped.send_signal(signal.SIGUSR1)
-    output = stopped.communicate(timeout=60)[0]
+    output = stopped.communicate(timeout=600)[0]
     assert stopped.returncode != 0
     assert "stopped by SIGUSR1" in output, output
     saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
@@ -377,7 +377,7 @@ def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path
 
     for name in ("parts", "whole"):
         process = start(tmp_path / name)
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=600)[0]
         assert process.returncode == 0, output
         assert (f"going on at step {saved['step']}" in output) == (name == "parts")
     whole, parts = (tmp_path / name / "out" for name in ("whole", "parts"))
