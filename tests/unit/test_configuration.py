@@ -384,6 +384,11 @@ def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None
     assert grid.available_tasks(config, figure) == ["breast_tumor", "ovarian_tumor"]
     said = {entry["name"]: entry["reason"] for entry in grid.unavailable(config, [], figure["tasks"])}
     assert said["liver_mass"] == "no published split"
+    own = root / "Thyroid4K"
+    for header in ("image,patient_id,label", "image,patient_id,label,official_split"):
+        own.mkdir(exist_ok=True)
+        (own / "metadata.csv").write_text(f"{header}\n")
+        assert ("thyroid_nodule" in grid.available_tasks(config, figure)) == ("official_split" in header)
     config["finetuning"]["split"] = "ultrabench"
     assert grid.available_tasks(config, figure) == []
     lists = root / config["tasks"]["liver_mass"]["ultrabench"]
