@@ -166,7 +166,8 @@ def files_below(folder: Path) -> Iterator[Path]:
                 names.append(entry.name)
     except OSError as error:
         raise UrfmError(f"{folder}: cannot be listed ({error.strerror}); make it readable") from error
-    for name in sorted(names):
+    names.sort()
+    for name in names:
         if name in folders:
             yield from files_below(folder / name)
         else:
