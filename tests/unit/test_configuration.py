@@ -123,7 +123,16 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
     config["data_root"] = str(tmp_path / "nowhere")
     assert len(grid.cells(config, "figure_2")) == 60
     assert len(grid.cells(config, "figure_2")) * len(config["seeds"]) == 600
-    assert grid.runs(config) == ["mim_us", "deblur_mim", "urfm"]
+    organs = [f"urfm_{organ}" for organ in ("thyroid", "breast", "liver", "gallbladder", "pancreas", "ovary")]
+    assert set(grid.runs(config)) == {
+        "mim_us", "deblur_mim", "urfm", "urfm_clip", *organs,
+        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge",
+    }  # fmt: skip
+    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_balanced", "urfm_clean"]
+    # Figure 3 adds six cells; 4 adds three models and CLIP on ten tasks; 5 six organ models on seven; 8 three parts of
+    # the images on four tasks, two sizes on six, and three smaller shares of six models on four.
+    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72
+    assert grid.drawn(config, "figure_4") == ["figure_4a", "figure_4b"]
     assert grid.unavailable(config, config["figures"]["figure_2"]["models"], list(config["tasks"])) == []
     with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
         availability.require_data_root(config)
@@ -251,7 +260,7 @@ def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
     config["tasks"]["breast_tumor"]["title"] = "Another name"
     config["tasks"]["breast_tumor"]["classes"]["benign"] = "Another name"
     config["resources"]["pretrain"]["gpus"] = 1
-    config["figures"]["figure_2"]["dpi"] = 600
+    config["figure_dpi"] = 600
     assert everything(config) == before
 
 

@@ -29,6 +29,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
     cells = [block for block in blocks if block.startswith("rule finetune:")]
     wanted = ("gpu=8", "processes=8", "workers=7", "mem_mb=256000", "runtime=2880")
+    assert len(pretraining) == 3
     assert all(resource in block for block in pretraining for resource in wanted)
     assert all("gpu=1" in block and "runtime=720" in block for block in cells)
 
@@ -36,7 +37,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
 def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
     resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
     output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)
-    assert output.count('$([ 8 -gt 1 ] && echo "$URFM_TORCHRUN 8 -m"') == 3
+    assert output.count('$([ 8 -gt 1 ] && echo "$URFM_TORCHRUN 8 -m"') == 17
     assert "gres=gpu:a100:8" in output
 
 
@@ -57,8 +58,9 @@ def test_partition_and_account_come_from_the_environment(
         ("table_5", Counter(table_5=1)),
         ("table_1", Counter(manifest=10, pretrain_set=1, table_1=1)),
         ("table_3", Counter(manifest=6, pretrain_set=6, table_3=1)),
-        ("pretrain_sets", Counter(manifest=10, pretrain_set=9, pretrain_sets=1)),
-        ("pretraining", Counter(manifest=10, images=10, pretrain_set=3, pretrain=3, pretraining=1)),
+        ("pretrain_sets", Counter(manifest=10, pretrain_set=15, pretrain_sets=1)),
+        # All seventeen runs, one of which leaves out the patients of eleven tasks.
+        ("pretraining", Counter(manifest=20, images=10, split=11, pretrain_set=17, pretrain=17, pretraining=1)),
         ("results/pretrain/urfm_liver/encoder.json", Counter(manifest=1, images=1, pretrain_set=1, pretrain=1)),
         ("results/pretrain/urfm_data10/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),
         ("results/pretrain/urfm_balanced/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),
@@ -73,7 +75,7 @@ def test_partition_and_account_come_from_the_environment(
         ("manifests", Counter(manifest=20, manifests=1)),
         (
             "leakage_audit",
-            Counter(manifest=20, split=11, pretrain_set=3, audit=1, duplicates_sheet=1, leakage_audit=1),
+            Counter(manifest=20, split=11, pretrain_set=15, audit=1, duplicates_sheet=1, leakage_audit=1),
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_resources(finished: Repository) -> None:
 
 
 def test_plot_setting(finished: Repository) -> None:
-    with finished.configured(**{"figures.figure_2.dpi": 120}):
+    with finished.configured(figure_dpi=120):
         jobs, output = finished.plan()
     assert jobs == Counter(figure_2=1)
     assert '"dpi":120' in output

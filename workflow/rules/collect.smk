@@ -39,7 +39,7 @@ rule targets:
 
 rule pretraining:
     input:
-        [f"<results>/pretrain/{name}/encoder.json" for name in grid.runs(config)],
+        [f"<results>/pretrain/{name}/encoder.json" for name in grid.trainable_runs(config)],
 
 
 rule encoders:
@@ -54,7 +54,7 @@ rule finetuning:
 
 rule statistics:
     input:
-        [f"<results>/statistics/{name}/statistics.json" for name in config["figures"]],
+        [f"<results>/statistics/{name}/statistics.json" for name in grid.comparisons(config)],
 
 
 rule export:

@@ -112,9 +112,18 @@ def _shown(config: Config, words: str, section: str, names: list[str]) -> list[s
     groups: dict[str, list[str]] = {}
     for name in names:
         items = [item for item, record in drawn(config).items() if name in record.get(section, [])]
-        groups.setdefault(", ".join(items) or "in no figure", []).append(config[section][name]["title"])
+        groups.setdefault(_places(items) or "in no figure", []).append(config[section][name]["title"])
     phrases = [f"{', '.join(titles)} ({items})" for items, titles in groups.items()]
     return [f"{words} {', '.join(phrases)}"] if phrases else []
+
+
+def _places(items: list[str]) -> str:
+    """ "figures 2, 4, table 2" for figure_2, figure_4a, figure_4b and table_2."""
+    numbers: dict[str, dict[str, None]] = {}
+    for item in items:
+        kind, _, number = item.partition("_")
+        numbers.setdefault(kind, {})[number.rstrip("abcd")] = None
+    return ", ".join(f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in numbers.items())
 
 
 def _teacher(config: Config, run: str) -> Config:

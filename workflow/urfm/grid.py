@@ -12,6 +12,7 @@ from urfm.availability import (
     data_root,
     missing_images,
     missing_model,
+    missing_run,
     missing_task,
     planning,
     wanted_datasets,
@@ -38,13 +39,24 @@ def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
 
 
 def cells(config: Config, figure: str) -> list[Cell]:
-    """The fine-tuning cells that a figure draws and that can be had here."""
+    """The fine-tuning cells of a comparison that can be had here."""
     item = config["figures"][figure]
     return [
-        Cell(model, task, item["share"])
+        Cell(model, task, share)
         for task in available_tasks(config, item)
+        for share in item["shares"]
         for model in available_models(config, figure)
     ]
+
+
+def comparisons(config: Config) -> list[str]:
+    """The entries of `figures` of which something can be drawn here."""
+    return [figure for figure in config["figures"] if cells(config, figure)]
+
+
+def drawn(config: Config, figure: str) -> list[str]:
+    """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
+    return [name for name in comparisons(config) if name.rstrip("abcd") == figure]
 
 
 def all_cells(config: Config) -> list[Cell]:
@@ -54,7 +66,8 @@ def all_cells(config: Config) -> list[Cell]:
 
 def models(config: Config) -> list[str]:
     """The models of all figures that can be had here, each once."""
-    return _unique(model for figure in config["figures"] for model in available_models(config, figure))
+    figures = [figure for figure, item in config["figures"].items() if item["tasks"]]
+    return _unique(model for figure in figures for model in available_models(config, figure))
 
 
 def tasks(config: Config) -> list[str]:
@@ -67,6 +80,11 @@ def runs(config: Config) -> list[str]:
     """The pre-training runs that the models need, each once."""
     records = [config["models"][model] for model in models(config)]
     return _unique(record["pretraining"] for record in records if "pretraining" in record)
+
+
+def trainable_runs(config: Config) -> list[str]:
+    """All configured pre-training runs that have data and a teacher here, whether a figure needs them or not."""
+    return [run for run in config["pretraining"]["runs"] if missing_run(config, run) is None]
 
 
 def table_runs(config: Config, table: str) -> list[str]:
@@ -137,6 +155,8 @@ def summary(config: Config) -> list[str]:
     """Lines for a person: what will be drawn, and what is missing and why."""
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     for name, item in config["figures"].items():
+        if not item["tasks"]:  # an overlay leaves this figure out
+            continue
         lines.append(
             f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "
             f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"

@@ -188,7 +188,7 @@ def figure(config: Config, name: str) -> Config:
         "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
         "confidence": config["statistics"]["confidence"],
-        "dpi": item["dpi"],
+        "dpi": config["figure_dpi"],
     }
 
 
