@@ -1,4 +1,5 @@
 # Checks of the configuration, and the helpers that rules share. Nothing here is slow to import: no torch, no pandas.
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -31,9 +32,12 @@ try:
 except UrfmError as error:
     raise WorkflowError(str(error))
 
-shell.prefix(
-    "set -euo pipefail; " + "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
+exports = "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
+# The demo's jobs are too short to import torch each for itself: see urfm.warm, whose server envs/run starts.
+start = (
+    f'python() {{ command python -I -S {shlex.quote(str(HOME / "workflow/urfm/warm.py"))} "$URFM_WARM" "${{@:2}}"; }}; '
 )
+shell.prefix(f"set -euo pipefail; {exports}{start if os.environ.get('URFM_WARM') else ''}")
 
 if workflow.is_main_process:
     for line in grid.summary(config):
