@@ -34,9 +34,8 @@ except UrfmError as error:
 
 exports = "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
 # The demo's jobs are too short to import torch each for itself: see urfm.warm, whose server envs/run starts.
-start = (
-    f'python() {{ command python -I -S {shlex.quote(str(HOME / "workflow/urfm/warm.py"))} "$URFM_WARM" "${{@:2}}"; }}; '
-)
+client = shlex.quote(str(HOME / "workflow" / "urfm" / "warm.py"))
+start = f'python() ( shift; exec python -I -S {client} "$URFM_WARM" "$@" ); '
 shell.prefix(f"set -euo pipefail; {exports}{start if os.environ.get('URFM_WARM') else ''}")
 
 if workflow.is_main_process:
