@@ -352,34 +352,55 @@ def test_balanced_organs_and_two_processes(stores: list[Path], tmp_path: Path) -
     assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), abs=1e-5)
 
 
+def test_a_signal_that_comes_while_processes_agree_is_not_lost(
+    stores: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They agree on a signal after every step, and with small models spend much of their time so."""
+    calls = []
+
+    def maximum(job: Processes, value: int) -> int:
+        calls.append(value)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return value  # of before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processes, "maximum", maximum)
+        with pytest.raises(SystemExit, match="138"):
+            here(settings(), stores, tmp_path)
+    assert calls == [0, 0, 0, signal.SIGUSR1]
+    saved = state.load(next((tmp_path / "state").glob("*/checkpoint.pt")))
+    assert saved is not None
+    assert saved["step"] == 4
+
+
 def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path], tmp_path: Path) -> None:
-    """As the workflow starts them; the launcher is sent the signal and passes it on."""
-    chosen = settings(epochs=300)  # long enough for the launcher to pass the signal on
+    """As the workflow starts them; the launcher is sent the signal and passes it on, before the run can end."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launcher += ["--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1", "--nproc-per-node", "2"]
 
-    def start(folder: Path) -> subprocess.Popen[str]:
-        program = [*launcher, *command(chosen, stores, folder)]
+    def start(folder: Path, program: list[str]) -> subprocess.Popen[str]:
+        program = [*launcher, *program, *command(settings(), stores, folder)[2:]]
         return subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    stopped = start(tmp_path / "parts")
-    assert stopped.stdout is not None
-    for line in stopped.stdout:
-        if "epoch 1/300" in line:
+    waiting = start(tmp_path / "parts", [str(Path(__file__).with_name("waits_for_a_signal.py"))])
+    assert waiting.stdout is not None
+    for line in waiting.stdout:
+        if "waiting for a signal in step 3" in line:
             break
-    stopped.send_signal(signal.SIGUSR1)
-    output = stopped.communicate(timeout=600)[0]
-    assert stopped.returncode != 0
+    waiting.send_signal(signal.SIGUSR1)
+    output = waiting.communicate(timeout=600)[0]
+    assert waiting.returncode != 0
     assert "stopped by SIGUSR1" in output, output
     saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
     assert saved is not None
-    assert 1 < saved["step"] < 600
+    assert saved["step"] == 4  # of 8: the one that was under way is finished
 
     for name in ("parts", "whole"):
-        process = start(tmp_path / name)
+        process = start(tmp_path / name, ["-m", "urfm.training.pretrain"])
         output = process.communicate(timeout=600)[0]
         assert process.returncode == 0, output
-        assert (f"going on at step {saved['step']}" in output) == (name == "parts")
+        assert ("going on at step 4" in output) == (name == "parts")
     whole, parts = (tmp_path / name / "out" for name in ("whole", "parts"))
     assert (whole / "encoder.safetensors").read_bytes() == (parts / "encoder.safetensors").read_bytes()
     histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (whole, parts)]

@@ -481,14 +481,15 @@ def train(
                         f"{settings.run}: epoch {epoch}/{settings.epochs}, loss {row['loss']:.4f}, lr {lr:.2e}, "
                         f"{row['seconds']:,.0f} s{left}"
                     )
-            stop.number = job.maximum(stop.number)
+            # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
+            signal_number = job.maximum(stop.number)
             due = time.monotonic() - saved_at >= 60 * checkpoint_minutes
-            if job.is_main and step < steps and (stop or due):
+            if job.is_main and step < steps and (signal_number or due):
                 save()
                 saved_at = time.monotonic()
-            if stop and step < steps:
+            if signal_number and step < steps:
                 job.barrier()  # nobody leaves, which would end the others, before the state is saved
-                stop.leave()
+                raise state.StopRequested(signal_number)
 
     trained = ema.module if ema is not None else model
     assert isinstance(trained, MaskedAutoencoder)
