@@ -37,8 +37,18 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
 def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
     resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
     output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)
-    assert output.count('$([ 8 -gt 1 ] && echo "$URFM_TORCHRUN 8 -m"') == 17
+    assert len(re.findall(r'sh "\$URFM_LAUNCH" 1 8 \d+ urfm.training.pretrain', output)) == 17
     assert "gres=gpu:a100:8" in output
+
+
+def test_pretraining_on_several_nodes(repository: Repository) -> None:
+    """One Slurm job, one task a node; the number of nodes is no reason to train again."""
+    (repository.folder / "nodes.yaml").write_text("resources: {pretrain: {nodes: 2}}")
+    two = ("--dry-run", "--printshellcmds", "--configfile", "nodes.yaml")
+    output = repository.snakemake("pretraining", "--profile", "slurm", *two)
+    assert len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain', output)) == 3
+    for resource in ("gpu=16", "nodes=2", "tasks=2", "mpi=srun", "processes=8", "mem_mb=256000"):
+        assert output.count(resource) >= 3, resource
 
 
 def test_partition_and_account_come_from_the_environment(

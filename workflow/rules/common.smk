@@ -20,8 +20,7 @@ ENVIRONMENT = {
     "URFM_DATA": config["data_root"],
     "URFM_CHECKPOINTS": config["checkpoint_root"],
     "URFM_STATE": workflow.pathvars.apply("<results>/state"),
-    # Without the list, Slurm's warning (SIGUSR1) would kill torchrun and leave its workers alone.
-    "URFM_TORCHRUN": "torchrun --standalone --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --nproc-per-node",
+    "URFM_LAUNCH": HOME / "workflow" / "launch.sh",
     "OMP_NUM_THREADS": 1,
     "MKL_NUM_THREADS": 1,
     "PYTHONUNBUFFERED": 1,
@@ -74,13 +73,18 @@ def reads(section):
 
 
 def need(stage, what):
-    """A resource of a stage: gpus, threads, mem_mb or minutes (`resources:` in the configuration)."""
+    """A resource of a stage: gpus, nodes, threads, mem_mb or minutes (`resources:` in the configuration)."""
     return config["resources"][stage].get(what, 0)
 
 
 def minutes(stage):
     """Run time of a stage; a repeated attempt gets as much again, since training resumes where it stopped."""
     return lambda wildcards, attempt: need(stage, "minutes") * attempt
+
+
+def several(nodes):
+    """What the Slurm executor must know of a job on several nodes: one task each, which the job starts by srun."""
+    return {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0} if nodes > 1 else {}
 
 
 def raw_files(wildcards):

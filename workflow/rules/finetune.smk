@@ -28,6 +28,7 @@ rule finetune:
         ),
     shell:
         """
+        trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
         python -m urfm.training.finetune \
             --settings {params.settings:q} \
             --images $(dirname {input.store}) \

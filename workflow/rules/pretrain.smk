@@ -52,9 +52,11 @@ rule pretrain:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")
     resources:
-        gpu=need("pretrain", "gpus"),
+        **several(need("pretrain", "nodes")),
+        gpu=need("pretrain", "gpus") * need("pretrain", "nodes"),
         # Apart from gpu, so that sites which ask for gres instead still start one process a GPU.
         processes=need("pretrain", "gpus"),
+        nodes=need("pretrain", "nodes"),
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
         mem_mb=need("pretrain", "mem_mb"),
@@ -64,7 +66,8 @@ rule pretrain:
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
-        $([ {resources.processes} -gt 1 ] && echo "$URFM_TORCHRUN {resources.processes} -m" || echo "python -m") urfm.training.pretrain \
+        trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
+        sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --selection {input.selection} \

@@ -105,11 +105,11 @@ def test_int8_rounds_to_half_a_scale() -> None:
     assert (step[..., 0] <= np.abs(tokens).max(-1) / 127 * 1.01 + 1e-6).all()
 
 
-def test_builds_are_reproducible_and_restart(store: ImageStore, tmp_path: Path) -> None:
+def test_builds_are_reproducible(store: ImageStore, tmp_path: Path) -> None:
     teacher, first = make(store, tmp_path / "a")
-    left_over = tmp_path / "b" / ".tokens.bin.1.tmp"
-    left_over.parent.mkdir()
-    left_over.write_bytes(b"of a killed build")
+    left_over = tmp_path / "b" / ".partial-other" / "tokens.bin"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"of a build with other settings")
     second = build(store, settings(), teacher, tmp_path / "b", torch.device("cpu"), workers=2)
     assert second["sha256"] == first.record["sha256"]
     assert second["key"] == first.record["key"]
@@ -117,6 +117,55 @@ def test_builds_are_reproducible_and_restart(store: ImageStore, tmp_path: Path) 
     assert {p.name for p in (tmp_path / "b").iterdir()} == {"tokens.bin", "views.parquet", "targets.json"}
     other = make(store, tmp_path / "c", teacher={"name": "lite", "kind": "efficientnet_lite0", "block": 6})[1]
     assert other.record["key"] != first.record["key"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_an_interrupted_build_goes_on_to_the_same_bits(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    _, whole = make(store, tmp_path / "whole", view_dtype=dtype)
+    monkeypatch.setattr("urfm.data.targets.BATCH", 3)  # an image at a time
+    _, single = make(store, tmp_path / "single", view_dtype=dtype)
+    assert single.record["sha256"]["views.parquet"] == whole.record["sha256"]["views.parquet"]
+
+    folder = tmp_path / "parts"
+    chosen = settings(view_dtype=dtype)
+    teacher = load_teacher(chosen.teacher, folder, 48)
+    monkeypatch.setattr("urfm.data.targets.SAVE_SECONDS", 0)
+    asked = []
+
+    def killed(pixels: torch.Tensor) -> torch.Tensor:
+        asked.append(len(pixels))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return said(pixels)
+
+    said = teacher.tokens
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, "tokens", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(store, chosen, teacher, folder, torch.device("cpu"))
+    assert not (folder / "targets.json").exists()
+    (partial,) = folder.glob(".partial-*")
+    assert read_json(partial / "done.json") == {"images": 3}
+    with open(partial / "tokens.bin", "ab") as stream:
+        stream.write(b"of the fourth image, never flushed")
+
+    asked[:] = [0] * 9  # counts on, and is not stopped
+    monkeypatch.setattr(teacher, "tokens", killed)
+    record = build(store, chosen, teacher, folder, torch.device("cpu"))
+    assert len(asked) == 9 + 2, "only the last two of five images"
+    assert record["sha256"] == single.record["sha256"]
+    assert record["key"] == single.record["key"] == whole.record["key"]
+    assert {path.name for path in folder.iterdir()} == {"targets.json", "views.parquet", *record["sha256"]}
+
+    # What was begun by other code is not continued.
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        build(store, chosen, teacher, folder, torch.device("cpu"), code=["another version"])
+    asked[:] = [0] * 9
+    build(store, chosen, teacher, folder, torch.device("cpu"), code=["yet another"])
+    assert len(asked) == 9 + 5
 
 
 def test_verifier_and_reader_fail_loudly(store: ImageStore, tmp_path: Path) -> None:
@@ -157,4 +206,7 @@ def test_a_full_disk_is_noticed_before_writing(
     with pytest.raises(UrfmError, match=r"GB are needed .*int8"):
         make(store, tmp_path)
     assert not any(tmp_path.iterdir())
-    assert "5 images x 3 views x 9 tokens x 80 channels as float16: 2.16e-05 GB" in capsys.readouterr().out
+    assert (
+        "5 images x 3 views x 9 tokens x 80 channels as float16: 2.16e-05 GB, 0 GB of them there"
+        in capsys.readouterr().out
+    )

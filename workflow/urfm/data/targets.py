@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ from urfm.errors import UrfmError
 from urfm.files import atomic_path, parquet_rows, read_json, sha256, write_json
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.progress import progress, say
-from urfm.provenance import fingerprint
+from urfm.provenance import code_digests, fingerprint
 
 BATCH = 64  # views shown to the teacher at a time
 SAMPLE = 32  # views recomputed by the verifier
+SAVE_SECONDS = 60.0  # of work that a kill may lose
 TOLERANCE = 0.01  # of a view's root mean square, beyond rounding to int8: devices differ less, other weights more
 
 
@@ -39,8 +42,15 @@ def cache_key(teacher: dict[str, Any], settings: TargetSettings, store: dict[str
     return fingerprint(teacher, own, store["sha256"], store["index_sha256"])
 
 
-class _Views(Dataset[tuple[Tensor, list[View]]]):
-    """The stored views of each image: pixels (K, 3, S, S) and boxes."""
+def stored_views(store: ImageStore, settings: TargetSettings, row: int) -> list[View]:
+    """The boxes of an image's K views."""
+    height, width = store.read_row(row).shape[:2]
+    randoms = (generator(Stream.STORED_VIEW, settings.seed, view, row) for view in range(settings.views))
+    return [draw_view(random, height, width, settings.crop_scale, settings.flip) for random in randoms]
+
+
+class _Pixels(Dataset[Tensor]):
+    """The stored views of each image, (K, 3, S, S)."""
 
     def __init__(self, store: ImageStore, settings: TargetSettings) -> None:
         self.store, self.settings = store, settings
@@ -48,21 +58,10 @@ class _Views(Dataset[tuple[Tensor, list[View]]]):
     def __len__(self) -> int:
         return len(self.store)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, list[View]]:
-        settings = self.settings
+    def __getitem__(self, index: int) -> Tensor:
         image = self.store.read_row(index)
-        height, width = image.shape[:2]
-        views = [
-            draw_view(
-                generator(Stream.STORED_VIEW, settings.seed, view, index),
-                height,
-                width,
-                settings.crop_scale,
-                settings.flip,
-            )
-            for view in range(settings.views)
-        ]
-        return torch.stack([take_view(image, view, settings.input_size) for view in views]), views
+        views = stored_views(self.store, self.settings, index)
+        return torch.stack([take_view(image, view, self.settings.input_size) for view in views])
 
 
 def quantise(tokens: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
@@ -73,68 +72,64 @@ def quantise(tokens: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt
     return numbers.astype(np.int8), scale
 
 
+def bytes_needed(images: int, settings: TargetSettings, grid: tuple[int, int], dim: int) -> int:
+    """What the tokens of `images` images take on disk, scales included."""
+    token = dim + 2 if settings.view_dtype == "int8" else 2 * dim
+    return images * settings.views * grid[0] * grid[1] * token
+
+
 def build(
-    store: ImageStore, settings: TargetSettings, teacher: Teacher, folder: Path, device: torch.device, workers: int = 0
+    store: ImageStore,
+    settings: TargetSettings,
+    teacher: Teacher,
+    folder: Path,
+    device: torch.device,
+    workers: int = 0,
+    code: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the targets of all images of a store; returns the content of targets.json.
 
-    An interrupted build leaves no targets.json and starts again.
+    An interrupted build leaves no targets.json; the next one goes on where it was, to the same bits, if it has the
+    same settings, teacher, images and `code` (digests of all that the stage imports).
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "targets.json").unlink(missing_ok=True)
-    for left_over in folder.glob(".*.tmp"):
-        left_over.unlink()
+    key = cache_key(teacher.record(), settings, store.record)
+    partial = folder / f".partial-{fingerprint(key, list(code))}"
+    for other in folder.glob(".partial-*"):
+        if other != partial:
+            shutil.rmtree(other)
     tokens = teacher.grid[0] * teacher.grid[1]
     quantised = settings.view_dtype == "int8"
-    views = len(store) * settings.views
-    needed = views * tokens * (teacher.dim + 2 if quantised else 2 * teacher.dim)
+    names = ["tokens.bin"] + ["scales.bin"] * quantised
+    there = sum(path.stat().st_size for path in partial.glob("*.bin"))
+    needed = bytes_needed(len(store), settings, teacher.grid, teacher.dim)
     free = shutil.disk_usage(folder).free
     say(
         f"{len(store):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
-        f"{settings.view_dtype}: {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB free"
+        f"{settings.view_dtype}: {needed / 1e9:.3g} GB, {there / 1e9:.3g} GB of them there, {free / 1e9:.3g} GB free"
     )
+    needed -= there
     if needed > 0.99 * free:
         raise UrfmError(
             f"{folder}: {needed / 1e9:.4g} GB are needed and {free / 1e9:.4g} GB are free; lower `views`, use "
             "`view_dtype: int8` (half the size), or `targets: online` (none)"
         )
 
-    def flat(batch: list[tuple[Tensor, list[View]]]) -> tuple[Tensor, list[View]]:
-        return torch.cat([pixels for pixels, _ in batch]), [view for _, boxes in batch for view in boxes]
-
-    loader = DataLoader(
-        _Views(store, settings),
-        batch_size=max(1, BATCH // settings.views),
-        num_workers=workers,
-        collate_fn=flat,
-        multiprocessing_context="fork" if workers else None,
-    )
-    teacher.to(device)
-    done = 0
-    with ExitStack() as files:
-        append = files.enter_context(parquet_rows(files.enter_context(atomic_path(folder / "views.parquet")), VIEWS))
-        outputs = [
-            files.enter_context(open(files.enter_context(atomic_path(folder / name)), "wb"))
-            for name in ("tokens.bin", "scales.bin")[: 1 + quantised]
-        ]
-        for pixels, boxes in progress(loader, f"targets of {teacher.name}"):
-            for box in boxes:
-                row, view = divmod(done, settings.views)
+    with atomic_path(folder / "views.parquet") as path, parquet_rows(path, VIEWS) as append:
+        for row in range(len(store)):
+            for view, box in enumerate(stored_views(store, settings, row)):
                 append({"image_id": store.ids[row].as_py(), "view": view, **box._asdict()})
-                done += 1
-            for part in pixels.split(BATCH):
-                values = teacher.tokens(part.to(device)).float().cpu().numpy()
-                arrays: tuple[npt.NDArray[Any], ...] = quantise(values) if quantised else (values.astype(np.float16),)
-                if not np.isfinite(arrays[-1]).all():
-                    raise UrfmError(f"teacher {teacher.name} gave values that float16 cannot hold; check its weights")
-                for output, array in zip(outputs, arrays, strict=True):
-                    output.write(array.tobytes())
-    if not quantised:
-        (folder / "scales.bin").unlink(missing_ok=True)
+    partial.mkdir(exist_ok=True)
+    _write_tokens(store, settings, teacher, [partial / name for name in names], device, workers)
+    for name in ("tokens.bin", "scales.bin"):
+        (folder / name).unlink(missing_ok=True)
+    for name in names:
+        (partial / name).replace(folder / name)
+    shutil.rmtree(partial)
 
-    names = ["views.parquet", "tokens.bin"] + ["scales.bin"] * quantised
     record = {
-        "key": cache_key(teacher.record(), settings, store.record),
+        "key": key,
         "teacher": teacher.record(),
         "settings": settings.model_dump(),
         "views": settings.views,
@@ -142,12 +137,61 @@ def build(
         "images": len(store),
         "tokens": tokens,
         "dim": teacher.dim,
-        "sha256": {name: sha256(folder / name) for name in names},
+        "sha256": {name: sha256(folder / name) for name in ["views.parquet", *names]},
         "store_sha256": store.record["sha256"],
         "simulated": store.record["simulated"],
     }
     write_json(folder / "targets.json", record)
     return record
+
+
+def _write_tokens(
+    store: ImageStore, settings: TargetSettings, teacher: Teacher, paths: list[Path], device: torch.device, workers: int
+) -> None:
+    """Write tokens, and scales if there is a second path, or go on with the images that are not on disk for sure.
+
+    How many are is in done.json, written when the files were flushed; what lies behind them is cut off.
+    """
+    teacher.to(device)
+    progress_file = paths[0].with_name("done.json")
+    begun = all(path.exists() for path in [progress_file, *paths])
+    done: int = read_json(progress_file)["images"] if begun else 0
+    if done:
+        say(f"going on at image {done:,}")
+    # In whole batches, whose sizes can change the last bits of what the teacher says.
+    size = max(1, BATCH // settings.views)
+    batches = [list(range(first, min(first + size, len(store)))) for first in range(done, len(store), size)]
+    loader = DataLoader(
+        _Pixels(store, settings),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=torch.cat,
+        multiprocessing_context="fork" if workers else None,
+    )
+    image_tokens = settings.views * teacher.grid[0] * teacher.grid[1]
+    widths = [teacher.dim, 2] if len(paths) > 1 else [2 * teacher.dim]  # bytes of a token
+    with ExitStack() as files:
+        outputs = [files.enter_context(open(path, "r+b" if done else "wb")) for path in paths]
+        for output, width in zip(outputs, widths, strict=True):
+            output.truncate(done * image_tokens * width)
+            output.seek(0, os.SEEK_END)
+        saved_at = time.monotonic()
+        for batch, pixels in zip(batches, progress(loader, f"targets of {teacher.name}"), strict=True):
+            for part in pixels.split(BATCH):
+                values = teacher.tokens(part.to(device)).float().cpu().numpy()
+                arrays: tuple[npt.NDArray[Any], ...]
+                arrays = quantise(values) if len(paths) > 1 else (values.astype(np.float16),)
+                if not np.isfinite(arrays[-1]).all():
+                    raise UrfmError(f"teacher {teacher.name} gave values that float16 cannot hold; check its weights")
+                for output, array in zip(outputs, arrays, strict=True):
+                    output.write(array.tobytes())
+            done = batch[-1] + 1
+            if done == len(store) or time.monotonic() - saved_at >= SAVE_SECONDS:
+                for output in outputs:
+                    output.flush()
+                    os.fsync(output.fileno())
+                write_json(progress_file, {"images": done})
+                saved_at = time.monotonic()
 
 
 def verify(folder: Path, store: ImageStore, teacher: Teacher, random: np.random.Generator) -> float:
@@ -208,7 +252,8 @@ def main() -> None:
         worst = verify(arguments.verify, store, teacher, np.random.default_rng())
         say(f"{arguments.verify}: hashes agree, recomputed views differ by at most {worst:.2g} (relative)")
         return
-    record = build(store, settings, teacher, arguments.output, device, arguments.workers)
+    code = code_digests("urfm.data.targets")
+    record = build(store, settings, teacher, arguments.output, device, arguments.workers, code)
     say(f"targets of {record['images']:,} images in {arguments.output}")
 
 

@@ -1,0 +1,23 @@
+#!/bin/sh
+# launch.sh NODES PROCESSES THREADS MODULE [ARGUMENT ...]
+# Run a Python module of the library in PROCESSES processes on each of NODES nodes of a Slurm job, THREADS cores a node;
+# with one node anywhere. The end of the program is the end of this script, with its exit code.
+set -eu
+nodes=$1 processes=$2 threads=$3
+shift 3
+
+# Without the list, torchrun would die of SIGUSR1 and leave its workers alone. They may take as long as they need to
+# save their state: Slurm, not torchrun (30 s), sets the limit.
+torchrun="torchrun --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --shutdown-timeout 3600 --nproc-per-node $processes"
+
+if [ "$nodes" -gt 1 ]; then
+    : "${SLURM_JOB_ID:?$nodes nodes need a job of Slurm; set resources.pretrain.nodes to 1, or use --profile slurm}"
+    # A port of the job's own, so that two jobs on one node do not meet.
+    meet=$(hostname):$((20000 + SLURM_JOB_ID % 20000))
+    exec srun --nodes "$nodes" --ntasks "$nodes" --ntasks-per-node 1 --cpus-per-task "$threads" --cpu-bind none \
+        $torchrun --nnodes "$nodes" --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$meet" -m "$@"
+elif [ "$processes" -gt 1 ]; then
+    exec $torchrun --standalone -m "$@"
+else
+    exec python -m "$@"
+fi
