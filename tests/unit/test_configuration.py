@@ -18,16 +18,6 @@ SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
 PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> dict[str, Any]:
-    """The paper's configuration with an empty data root."""
-    content = copy.deepcopy(PAPER)
-    content["data_root"] = str(tmp_path / "data")
-    content["checkpoint_root"] = str(tmp_path / "checkpoints")
-    (tmp_path / "data").mkdir()
-    return content
-
-
 def overlay(name: str) -> dict[str, Any]:
     def merge(base: Any, extra: Any) -> Any:
         if isinstance(base, dict) and isinstance(extra, dict):
@@ -361,6 +351,18 @@ def test_folders_and_tables_of_every_archive_are_watched(tmp_path: Path) -> None
     assert availability.folders_and_tables(tmp_path / "absent") == []
 
 
+@pytest.mark.parametrize(
+    "folders", [["rawframes/benign/x1", "rawframes/malignant/x2"], ["labeled/PC/7", "labeled/NPC/8", "unlabeled"]]
+)
+def test_a_folder_around_an_archive_hides_nothing_of_it(tmp_path: Path, folders: list[str]) -> None:
+    """BUV's videos and LEPset's patients, unpacked into a folder of their own."""
+    for name in folders:
+        (tmp_path / "set" / "unpacked" / name).mkdir(parents=True)
+    (tmp_path / "set" / "README.md").touch()
+    found = availability.folders_and_tables(tmp_path / "set")
+    assert {tmp_path / "set" / "unpacked" / name for name in folders} <= set(found)
+
+
 def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[str, Any]) -> None:
     paper = settings.split(config, "liver_mass", "paper")
     assert paper["seed"] == 0
@@ -371,7 +373,7 @@ def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[
 
 
 def test_names_of_splits(config: dict[str, Any]) -> None:
-    for split in ("paper", "seed-0", "seed-12", "published", "ultrabench"):
+    for split in ("paper", "seed-0", "seed-12", "per_seed", "published", "ultrabench"):
         config["finetuning"]["split"] = split
         configuration.check(config, SCHEMA)
     for split in ("seed", "seed-01", "seed-1x", "official", "Paper"):
@@ -389,6 +391,13 @@ def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None
     assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
     config["finetuning"]["split"] = "seed-4"
     assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    assert grid.splits(config) == ["seed-4"]
+    config["finetuning"]["split"] = "per_seed"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    config["seeds"] = [0, 7]
+    assert grid.splits(config) == ["seed-0", "seed-7"]
+    assert grid.shown_split(config) == "paper"
+    assert grid.split_note(config) == ["Each seed trained and tested on a split of its own, not on the paper's one."]
     config["finetuning"]["split"] = "published"
     assert grid.available_tasks(config, figure) == ["breast_tumor", "ovarian_tumor"]
     said = {entry["name"]: entry["reason"] for entry in grid.unavailable(config, [], figure["tasks"])}

@@ -108,6 +108,12 @@ def test_fine_tuning_takes_another_split(repository: Repository) -> None:
         output = repository.snakemake(cell, "--dry-run", "--printshellcmds", *chosen)
         assert f"results/splits/breast_tumor/{split}.json" in output
         assert own in output
+    every = ("--dry-run", "--config", "finetuning={split: per_seed}")
+    output = repository.snakemake(cell, "--printshellcmds", *every)
+    paths = [f"results/splits/breast_tumor/seed-{seed}.json" for seed in range(10)]
+    assert f"--split {' '.join(paths)}" in output
+    assert jobs(repository.snakemake("table_2", *every)) == Counter(manifest=11, split=11, table_2=1)
+    assert jobs(repository.snakemake("splits", *every)) == Counter(manifest=11, split=110, splits=1)
     output = repository.snakemake("table_2", "--dry-run", "--config", "finetuning={split: ultrabench}")
     assert jobs(output) == Counter(manifest=2, split=2, table_2=1)
     assert "task breast_tumor: no split of UltraBench's (tasks.breast_tumor.ultrabench is not set)" in output

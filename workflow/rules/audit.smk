@@ -10,13 +10,13 @@ rule audit:
                 "<results>/{table}.parquet",
                 table=[
                     *(f"manifests/{name}" for name in grid.datasets(config)),
-                    *(f"splits/{name}/{config['finetuning']['split']}" for name in grid.tasks(config)),
+                    *(f"splits/{name}/{grid.shown_split(config)}" for name in grid.tasks(config)),
                     *(f"pretrain_sets/{name}" for name in grid.audited_runs(config)),
                 ],
             )
         ),
         manifests=[f"<results>/manifests/{name}.json" for name in grid.datasets(config)],
-        splits=[f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+        splits=[f"<results>/splits/{name}/{grid.shown_split(config)}.json" for name in grid.tasks(config)],
         selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.audited_runs(config)],
     output:
         table="<results>/audit/pairs.parquet",

@@ -19,7 +19,7 @@ rule manifests:
 
 rule splits:
     input:
-        [f"<results>/splits/{name}/{config['finetuning']['split']}.json" for name in grid.tasks(config)],
+        [f"<results>/splits/{name}/{split}.json" for name in grid.tasks(config) for split in grid.splits(config)],
 
 
 rule resplits:

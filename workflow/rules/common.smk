@@ -125,9 +125,12 @@ def left_out_tasks(run):
 
 
 def left_out_splits(suffix):
-    """The splits of these tasks."""
-    split = config["finetuning"]["split"]
-    return lambda wildcards: [f"<results>/splits/{task}/{split}.{suffix}" for task in left_out_tasks(wildcards.run)]
+    """The splits of these tasks; all of them where each seed has its own."""
+    return lambda wildcards: [
+        f"<results>/splits/{task}/{split}.{suffix}"
+        for task in left_out_tasks(wildcards.run)
+        for split in grid.splits(config)
+    ]
 
 
 def run_manifests(suffix):

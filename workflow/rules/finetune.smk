@@ -5,7 +5,7 @@ rule finetune:
     input:
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        split=[f"<results>/splits/{{task}}/{name}.json" for name in grid.splits(config)],
         weights=ancient("<results>/encoders/{model}.safetensors"),
         encoder="<results>/encoders/{model}.json",
     output:
@@ -32,7 +32,7 @@ rule finetune:
         python -m urfm.training.finetune \
             --settings {params.settings:q} \
             --images $(dirname {input.store}) \
-            --split $(echo {input.split} | sed 's/json$/parquet/') \
+            --split {input.split} \
             --encoder {input.encoder} \
             --state "$URFM_STATE/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share}" \
             --output $(dirname {output.record}) \

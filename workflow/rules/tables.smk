@@ -35,7 +35,7 @@ rule table_1:
 rule table_2:
     input:
         lambda wildcards: [
-            f"<results>/splits/{task}/{config['finetuning']['split']}.json"
+            f"<results>/splits/{task}/{grid.shown_split(config)}.json"
             for task in grid.available_tasks(config, config["tables"]["table_2"])
         ],
     output:

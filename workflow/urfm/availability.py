@@ -15,6 +15,8 @@ from urfm.errors import UrfmError
 
 Config = dict[str, Any]
 
+WATCHED = 3  # levels of folders in a data set that are watched for changes
+
 # Readers that fill official_split if the archive is complete; uf1990 and generic do where the set says it.
 PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "mmotu", "radimagenet", "uf1990")
 
@@ -58,22 +60,26 @@ def missing_dataset(config: Config, dataset: str) -> Missing | None:
     return None if folder.is_dir() else Missing("data set not in the data folder", f"{dataset}: no folder {folder}")
 
 
-def folders_and_tables(folder: Path, depth: int = 3) -> list[Path]:
+def folders_and_tables(folder: Path, depth: int = WATCHED) -> list[Path]:
     """A folder, the folders in it down to `depth` levels, and the tables (csv, txt, json) above the lowest of them.
 
-    Three levels reach the folders of images of every published archive. Files are not asked for anything but their
-    name, and those of the lowest folders not even for that: there may be hundreds of thousands.
+    Three levels reach the folders of images of every published archive; one that an archive was unpacked into, the only
+    folder at the top, is no level. Files are not asked for anything but their name, and those of the lowest
+    folders not even for that: there may be hundreds of thousands.
     """
     if not folder.is_dir():
         return []
-    found = [folder]
+    found, inside = [folder], []
     if depth:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_dir():
-                    found += folders_and_tables(Path(entry.path), depth - 1)
+                    inside.append(Path(entry.path))
                 elif entry.name.endswith((".csv", ".txt", ".json")):
                     found.append(Path(entry.path))
+    for path in inside:
+        wrapped = len(inside) == 1 and depth == WATCHED
+        found += folders_and_tables(path, depth if wrapped else depth - 1)
     return sorted(found)
 
 

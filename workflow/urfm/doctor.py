@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from urfm.availability import Config, pretraining_settings, wanted_datasets
+from urfm.availability import Config, missing_split, pretraining_settings, wanted_datasets
 from urfm.cli import Settings, parse_settings, run
 from urfm.inventory import State, checkpoint_files, look_at_dataset, look_at_file
 from urfm.progress import say
@@ -41,6 +41,7 @@ class DoctorSettings(Settings):
     simulation: dict[str, Any]
     pretraining: dict[str, Any]
     organs: dict[str, Any]
+    finetuning: dict[str, Any]
     datasets: Section
     tasks: Section
     teachers: Section
@@ -148,6 +149,7 @@ def ready(config: Config, item: Config, stock: Stock) -> dict[str, list[str]]:
     """Titles of the models and of the tasks of a figure or table that can be drawn from what is in stock."""
     models = [model for model in item.get("models", []) if model_ready(config, model, stock)]
     tasks = [task for task in item.get("tasks", []) if config["tasks"][task]["dataset"] in stock]
+    tasks = [task for task in tasks if missing_split(config, task) is None]
     return {
         "models": [config["models"][model]["title"] for model in models],
         "tasks": [config["tasks"][task]["title"] for task in tasks],
@@ -279,6 +281,11 @@ def summary(config: Config, found: list[Entry], width: int) -> Iterator[str]:
         ]
         nothing = any(section in item and not titles for section, titles in have.items())
         yield from _wrap(f"{name}: {'nothing yet; ' if nothing else ''}{'; '.join(parts)}", width, 2)
+    split = config["finetuning"]["split"]
+    for task, record in config["tasks"].items():
+        if record["dataset"] in stock and (missing := missing_split(config, task)):
+            text = f"{task}: left out, because finetuning.split is {split}: {missing.reason} ({missing.detail})"
+            yield from _wrap(text, width, 2)
     sources = config["pretraining"]["defaults"]["datasets"]
     there = [name for name in sources if name in stock]
     names = f" ({', '.join(there)})" if 0 < len(there) < len(sources) else ""

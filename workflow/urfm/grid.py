@@ -76,6 +76,18 @@ def tasks(config: Config) -> list[str]:
     return _unique(task for item in items for task in available_tasks(config, item))
 
 
+def splits(config: Config) -> list[str]:
+    """The splits that a cell is trained and tested on: one for all seeds or, with `per_seed`, one for each in order."""
+    split = config["finetuning"]["split"]
+    return [f"seed-{seed}" for seed in config["seeds"]] if split == "per_seed" else [split]
+
+
+def shown_split(config: Config) -> str:
+    """The one split that table 2 and the audit describe: the paper's, where each seed has its own (D31)."""
+    split = str(config["finetuning"]["split"])
+    return "paper" if split == "per_seed" else split
+
+
 def runs(config: Config) -> list[str]:
     """The pre-training runs that the models need, each once."""
     records = [config["models"][model] for model in models(config)]
@@ -148,6 +160,8 @@ def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
 def split_note(config: Config) -> list[str]:
     """A sentence where the models are fine-tuned and tested on another split than the paper's."""
     split = config["finetuning"]["split"]
+    if split == "per_seed":
+        return ["Each seed trained and tested on a split of its own, not on the paper's one."]
     return [] if split == "paper" else [f"Trained and tested on the split {split!r}, not on the paper's."]
 
 

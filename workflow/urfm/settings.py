@@ -49,7 +49,11 @@ def doctor(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
     folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining", "organs")
     sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
-    return {key: config[key] for key in folders} | {key: list(config[key].items()) for key in sections}
+    return {
+        "finetuning": {"split": config["finetuning"]["split"]},
+        **{key: config[key] for key in folders},
+        **{key: list(config[key].items()) for key in sections},
+    }
 
 
 def simulate(config: Config, dataset: str) -> Config:
@@ -162,12 +166,12 @@ def export(config: Config, model: str) -> Config:
 
 def finetuning(config: Config, model: str, task: str, share: int) -> Config:
     settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
-    settings.pop("split")
     return {
         **settings,
         "model": model,
         "task": task,
         "share": share,
+        "split": config["finetuning"]["split"],
         "classes": list(config["tasks"][task]["classes"]),
         "seeds": config["seeds"],
     }

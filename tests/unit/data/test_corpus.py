@@ -196,8 +196,8 @@ def write_manifest(folder: Path, table: pd.DataFrame, simulated: bool = False) -
     return path.with_suffix(".json")
 
 
-def write_split(folder: Path, split: pd.DataFrame) -> Path:
-    path = folder / "paper.parquet"
+def write_split(folder: Path, split: pd.DataFrame, name: str = "paper") -> Path:
+    path = folder / f"{name}.parquet"
     write_parquet(path, split)
     write_json(path.with_suffix(".json"), {"task": "mass", "dataset": "a", "sha256": sha256(path)})
     return path.with_suffix(".json")
@@ -241,6 +241,25 @@ def test_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert record["tasks_not_here"] == ["kidney_tumor"]
     assert {row["dataset"] for row in record["counts"]} == {"b"}  # the task's own data set is none of the run's
     assert "not available, so not excluded: kidney_tumor" in capsys.readouterr().out
+
+
+def test_several_splits_of_a_task_hold_out_whoever_one_of_them_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = random_images(0, 60)
+    images = images[images["dataset"] == "a"].assign(excluded_reason="")
+    names = sorted(ids(images))
+    files = []
+    for seed, held_out in enumerate(names[:2]):
+        subset = np.where(np.array(names) == held_out, "test", "train")
+        files.append(write_split(tmp_path, pd.DataFrame({"image_id": names, "subset": subset}), f"seed-{seed}"))
+    clean = settings(exclude_downstream_test=True, dataset_organs={"a": ORGANS})
+    manifest = write_manifest(tmp_path, images)
+    record = call(monkeypatch, tmp_path, clean, "--manifests", manifest, "--splits", *files)
+    chosen = set(pd.read_parquet(tmp_path / "sets" / "test.parquet")["image_id"])
+    patients = images.loc[images["image_id"].isin(names[:2]), "patient_id"]
+    assert not chosen & set(images.loc[images["patient_id"].isin(patients), "image_id"])
+    assert record["excluded"]["tasks"]["mass"]["image"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The doctor's report: right on no data, on the real ones, on simulated ones, and on what is damaged."""
 
-import copy
 import json
 import re
 import subprocess
@@ -18,16 +17,6 @@ from urfm.doctor import DoctorSettings, Entry, entries, next_steps, report
 HOME = Path(__file__).resolve().parents[3]
 PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
 BIOMEDCLIP = "biomedclip/open_clip_pytorch_model.bin"
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> dict[str, Any]:
-    """The paper's configuration, with an empty data root."""
-    content = copy.deepcopy(PAPER)
-    content["data_root"] = str(tmp_path / "data")
-    content["checkpoint_root"] = str(tmp_path / "checkpoints")
-    (tmp_path / "data").mkdir()
-    return content
 
 
 def busbra(config: dict[str, Any], images: int) -> Path:
@@ -289,3 +278,20 @@ def test_command_line(config: dict[str, Any], tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == lines(config)
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
+
+
+def test_the_chosen_split_counts(config: dict[str, Any]) -> None:
+    """A task whose data are here but not the split of finetuning.split is said, and counts as not to be drawn."""
+    busbra(config, images=2)
+    (Path(config["data_root"]) / "AUL").mkdir()
+    assert "table_2: 1 of 11 tasks (Breast tumor)" in "\n".join(lines(config))
+    for split, said in (
+        ("published", None),
+        ("per_seed", None),
+        ("ultrabench", "UltraBench's (tasks.breast_tumor.ultrabench is not set)"),
+    ):
+        config["finetuning"]["split"] = split
+        text = " ".join(" ".join(lines(config)).split())
+        assert ("table_2: 1 of 11 tasks" in text) == (said is None)
+        assert f"left out, because finetuning.split is {split}" in text if said else "left out, because" not in text
+        assert said is None or said in text

@@ -90,8 +90,13 @@ def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int =
     (folder / "images/store.json").write_text(json.dumps({**record, **hashes, "manifest_sha256": ""}))
     split = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "subset"]).sort_values("image_id")
     split.to_parquet(folder / "split.parquet", index=False)
-    summary = {"sha256": digest(folder / "split.parquet"), "patients": len(rows), "simulated": True}
-    (folder / "split.json").write_text(json.dumps(summary))
+    write_summary(folder, "split", "paper")
+
+
+def write_summary(folder: Path, file: str, split: str) -> None:
+    table = folder / f"{file}.parquet"
+    summary = {"split": split, "sha256": digest(table), "patients": len(pd.read_parquet(table)), "simulated": True}
+    (folder / f"{file}.json").write_text(json.dumps(summary))
 
 
 def make_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 32, **checkpoint: Any) -> None:
@@ -319,6 +324,7 @@ def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch)
     cell = json.loads((toy / "out/cell.json").read_text())
     assert cell["images"] == {"train": 44, "val": 16, "test": 20}
     assert cell["patients_known"] is True
+    assert cell["split"] == "paper"
     assert cell["simulated"] is True
     assert cell["sha256"] == digest(toy / "out/predictions.parquet")
     history = pd.read_csv(toy / "out/history.csv")
@@ -417,6 +423,31 @@ def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) 
     assert loaded == [1, 0]
 
 
+def test_each_seed_has_its_own_split(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same as a run a split, whose finished seeds it takes over; other seeds than those of the splits are refused."""
+    split = pd.read_parquet(toy / "split.parquet")
+    summaries = []
+    for seed in (0, 1):
+        drawn = np.random.default_rng(seed).permutation(split["subset"])
+        split.assign(subset=drawn).to_parquet(toy / f"seed-{seed}.parquet", index=False)
+        write_summary(toy, f"seed-{seed}", f"seed-{seed}")
+        summaries.append(str(toy / f"seed-{seed}.json"))
+    alone = train(toy, monkeypatch, "out", "--split", summaries[1], seeds=[1], split="seed-1")
+    (finished,) = toy.glob("state-out/*/seed-1/finished.pt")
+    before = finished.stat().st_mtime_ns
+    both = train(toy, monkeypatch, "out", "--split", *summaries, seeds=[0, 1], split="per_seed")
+    assert finished.stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(both[both["seed"] == 1].reset_index(drop=True), alone, check_exact=True)
+    for seed in (0, 1):
+        table = pd.read_parquet(toy / f"seed-{seed}.parquet")
+        for subset in ("val", "test"):
+            own = both[(both["seed"] == seed) & (both["subset"] == subset)]
+            assert list(own["image_id"]) == sorted(table.loc[table["subset"] == subset, "image_id"])
+    assert json.loads((toy / "out/cell.json").read_text())["split"] == "per_seed"
+    with pytest.raises(UrfmError, match="seed-0, seed-1; with split per_seed expected seed-1, seed-0"):
+        train(toy, monkeypatch, "out", "--split", *summaries, seeds=[1, 0], split="per_seed")
+
+
 @pytest.mark.parametrize("train_images", [(10, 8, 5), (3, 2, 2)])
 def test_class_missing_in_validation_and_few_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_images: tuple[int, int, int]
@@ -471,7 +502,7 @@ def test_mistakes_are_named(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split.to_parquet(toy / "split.parquet", index=False)
     with pytest.raises(UrfmError, match="its content changed"):
         train(toy, monkeypatch)
-    (toy / "split.json").write_text(json.dumps({"sha256": digest(toy / "split.parquet"), "simulated": True}))
+    write_summary(toy, "split", "paper")
     with pytest.raises(UrfmError, match=r"1 images of stripes are not in the store, 'toy/gone'"):
         train(toy, monkeypatch)
 

@@ -177,7 +177,7 @@ def main() -> None:
         type=Path,
         nargs="*",
         default=[],
-        help="summary JSON of each task's split, to exclude held-out patients",
+        help="summary JSON of each task's split, or splits, to exclude held-out patients",
     )
     parser.add_argument("--output", type=Path, required=True, help="parquet file to write; .json is written beside it")
     arguments = parser.parse_args()
@@ -195,19 +195,17 @@ def main() -> None:
         tables.append(table)
 
     def tasks() -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
+        splits: dict[tuple[str, str], list[pd.DataFrame]] = {}
         for summary in arguments.splits:
             record = read_json(summary)
             verify_sha256(summary.with_suffix(".parquet"), record["sha256"])
-            if record["dataset"] not in summaries:
-                raise UrfmError(
-                    f"--manifests: {record['dataset']}.json is missing; task {record['task']} is made of it"
-                )
-            _, manifest = read_manifest(summaries[record["dataset"]], ["image_id", *IDENTITY])
-            yield (
-                record["task"],
-                manifest,
-                pd.read_parquet(summary.with_suffix(".parquet"), columns=["image_id", "subset"]),
-            )
+            split = pd.read_parquet(summary.with_suffix(".parquet"), columns=["image_id", "subset"])
+            splits.setdefault((record["task"], record["dataset"]), []).append(split)
+        for (task, dataset), several in splits.items():
+            if dataset not in summaries:
+                raise UrfmError(f"--manifests: {dataset}.json is missing; task {task} is made of it")
+            _, manifest = read_manifest(summaries[dataset], ["image_id", *IDENTITY])
+            yield task, manifest, pd.concat(several)  # held out is who any of them holds out
 
     chosen, excluded = select(pd.concat(tables, ignore_index=True), settings, tasks())
     counts = chosen.groupby(["dataset", "organ", "source"], as_index=False).size().rename(columns={"size": "images"})

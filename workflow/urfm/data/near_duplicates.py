@@ -2,7 +2,7 @@
 
 The search is exact in the 64 lowest coefficients of each window: of 64 bits in three parts, two hashes that differ in
 at most 8 agree in one part but for 2. Every part is looked up with every such change (multi-index hashing, Norouzi et
-al., CVPR 2012), in blocks, so that memory stays flat however alike the pictures are.
+al., CVPR 2012), in blocks that fit a processor's cache, so that memory stays flat however alike the pictures are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Index = npt.NDArray[np.int64]
 
 SEARCH_RADIUS = 8  # of the 64 lowest bits of the windows that agree best
 PARTS = ((42, 22), (21, 21), (0, 21))  # shift and width
-BLOCK = 1 << 20  # pairs looked at together
+BLOCK = 1 << 16  # hashes, and pairs, looked at together: larger ones leave the cache, smaller ones cost calls
 PROXY = "near_duplicates"  # the patient_source of proxy patients
 
 
@@ -65,12 +65,15 @@ def near_pairs(
         part = _part(hashes, shift, width)
         order = np.argsort(part, kind="stable")
         sorted_hashes = hashes[order]
-        for left, right in _agreeing(part[order], width, limit, f"{label} {number + 1}/{len(PARTS)}" if label else ""):
-            different = sorted_hashes[left] ^ sorted_hashes[right]
+        work = f"{label} {number + 1}/{len(PARTS)}" if label else ""
+        for rows, begin, size in _agreeing(part[order], width, limit, work):
+            row = np.repeat(np.arange(len(rows)), size)
+            right = np.arange(len(row)) + (begin + size - np.cumsum(size))[row]
+            different = sorted_hashes[rows][row] ^ sorted_hashes[right]
             near = np.flatnonzero(np.bitwise_count(different) <= radius)
             for before in earlier:  # found there already
                 near = near[np.bitwise_count(_part(different[near], *before[:2])) > before[2]]
-            first, second = order[left[near]], order[right[near]]
+            first, second = order[rows[row[near]]], order[right[near]]
             if groups is not None:
                 apart = groups[first] != groups[second]
                 first, second = first[apart], second[apart]
@@ -83,26 +86,31 @@ def _part(hashes: Words, shift: int, width: int) -> Index:
     return ((hashes >> np.uint64(shift)) & np.uint64((1 << width) - 1)).astype(np.int64)
 
 
-def _agreeing(part: Index, width: int, limit: int, label: str) -> Iterator[tuple[Index, Index]]:
-    """Pairs of places in the sorted values `part` whose values differ in at most `limit` bits, each once, in blocks."""
-    start = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=1 << width))])
-    changes = [sum(1 << bit for bit in bits) for size in range(limit + 1) for bits in combinations(range(width), size)]
-    for change in progress(changes, label) if label else changes:
-        if change:  # each pair from the side whose highest changed bit is 0
-            rows = np.flatnonzero((part >> (change.bit_length() - 1)) & 1 == 0)
-            partner = part[rows] ^ change
-            begin, end = start[partner], start[partner + 1]
-        else:
-            rows = np.arange(len(part))
-            begin, end = rows + 1, start[part + 1]
-        some = end > begin
-        rows, begin, size = rows[some], begin[some], (end - begin)[some]
-        total = np.cumsum(size)
-        cuts = np.searchsorted(total, np.arange(BLOCK, size.sum() + BLOCK, BLOCK)) + 1
-        for low, high in pairwise([0, *cuts]):
-            length = size[low:high]
-            within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-            yield np.repeat(rows[low:high], length), np.repeat(begin[low:high], length) + within
+def _agreeing(part: Index, width: int, limit: int, label: str) -> Iterator[tuple[Index, Index, Index]]:
+    """Pairs of places in the sorted values `part` whose values differ in at most `limit` bits, each once, in blocks.
+
+    Yields rows, begin, size: each of the rows pairs with the `size` places from `begin` on.
+    """
+    start = np.searchsorted(part, np.arange((1 << width) + 1))
+    size = np.diff(start)
+    lows = range(0, len(part), BLOCK)
+    for low in progress(lows, label) if label else lows:
+        rows = np.arange(low, min(low + BLOCK, len(part)))
+        yield from _blocks(rows, rows + 1, start[part[rows] + 1] - rows - 1)
+        for highest in range(width if limit else 0):
+            # Each pair from the side whose highest changed bit is 0.
+            lower = rows[(part[rows] >> highest) & 1 == 0]
+            for others in (bits for count in range(limit) for bits in combinations(range(highest), count)):
+                partner = part[lower] ^ sum(1 << bit for bit in (highest, *others))
+                yield from _blocks(lower, start[partner], size[partner])
+
+
+def _blocks(rows: Index, begin: Index, size: Index) -> Iterator[tuple[Index, Index, Index]]:
+    """Some of the rows at a time, of about BLOCK pairs together."""
+    total = np.cumsum(size)
+    cuts = np.searchsorted(total, np.arange(BLOCK, size.sum() + BLOCK, BLOCK)) + 1
+    for low, high in pairwise([0, *cuts]):
+        yield rows[low:high], begin[low:high], size[low:high]
 
 
 def unpack(hashes: pd.Series[str]) -> Words:
@@ -135,18 +143,16 @@ def near_images(
     images, windows = np.nonzero(_first_of_its_kind(hashes[..., 0]) & np.bitwise_or.reduce(hashes, axis=2).astype(bool))
     apart = images if groups is None else groups[images]
     for left, right in near_pairs(hashes[images, windows, 0], SEARCH_RADIUS, apart, label):
-        for low in range(0, len(left), BLOCK // 16):
-            part = slice(low, low + BLOCK // 16)
-            first, second = images[left[part]], images[right[part]]
-            # Several windows may agree: the pair is taken where the first of them do.
-            lowest = window_distances(hashes[first, :, :1], hashes[second, :, :1])
-            leading = np.argmax(lowest <= SEARCH_RADIUS, axis=1)
-            chosen = leading == WINDOWS * windows[left[part]] + windows[right[part]]
-            first, second = first[chosen], second[chosen]
-            found = window_distances(hashes[first], hashes[second]).min(axis=1)
-            near = found <= distance
-            if near.any():
-                yield first[near], second[near], found[near]
+        first, second = images[left], images[right]
+        # Several windows may agree: the pair is taken where the first of them do.
+        lowest = window_distances(hashes[first, :, :1], hashes[second, :, :1])
+        leading = np.argmax(lowest <= SEARCH_RADIUS, axis=1)
+        chosen = leading == WINDOWS * windows[left] + windows[right]
+        first, second = first[chosen], second[chosen]
+        found = window_distances(hashes[first], hashes[second]).min(axis=1)
+        near = found <= distance
+        if near.any():
+            yield first[near], second[near], found[near]
 
 
 def _first_of_its_kind(words: Words) -> npt.NDArray[np.bool_]:

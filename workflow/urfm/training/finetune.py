@@ -9,7 +9,7 @@ Every epoch the validation part is scored; the predictions of the best epoch (st
 the result. The test part is predicted at these epochs only and takes no part in any choice.
 
 State: `<state>/<fingerprint>/seed-<n>/`, the fingerprint without the list of seeds: `finished.pt` of a seed that is
-done stays, so that another seed trains alone.
+done stays, so that another seed trains alone. Where each seed has its own split, each has its own fingerprint.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class FinetuneSettings(Settings):
     pooling: Pooling
     evaluation_resize: Literal["squash", "crop"]
     selection_metric: Score
+    split: str = "paper"  # per_seed: seed n has the split seed-<n>; else all have this one
     precision: optimisation.Precision
 
     @model_validator(mode="after")
@@ -418,6 +419,19 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
     return parts
 
 
+def read_splits(paths: list[Path], settings: FinetuneSettings) -> list[tuple[dict[str, Any], pd.DataFrame, list[int]]]:
+    """Summary and table of each split and the seeds that it is for: one for all or, with `per_seed`, one each."""
+    per_seed = settings.split == "per_seed"
+    wanted = {f"seed-{seed}": [seed] for seed in settings.seeds} if per_seed else {settings.split: settings.seeds}
+    records = [read_json(path.with_suffix(".json")) for path in paths]
+    if (found := [record["split"] for record in records]) != list(wanted):
+        raise UrfmError(f"--split: {', '.join(found)}; with split {settings.split} expected {', '.join(wanted)}")
+    for path, record in zip(paths, records, strict=True):
+        verify_sha256(path.with_suffix(".parquet"), record["sha256"])
+    tables = [pd.read_parquet(path.with_suffix(".parquet")) for path in paths]
+    return list(zip(records, tables, wanted.values(), strict=True))
+
+
 def predictions(cell: Cell, records: dict[int, dict[str, Any]]) -> pd.DataFrame:
     """One row a seed and image of val and test: identity, label, and p_<class>, the softmax in float64."""
     tables = []
@@ -437,7 +451,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fine-tune an encoder on a task with all its seeds.")
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(FinetuneSettings.model_fields))
     parser.add_argument("--images", type=Path, required=True, help="folder of the image store")
-    parser.add_argument("--split", type=Path, required=True, help="parquet file, its summary beside it as .json")
+    parser.add_argument(
+        "--split", type=Path, nargs="+", required=True, help="summary (.json) beside its table; per_seed: each seed's"
+    )
     parser.add_argument("--encoder", type=Path, required=True, help="json file, the safetensors beside it")
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -450,32 +466,37 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     optimisation.check_precision(settings.precision, device)
     store = ImageStore(arguments.images, verify=True)
-    summary, record = read_json(arguments.split.with_suffix(".json")), read_json(arguments.encoder)
-    verify_sha256(arguments.split, summary["sha256"])
-    split = pd.read_parquet(arguments.split)
-    parts = read_parts(split, store, settings, record["input_size"])
-    cell = Cell(settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds)
-    counts = {subset: len(part.rows) for subset, part in parts.items()}
-    say(f"{settings.model} on {settings.task} ({settings.share} %): {counts}, {len(settings.seeds)} seeds, {device}")
-
+    record = read_json(arguments.encoder)
     # A random encoder has no weights to hash: what it is stands in its record.
     encoder = {
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
-    inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
     code = code_digests("urfm.training.finetune")
-    identity = fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
-    folder = arguments.state / identity
-    records = {}
-    with state.lock(folder):
-        for seed in settings.seeds:
-            records[seed] = done = train_seed(cell, seed, folder / f"seed-{seed}")
-            say(
-                f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
-                f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
-            )
+    splits = read_splits(arguments.split, settings)
+    records: dict[int, dict[str, Any]] = {}
+    tables, counts = [], []
+    for summary, split, seeds in splits:
+        parts = read_parts(split, store, settings, record["input_size"])
+        cell = Cell(
+            settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds
+        )
+        counts.append({subset: len(part.rows) for subset, part in parts.items()})
+        say(
+            f"{settings.model} on {settings.task} ({settings.share} %), split {summary['split']}: {counts[-1]}, "
+            f"{len(seeds)} seeds, {device}"
+        )
+        inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
+        folder = arguments.state / fingerprint(settings.model_dump(exclude={"seeds", "split"}), inputs, code)
+        with state.lock(folder):
+            for seed in seeds:
+                records[seed] = done = train_seed(cell, seed, folder / f"seed-{seed}")
+                say(
+                    f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
+                    f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
+                )
+        tables.append(predictions(cell, {seed: records[seed] for seed in seeds}))
 
-    table = predictions(cell, records)
+    table = pd.concat(tables, ignore_index=True)
     write_parquet(arguments.output / "predictions.parquet", table)
     history = pd.DataFrame([{"seed": seed, **row} for seed, done in records.items() for row in done["history"]])
     write_csv(arguments.output / "history.csv", history)
@@ -487,10 +508,13 @@ def main() -> None:
             "share": settings.share,
             "classes": settings.classes,
             "seeds": settings.seeds,
-            "images": counts,
-            "patients_known": summary["patients"] is not None,
+            "split": settings.split,
+            "images": counts[0],  # of the first seed, where each has its own split
+            "patients_known": all(summary["patients"] is not None for summary, _, _ in splits),
             "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
-            "simulated": any(origin["simulated"] for origin in (summary, store.record, record)),
+            "simulated": any(
+                origin["simulated"] for origin in (*(summary for summary, _, _ in splits), store.record, record)
+            ),
             "sha256": sha256(arguments.output / "predictions.parquet"),
             "seconds": sum(done["seconds"] for done in records.values()),
         },
