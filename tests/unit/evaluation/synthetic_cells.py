@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from urfm.evaluation.metrics import cell_metrics
-from urfm.evaluation.predictions import read_cell
 from urfm.files import sha256
 
 
@@ -63,7 +61,7 @@ def write_cell(
     share: int = 100,
     patients_known: bool = True,
 ) -> Path:
-    """Write predictions.parquet, cell.json and metrics.csv as the stages do; return the path of cell.json."""
+    """Write predictions.parquet and cell.json as the fine-tuning does; return the path of cell.json."""
     place = folder / model / task / str(share)
     place.mkdir(parents=True)
     table.to_parquet(place / "predictions.parquet", index=False)
@@ -79,7 +77,6 @@ def write_cell(
     }
     path = place / "cell.json"
     path.write_text(json.dumps(record))
-    cell_metrics(read_cell(path)).to_csv(place / "metrics.csv", index=False)
     return path
 
 

@@ -15,7 +15,8 @@ from sklearn import metrics as sk
 from synthetic_cells import predictions, write_cell, write_cells
 from urfm.cli import run
 from urfm.errors import UrfmError
-from urfm.evaluation.predictions import read_cell
+from urfm.evaluation.metrics import cell_metrics
+from urfm.evaluation.predictions import Cell, read_cell
 from urfm.evaluation.statistics import (
     CURVE_COLUMNS,
     DIFFERENCE_COLUMNS,
@@ -34,9 +35,8 @@ MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}
 
 
-def load(paths: list[Path]) -> tuple[list, pd.DataFrame]:
-    metrics = pd.concat([pd.read_csv(path.with_name("metrics.csv")) for path in paths])
-    return [read_cell(path) for path in paths], metrics
+def load(paths: list[Path]) -> list[Cell]:
+    return [read_cell(path) for path in paths]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def paths(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def statistics(paths):
-    return compute(*load(paths), SETTINGS)
+    return compute(load(paths), SETTINGS)
 
 
 def test_means_and_intervals_over_seeds(paths, statistics):
     for path in paths:
-        table = pd.read_csv(path.with_name("metrics.csv")).query("subset == 'test'")
+        table = cell_metrics(read_cell(path)).query("subset == 'test'")
         for key, rows in table.groupby(["model", "task", "metric"]):
-            found = statistics.scores.set_index(["model", "task", "metric"]).loc[key]
+            found = statistics["scores"].set_index(["model", "task", "metric"]).loc[key]
             values = rows["value"]
             assert values.std() > 0
             low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
@@ -65,10 +65,10 @@ def test_means_and_intervals_over_seeds(paths, statistics):
 
 def test_patients_that_are_not_known_are_missing(tmp_path, statistics):
     paths = write_cells(tmp_path, MODELS, TASKS, patients=70, images_per_patient=2, patients_known=False)
-    found = compute(*load(paths), SETTINGS).scores
+    found = compute(load(paths), SETTINGS)["scores"]
     assert found["patients"].isna().all()
     rest = found.columns.drop("patients")
-    pd.testing.assert_frame_equal(found[rest], statistics.scores[rest])
+    pd.testing.assert_frame_equal(found[rest], statistics["scores"][rest])
 
 
 def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
@@ -78,12 +78,12 @@ def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
         columns = [f"p_{name}" for name in cell.classes]
         mean = test.groupby("image_id")[columns].mean().to_numpy()
         labels = test.drop_duplicates("image_id").sort_values("image_id")["label"].map(cell.classes.index).to_numpy()
-        rows = statistics.scores.query("model == @cell.model and task == @cell.task").set_index("metric")
+        rows = statistics["scores"].query("model == @cell.model and task == @cell.task").set_index("metric")
         assert rows.loc["accuracy", "ensemble"] == pytest.approx(sk.accuracy_score(labels, mean.argmax(axis=1)))
         scores = mean[:, 1] if len(columns) == 2 else mean
         area = sk.roc_auc_score(labels, scores, multi_class="ovr")
         assert rows.loc["auroc", "ensemble"] == pytest.approx(area)
-        curve = statistics.curves.query("model == @cell.model and task == @cell.task")
+        curve = statistics["curves"].query("model == @cell.model and task == @cell.task")
         assert curve["auroc"].unique() == pytest.approx([area])
         expected = np.mean(
             [
@@ -99,16 +99,16 @@ def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
 
 
 def test_intervals_hold_the_estimate(statistics):
-    scores = statistics.scores
+    scores = statistics["scores"]
     assert (scores["boot_low"] <= scores["ensemble"]).all()
     assert (scores["ensemble"] <= scores["boot_high"]).all()
-    gaps = statistics.differences
+    gaps = statistics["differences"]
     assert (gaps["boot_low"] <= gaps["boot_difference"]).all()
     assert (gaps["boot_difference"] <= gaps["boot_high"]).all()
 
 
 def test_differences_and_p_values(statistics):
-    gaps, scores = statistics.differences, statistics.scores.set_index(["model", "task", "metric"])
+    gaps, scores = statistics["differences"], statistics["scores"].set_index(["model", "task", "metric"])
     assert sorted(set(gaps["model"])) == ["mim_us", "usfm"]
     assert len(gaps) == 2 * 2 * 3
     for _, row in gaps.iterrows():
@@ -128,49 +128,49 @@ def test_differences_and_p_values(statistics):
 
 
 def test_paired_t_test(paths, statistics):
-    paired = compute(*load(paths), SETTINGS.model_copy(update={"t_test": "paired"}))
-    values = load(paths)[1].query("subset == 'test' and task == 'liver_mass' and metric == 'auroc'")
+    paired = compute(load(paths), SETTINGS.model_copy(update={"t_test": "paired"}))
+    values = statistics["seeds"].query("subset == 'test' and task == 'liver_mass' and metric == 'auroc'")
     seeds = values.pivot_table(index="seed", columns="model", values="value")
-    row = paired.differences.query("task == 'liver_mass' and metric == 'auroc' and model == 'usfm'").iloc[0]
+    row = paired["differences"].query("task == 'liver_mass' and metric == 'auroc' and model == 'usfm'").iloc[0]
     assert row["t_p"] == pytest.approx(stats.ttest_rel(seeds["urfm"], seeds["usfm"]).pvalue)
-    pd.testing.assert_frame_equal(paired.scores, statistics.scores)
+    pd.testing.assert_frame_equal(paired["scores"], statistics["scores"])
 
 
 def test_order_of_cells_does_not_matter(paths, statistics):
-    again = compute(*load(paths[::-1]), SETTINGS)
-    pd.testing.assert_frame_equal(again.scores, statistics.scores)
-    pd.testing.assert_frame_equal(again.differences, statistics.differences)
-    pd.testing.assert_frame_equal(again.curves, statistics.curves)
+    again = compute(load(paths[::-1]), SETTINGS)
+    pd.testing.assert_frame_equal(again["scores"], statistics["scores"])
+    pd.testing.assert_frame_equal(again["differences"], statistics["differences"])
+    pd.testing.assert_frame_equal(again["curves"], statistics["curves"])
 
 
 def test_one_seed_has_no_interval_over_seeds_but_one_over_patients(tmp_path, capsys):
-    found = compute(*load(write_cells(tmp_path, MODELS, {"breast_tumor": 2}, seeds=[0])), SETTINGS)
-    assert found.scores[["sd", "ci_low", "ci_high"]].isna().all(axis=None)
-    assert found.differences[["t_p", "t_p_holm"]].isna().all(axis=None)
-    assert found.scores[["boot_low", "boot_high"]].notna().all(axis=None)
-    assert found.differences["boot_p_holm"].between(0, 1).all()
+    found = compute(load(write_cells(tmp_path, MODELS, {"breast_tumor": 2}, seeds=[0])), SETTINGS)
+    assert found["scores"][["sd", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert found["differences"][["t_p", "t_p_holm"]].isna().all(axis=None)
+    assert found["scores"][["boot_low", "boot_high"]].notna().all(axis=None)
+    assert found["differences"]["boot_p_holm"].between(0, 1).all()
     assert "one seed: no interval and no t-test over seeds" in capsys.readouterr().out
 
 
 def test_identical_models_do_not_differ(tmp_path):
     table = predictions(1.0, ["a", "b"], seed_noise=0)
     paths = [write_cell(tmp_path, model, "toy", table, ["a", "b"]) for model in ("urfm", "copy")]
-    found = compute(*load(paths), SETTINGS)
-    assert found.differences["t_p"].isna().all()
-    assert (found.differences["boot_p"] == 1).all()
-    assert (found.scores["sd"] == 0).all()
-    assert (found.scores["ci_low"] == found.scores["ci_high"]).all()
+    found = compute(load(paths), SETTINGS)
+    assert found["differences"]["t_p"].isna().all()
+    assert (found["differences"]["boot_p"] == 1).all()
+    assert (found["scores"]["sd"] == 0).all()
+    assert (found["scores"]["ci_low"] == found["scores"]["ci_high"]).all()
 
 
 def test_test_part_without_a_class(tmp_path, capsys):
     tables = {m: predictions(s, ["a", "b", "c"], model_seed=i) for i, (m, s) in enumerate(MODELS.items())}
     paths = [write_cell(tmp_path, m, "toy", t[t["label"] != "c"], ["a", "b", "c"]) for m, t in tables.items()]
-    found = compute(*load(paths), SETTINGS)
-    auroc = found.scores.query("metric == 'auroc'")
+    found = compute(load(paths), SETTINGS)
+    auroc = found["scores"].query("metric == 'auroc'")
     assert auroc[["mean", "ensemble", "boot_low", "boot_high"]].isna().all(axis=None)
-    assert found.scores.query("metric != 'auroc'")["mean"].notna().all()
-    assert found.curves["tpr"].isna().all()
-    assert "auroc is undefined: no test image of c" in capsys.readouterr().out
+    assert found["scores"].query("metric != 'auroc'")["mean"].notna().all()
+    assert found["curves"]["tpr"].isna().all()
+    assert "urfm/toy/100: auroc of the test part is undefined: no image of c" in capsys.readouterr().out
 
 
 def test_simulated_flows(tmp_path):
@@ -179,12 +179,12 @@ def test_simulated_flows(tmp_path):
         write_cell(tmp_path, "urfm", "toy", real, ["a", "b"]),
         write_cell(tmp_path, "stand_in", "toy", simulated, ["a", "b"], simulated=True),
     ]
-    found = compute(*load(paths), SETTINGS)
-    assert found.scores.groupby("model")["simulated"].unique().map(list).to_dict() == {
+    found = compute(load(paths), SETTINGS)
+    assert found["scores"].groupby("model")["simulated"].unique().map(list).to_dict() == {
         "stand_in": [True],
         "urfm": [False],
     }
-    assert found.differences["simulated"].all()
+    assert found["differences"]["simulated"].all()
 
 
 def test_models_tested_on_different_images_are_refused(tmp_path):
@@ -193,13 +193,7 @@ def test_models_tested_on_different_images_are_refused(tmp_path):
         for model, n in (("urfm", 60), ("usfm", 50))
     ]
     with pytest.raises(UrfmError, match="urfm and usfm were tested on different images"):
-        compute(*load(paths), SETTINGS)
-
-
-def test_metrics_that_do_not_fit_the_cells_are_refused(paths):
-    cells, metrics = load(paths)
-    with pytest.raises(UrfmError, match="run the metrics stage of this cell again"):
-        compute(cells, metrics[metrics["seed"] != 1], SETTINGS)
+        compute(load(paths), SETTINGS)
 
 
 def test_curve_of_a_perfect_a_useless_and_a_tied_model():
@@ -211,8 +205,7 @@ def test_curve_of_a_perfect_a_useless_and_a_tied_model():
 
 def command(paths: list[Path], output: Path, settings: StatisticsSettings = SETTINGS) -> list[str]:
     cells = [str(path) for path in paths]
-    metrics = [str(path.with_name("metrics.csv")) for path in paths]
-    return ["--settings", settings.model_dump_json(), "--cells", *cells, "--metrics", *metrics, "--output", str(output)]
+    return ["--settings", settings.model_dump_json(), "--cells", *cells, "--output", str(output)]
 
 
 def test_stage_writes_the_contract_and_the_same_bytes_again(paths, tmp_path, monkeypatch):
