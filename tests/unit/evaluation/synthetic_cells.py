@@ -60,11 +60,14 @@ def write_cell(
     simulated: bool = False,
     share: int = 100,
     patients_known: bool = True,
+    resplit: bool = False,
 ) -> Path:
     """Write predictions.parquet and cell.json as the fine-tuning does; return the path of cell.json."""
     place = folder / model / task / str(share)
     place.mkdir(parents=True)
     table.to_parquet(place / "predictions.parquet", index=False)
+    of_a_seed = table[table["seed"] == table["seed"].iloc[0]]
+    tests = int((of_a_seed["subset"] == "test").sum())
     record = {
         "model": model,
         "task": task,
@@ -73,6 +76,8 @@ def write_cell(
         "seeds": sorted({int(seed) for seed in table["seed"]}),
         "patients_known": patients_known,
         "simulated": simulated,
+        "images": {"train": 3 * tests, "val": len(of_a_seed) - tests, "test": tests},
+        "split": "per_seed" if resplit else "paper",
         "sha256": sha256(place / "predictions.parquet"),
     }
     path = place / "cell.json"

@@ -16,8 +16,9 @@ from synthetic_cells import predictions, write_cell, write_cells
 from urfm.cli import run
 from urfm.errors import UrfmError
 from urfm.evaluation.metrics import cell_metrics
-from urfm.evaluation.predictions import Cell, read_cell
+from urfm.evaluation.predictions import Cell, read_cell, read_subset
 from urfm.evaluation.statistics import (
+    AVERAGE,
     CURVE_COLUMNS,
     DIFFERENCE_COLUMNS,
     GRID,
@@ -33,6 +34,7 @@ SETTINGS = StatisticsSettings(
 )
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}
+DETAILS = ("classes", "calibration", "reliability", "confusion")
 
 
 def load(paths: list[Path]) -> list[Cell]:
@@ -194,6 +196,117 @@ def test_models_tested_on_different_images_are_refused(tmp_path):
     ]
     with pytest.raises(UrfmError, match="urfm and usfm were tested on different images"):
         compute(load(paths), SETTINGS)
+
+
+def test_averages_over_tasks(statistics):
+    """The mean over tasks of each seed's scores; of the ensembles; as wide as independent tasks make it."""
+    seeds = statistics["seeds"].query("subset == 'test' and metric == 'f1_macro'")
+    by_seed = seeds.pivot_table(index="seed", columns="model", values="value", aggfunc="mean")
+    average = statistics["average_scores"].query("metric == 'f1_macro'").set_index("model")
+    scores = statistics["scores"].query("metric == 'f1_macro'")
+    for model, values in by_seed.items():
+        low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+        assert average.loc[model, ["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([values.mean(), low, high])
+        own = scores[scores["model"] == model]
+        assert average.loc[model, "ensemble"] == pytest.approx(own["ensemble"].mean())
+        width = np.sqrt(((own["boot_high"] - own["boot_low"]) ** 2).sum()) / 2
+        assert average.loc[model, "boot_high"] - average.loc[model, "boot_low"] == pytest.approx(width, rel=0.2)
+    assert set(average["task"]) == {AVERAGE}
+    gap = statistics["average_differences"].query("metric == 'f1_macro' and model == 'usfm'").iloc[0]
+    assert gap["difference"] == pytest.approx(by_seed["urfm"].mean() - by_seed["usfm"].mean())
+    assert gap["t_p"] == pytest.approx(stats.ttest_ind(by_seed["urfm"], by_seed["usfm"], equal_var=False).pvalue)
+    assert gap["boot_low"] <= gap["boot_difference"] <= gap["boot_high"]
+
+
+def test_ranks_over_tasks(statistics):
+    means = statistics["scores"].query("metric == 'auroc'").pivot_table(index="task", columns="model", values="mean")
+    ranks = statistics["ranks"].query("metric == 'auroc'").set_index("model")
+    expected = np.mean([stats.rankdata(-row) for row in means.to_numpy()], axis=0)
+    assert ranks["average_rank"].loc[means.columns].tolist() == pytest.approx(expected)
+    assert set(ranks["tasks"]) == {2}
+    assert len(statistics["rank_pairs"]) == 3 * 3
+
+
+def test_delong_for_two_classes_only(statistics):
+    binary, more = (statistics["scores"].query("task == @t and metric == 'auroc'") for t in TASKS)
+    assert ((binary["delong_low"] < binary["ensemble"]) & (binary["ensemble"] < binary["delong_high"])).all()
+    assert more["delong_low"].isna().all()
+    gaps = statistics["differences"]
+    assert (
+        gaps["delong_p"].notna().tolist() == ((gaps["task"] == "breast_tumor") & (gaps["metric"] == "auroc")).tolist()
+    )
+    # Two ways to the same interval over patients.
+    width = (binary["boot_high"] - binary["boot_low"]) / (binary["delong_high"] - binary["delong_low"])
+    assert width.tolist() == pytest.approx([1.0] * 3, rel=0.25)
+
+
+def rows_of(table: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    return table[(table["model"] == cell.model) & (table["task"] == cell.task)]
+
+
+def test_classes_confusion_and_calibration(paths, statistics):
+    for path in paths:
+        cell = read_cell(path)
+        test = read_subset(cell, "test")
+        own = {name: rows_of(statistics[name], cell) for name in DETAILS}
+        predicted = test.ensemble.argmax(axis=1)
+        counts = own["confusion"]["images"].to_numpy().reshape(len(cell.classes), -1)
+        assert counts.tolist() == sk.confusion_matrix(test.labels, predicted).tolist()
+        assert own["confusion"]["true"].unique().tolist() == cell.classes
+        f1 = sk.f1_score(test.labels, predicted, average=None)
+        assert own["classes"]["f1"].tolist() == pytest.approx(f1)
+        row = own["calibration"].iloc[0]
+        outcome = np.eye(len(cell.classes))[test.labels]
+        assert row["brier"] == pytest.approx(((test.probabilities - outcome) ** 2).sum(axis=2).mean() / 2)
+        assert row["brier_ensemble"] == pytest.approx(((test.ensemble - outcome) ** 2).sum(axis=1).mean() / 2)
+        assert row["predictions"] == own["reliability"]["predictions"].sum() == 3 * 140
+
+
+@pytest.fixture(scope="module")
+def resplit(tmp_path_factory):
+    """Two models, four splits: a seed's test part are other images, the same for both models."""
+    folder = tmp_path_factory.mktemp("resplits")
+    paths = []
+    for number, model in enumerate(("urfm", "usfm")):
+        parts = []
+        for seed in range(4):
+            part = predictions(1.0, ["a", "b"], seeds=[seed], task_seed=seed, model_seed=number)
+            parts.append(part.assign(image_id=part["image_id"] + f"-{seed}"))
+        paths.append(write_cell(folder, model, "toy", pd.concat(parts), ["a", "b"], resplit=True))
+    return paths
+
+
+def test_resplits_get_the_corrected_t_and_nothing_of_seed_averages(resplit, capsys):
+    found = compute(load(resplit), SETTINGS)
+    assert "a split a seed: no seed-averaged predictions, so no bootstrap and no DeLong" in capsys.readouterr().out
+    scores, gaps = found["scores"], found["differences"]
+    assert scores[["ensemble", "boot_low", "delong_low"]].isna().all(axis=None)
+    assert gaps[["boot_difference", "boot_p", "delong_p"]].isna().all(axis=None)
+    wide = (
+        found["seeds"].query("subset == 'test'").pivot_table(index=["metric", "seed"], columns="model", values="value")
+    )
+    for metric, values in (wide["urfm"] - wide["usfm"]).groupby("metric"):
+        t = values.mean() / np.sqrt((1 / 4 + 1 / 3) * values.var(ddof=1))
+        row = gaps[gaps["metric"] == metric].iloc[0]
+        assert row["nb_p"] == pytest.approx(2 * stats.t.sf(abs(t), 3))
+        assert row["nb_low"] < row["difference"] < row["nb_high"]
+    assert (scores["nb_high"] - scores["nb_low"] > scores["ci_high"] - scores["ci_low"]).all()
+    assert found["confusion"].groupby("model")["images"].sum().tolist() == [240, 240]
+    assert found["calibration"]["ece"].notna().all()
+    assert found["curves"]["tpr"].notna().all()
+
+
+def test_one_split_has_no_corrected_t(statistics):
+    assert statistics["scores"][["nb_low", "nb_high"]].isna().all(axis=None)
+    assert statistics["differences"]["nb_p_holm"].isna().all()
+
+
+def test_models_on_different_resplits_are_refused(resplit, tmp_path):
+    other = read_cell(resplit[1]).predictions
+    moved = other.assign(image_id=other["image_id"] + "x")
+    path = write_cell(tmp_path, "moved", "toy", moved, ["a", "b"], resplit=True)
+    with pytest.raises(UrfmError, match="tested on different images"):
+        compute(load([resplit[0], path]), SETTINGS)
 
 
 def test_curve_of_a_perfect_a_useless_and_a_tied_model():
