@@ -255,6 +255,43 @@ def table_2(config: Config) -> Config:
     }
 
 
+def comparison_with_paper(config: Config) -> Config:
+    """The paper's numbers, and what differs from the paper's protocol by model ('' for every model)."""
+    item = config["tables"]["comparison_with_paper"]
+    tasks = {entry["task"] for entry in item["paper"]} - {"average"}
+    models = {entry["model"] for entry in item["paper"]}
+    here = grid.unavailable(config, sorted(models), sorted(tasks))
+    reasons = {model: _other_recipe(config, model, item["recipe"]) for model in models}
+    return {
+        "paper": item["paper"],
+        "titles": {name: config[section][name]["title"] for section in ("tasks", "models") for name in config[section]},
+        "tasks": {name: len(figure["tasks"]) for name, figure in config["figures"].items()},
+        "seeds": item["seeds"],
+        "missing": {entry["name"]: entry["reason"] for entry in here},
+        "reasons": {"": grid.split_note(config), **reasons},
+    }
+
+
+def _other_recipe(config: Config, model: str, recipe: Config) -> list[str]:
+    """What of a model's pre-training is not the paper's; nothing for a released file."""
+    run = config["models"][model].get("pretraining")
+    if run is None:
+        return []
+    own = pretraining_settings(config, run)
+    differing = [
+        f"{key.replace('_', ' ')} {own[key]} instead of {value}" for key, value in recipe.items() if own[key] != value
+    ]
+    wanted, there = wanted_datasets(config, run), available_datasets(config, run)
+    partial = [f"pre-trained on {len(there)} of {len(wanted)} data sets"] if len(there) < len(wanted) else []
+    return [*partial, *differing]
+
+
+def claims(config: Config) -> Config:
+    figures = {claim["figure"] for claim in config["tables"]["claims"]}
+    titles = {name: name.replace("figure_", "").upper() for name in sorted(figures)}
+    return {"claims": config["tables"]["claims"], "titles": titles}
+
+
 def settings_table(config: Config, table: str) -> Config:
     """Table 4: the run `urfm`. Table 5: all models, and what a model has of its own."""
     own = {
