@@ -192,6 +192,16 @@ def figure(config: Config, name: str) -> Config:
     }
 
 
+def summary(config: Config, name: str) -> Config:
+    """What the critical-difference diagram and the reliability curves of a comparison print."""
+    drawn = figure(config, name)
+    return {
+        "models": drawn["models"],
+        "tasks": [[task, title] for task, title, _ in drawn["tasks"]],
+        **{key: drawn[key] for key in ("unavailable", "notes", "dpi")},
+    }
+
+
 def table_1(config: Config) -> Config:
     item = config["tables"]["table_1"]
     return {
