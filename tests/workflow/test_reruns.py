@@ -7,7 +7,7 @@ import yaml
 from working_copy import Repository
 
 # Two tasks, three models that can be had (usfm has no checkpoint here).
-CELLS = Counter(finetune=6, metrics=6)
+CELLS = Counter(finetune=6)
 SUMMARY = Counter(figure_statistics=1, figure_2=1)
 AUDIT = Counter(audit=1, duplicates_sheet=1)
 
@@ -80,7 +80,7 @@ def test_metric(finished: Repository) -> None:
     name = "workflow/urfm/evaluation/metrics.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(metrics=6) + SUMMARY
+    assert jobs == SUMMARY
     assert "urfm.evaluation.metrics@" in output
 
 
@@ -108,7 +108,7 @@ def test_two_settings_swap_values(finished: Repository) -> None:
 def test_setting_of_one_pretraining_run(finished: Repository) -> None:
     with finished.configured(**{"pretraining.runs.mim_us.mask_ratio": 0.6}):
         jobs, output = finished.plan()
-    one_model = Counter(pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
+    one_model = Counter(pretrain=1, encoder_from_run=1, finetune=2)
     assert jobs == one_model + SUMMARY
     assert '"mask_ratio":0.6' in output
 
@@ -121,7 +121,7 @@ def test_images_of_one_run(finished: Repository) -> None:
     assert '"organs":["liver","ovary"]' in output
     with finished.configured(**{"pretraining.runs.mim_us.share": 50}):
         jobs, output = finished.plan()
-    one_model = Counter(pretrain_set=1, pretrain=1, encoder_from_run=1, finetune=2, metrics=2)
+    one_model = Counter(pretrain_set=1, pretrain=1, encoder_from_run=1, finetune=2)
     assert jobs == one_model + SUMMARY + AUDIT
     assert '"share":50' in output
 
@@ -129,7 +129,7 @@ def test_images_of_one_run(finished: Repository) -> None:
 def test_sampling_of_one_run_leaves_its_images(finished: Repository) -> None:
     with finished.configured(**{"pretraining.runs.mim_us.sampling": "organ_balanced"}):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain=1, encoder_from_run=1, finetune=2, metrics=2) + SUMMARY
+    assert jobs == Counter(pretrain=1, encoder_from_run=1, finetune=2) + SUMMARY
     assert '"sampling":"organ_balanced"' in output
 
 
@@ -139,7 +139,7 @@ def test_code_that_chooses_images(finished: Repository) -> None:
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)
-    assert jobs == lists + AUDIT + Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
+    assert jobs == lists + AUDIT + Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY
     reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
     assert len(reasons) == 2
     assert all(reason.startswith("Input files updated by another job") for reason in reasons)
@@ -149,21 +149,21 @@ def test_pretraining_code(finished: Repository) -> None:
     name = "workflow/urfm/models/mim.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4, metrics=4) + SUMMARY
+    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY
     assert "urfm.models.mim@" in output
 
 
 def test_one_more_model(finished: Repository) -> None:
     with finished.configured(**{"figures.figure_2.models": ["random", "mim_us", "usfm", "urfm", "fresh"]}):
         jobs, _ = finished.plan()
-    assert jobs == Counter(encoder_from_checkpoint=1, finetune=2, metrics=2) + SUMMARY
+    assert jobs == Counter(encoder_from_checkpoint=1, finetune=2) + SUMMARY
 
 
 def test_one_more_task(finished: Repository) -> None:
     tasks = ["breast_tumor", "liver_mass", "fetal_plane"]
     with finished.configured(**{"figures.figure_2.tasks": tasks, "tables.table_2.tasks": tasks}):
         jobs, _ = finished.plan()
-    new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3, metrics=3)
+    new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3)
     assert jobs == new + SUMMARY + Counter(table_2=1) + AUDIT
 
 

@@ -1,37 +1,25 @@
-# Predictions -> metrics a cell -> means, intervals and tests a figure. No torch from here on.
+# Predictions -> means, intervals and tests a figure, from all its cells in one job. No torch from here on.
 
 
-rule metrics:
-    input:
-        predictions=ancient("<results>/finetune/{model}/{task}/{share}/predictions.parquet"),
-        cell="<results>/finetune/{model}/{task}/{share}/cell.json",
-    output:
-        "<results>/finetune/{model}/{task}/{share}/metrics.csv",
-    log:
-        "<logs>/metrics/{model}/{task}/{share}.log",
-    group:
-        "metrics"
-    conda:
-        "../../envs/urfm.yaml"
-    resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
-    params:
-        *code("urfm.evaluation.metrics"),
-    shell:
-        """
-        python -m urfm.evaluation.metrics \
-            --cell {input.cell} \
-            --output {output} \
-            2>&1 | tee -i {log}
-        """
+# Tables of the stage besides scores and differences; docs/statistics.md explains each.
+STATISTICS = [
+    "average_scores",
+    "average_differences",
+    "curves",
+    "seeds",
+    "classes",
+    "calibration",
+    "reliability",
+    "confusion",
+    "ranks",
+    "rank_pairs",
+]
 
 
 rule figure_statistics:
     input:
         predictions=lambda wildcards: ancient(cell_files("predictions.parquet")(wildcards)),
         cells=cell_files("cell.json"),
-        metrics=cell_files("metrics.csv"),
     output:
         scores=report(
             "<results>/statistics/{figure}/scores.csv",
@@ -45,11 +33,8 @@ rule figure_statistics:
             category="Scores and tests",
             labels={"figure": "{figure}", "table": "differences"},
         ),
-        tables=expand(
-            "<results>/statistics/{{figure}}/{table}.parquet",
-            table=["scores", "differences", "curves"],
-        ),
-        curves="<results>/statistics/{figure}/curves.csv",
+        tables=expand("<results>/statistics/{{figure}}/{table}.parquet", table=["scores", "differences", *STATISTICS]),
+        texts=expand("<results>/statistics/{{figure}}/{table}.csv", table=STATISTICS),
         record="<results>/statistics/{figure}/statistics.json",
     log:
         "<logs>/statistics/{figure}.log",
@@ -66,7 +51,6 @@ rule figure_statistics:
         python -m urfm.evaluation.statistics \
             --settings {params.settings:q} \
             --cells {input.cells} \
-            --metrics {input.metrics} \
             --output $(dirname {output.record}) \
             2>&1 | tee -i {log}
         """

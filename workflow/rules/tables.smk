@@ -139,3 +139,68 @@ use rule table_4 as table_5 with:
     params:
         *code("urfm.tables.settings_table"),
         settings=reads(lambda wildcards: settings.settings_table(config, "table_5")),
+
+
+rule comparison_with_paper:
+    input:
+        lambda wildcards: [
+            f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "comparison_with_paper")
+        ],
+    output:
+        csv=report(
+            "<results>/tables/comparison_with_paper.csv",
+            caption="../report/comparison_with_paper.rst",
+            category="Tables",
+            labels={"table": "Comparison with the paper", "content": "numbers of its text"},
+        ),
+        text=expand("<results>/tables/comparison_with_paper.{suffix}", suffix=["md", "tex"]),
+    log:
+        "<logs>/tables/comparison_with_paper.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.comparison_with_paper"),
+        settings=reads(lambda wildcards: settings.comparison_with_paper(config)),
+    shell:
+        """
+        python -m urfm.tables.comparison_with_paper \
+            --settings {params.settings:q} \
+            $([ -z "{input}" ] || echo --statistics {input}) \
+            --output $(dirname {output.csv})/comparison_with_paper \
+            2>&1 | tee -i {log}
+        """
+
+
+rule claims:
+    input:
+        lambda wildcards: [f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "claims")],
+    output:
+        csv=report(
+            "<results>/tables/claims.csv",
+            caption="../report/claims.rst",
+            category="Tables",
+            labels={"table": "Claims", "content": "tested over seeds and over patients"},
+        ),
+        text=expand("<results>/tables/claims.{suffix}", suffix=["md", "tex"]),
+        comparisons="<results>/tables/claims_comparisons.csv",
+    log:
+        "<logs>/tables/claims.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.tables.claims"),
+        settings=reads(lambda wildcards: settings.claims(config)),
+    shell:
+        """
+        python -m urfm.tables.claims \
+            --settings {params.settings:q} \
+            $([ -z "{input}" ] || echo --statistics {input}) \
+            --output $(dirname {output.csv})/claims \
+            2>&1 | tee -i {log}
+        """

@@ -99,7 +99,20 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
         if "teacher" in settings:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
-    for section in ("figures", "tables"):
-        for name, item in config[section].items():
+    for number, entry in enumerate(config["tables"]["comparison_with_paper"]["paper"]):
+        where = f"tables.comparison_with_paper.paper.{number}"
+        yield f"{where}.figure", "figures", entry["figure"]
+        yield f"{where}.model", "models", entry["model"]
+        if entry["task"] != "average":
+            yield f"{where}.task", "tasks", entry["task"]
+    for number, claim in enumerate(config["tables"]["claims"]):
+        yield f"tables.claims.{number}.figure", "figures", claim["figure"]
+        for win in claim["wins"]:
+            worse = [] if win["worse"] == "strongest" else win["worse"]
+            yield from ((f"tables.claims.{number}.wins", "models", model) for model in [win["better"], *worse])
+            yield from ((f"tables.claims.{number}.wins", "tasks", task) for task in win.get("tasks", []))
+    described = [(name, item) for name, item in config["tables"].items() if isinstance(item, dict)]
+    for section, items in (("figures", config["figures"].items()), ("tables", described)):
+        for name, item in items:
             yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item.get("tasks", []))
             yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))

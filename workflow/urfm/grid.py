@@ -54,6 +54,14 @@ def comparisons(config: Config) -> list[str]:
     return [figure for figure in config["figures"] if cells(config, figure)]
 
 
+def stated(config: Config, table: str) -> list[str]:
+    """The comparisons with something to draw that comparison_with_paper or claims speak of."""
+    item = config["tables"][table]
+    entries = item["paper"] if table == "comparison_with_paper" else item
+    named = {entry["figure"] for entry in entries}
+    return [figure for figure in comparisons(config) if figure in named]
+
+
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
     return [name for name in comparisons(config) if name.rstrip("abcd") == figure]

@@ -196,6 +196,16 @@ def figure(config: Config, name: str) -> Config:
     }
 
 
+def summary(config: Config, name: str) -> Config:
+    """What the critical-difference diagram and the reliability curves of a comparison print."""
+    drawn = figure(config, name)
+    return {
+        "models": drawn["models"],
+        "tasks": [[task, title] for task, title, _ in drawn["tasks"]],
+        **{key: drawn[key] for key in ("unavailable", "notes", "dpi")},
+    }
+
+
 def table_1(config: Config) -> Config:
     item = config["tables"]["table_1"]
     return {
@@ -257,6 +267,43 @@ def table_2(config: Config) -> Config:
         "unavailable": grid.unavailable(config, [], names),
         "notes": [f"{config['tasks'][name]['title']}: {notes[name]}" for name in names if name in notes],
     }
+
+
+def comparison_with_paper(config: Config) -> Config:
+    """The paper's numbers, and what differs from the paper's protocol by model ('' for every model)."""
+    item = config["tables"]["comparison_with_paper"]
+    tasks = {entry["task"] for entry in item["paper"]} - {"average"}
+    models = {entry["model"] for entry in item["paper"]}
+    here = grid.unavailable(config, sorted(models), sorted(tasks))
+    reasons = {model: _other_recipe(config, model, item["recipe"]) for model in models}
+    return {
+        "paper": item["paper"],
+        "titles": {name: config[section][name]["title"] for section in ("tasks", "models") for name in config[section]},
+        "tasks": {name: len(figure["tasks"]) for name, figure in config["figures"].items()},
+        "seeds": item["seeds"],
+        "missing": {entry["name"]: entry["reason"] for entry in here},
+        "reasons": {"": grid.split_note(config), **reasons},
+    }
+
+
+def _other_recipe(config: Config, model: str, recipe: Config) -> list[str]:
+    """What of a model's pre-training is not the paper's; nothing for a released file."""
+    run = config["models"][model].get("pretraining")
+    if run is None:
+        return []
+    own = pretraining_settings(config, run)
+    differing = [
+        f"{key.replace('_', ' ')} {own[key]} instead of {value}" for key, value in recipe.items() if own[key] != value
+    ]
+    wanted, there = wanted_datasets(config, run), available_datasets(config, run)
+    partial = [f"pre-trained on {len(there)} of {len(wanted)} data sets"] if len(there) < len(wanted) else []
+    return [*partial, *differing]
+
+
+def claims(config: Config) -> Config:
+    figures = {claim["figure"] for claim in config["tables"]["claims"]}
+    titles = {name: name.replace("figure_", "").upper() for name in sorted(figures)}
+    return {"claims": config["tables"]["claims"], "titles": titles}
 
 
 def settings_table(config: Config, table: str) -> Config:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from urfm.evaluation.metrics import cell_metrics
-from urfm.evaluation.predictions import read_cell
 from urfm.files import sha256
 
 
@@ -62,11 +60,14 @@ def write_cell(
     simulated: bool = False,
     share: int = 100,
     patients_known: bool = True,
+    resplit: bool = False,
 ) -> Path:
-    """Write predictions.parquet, cell.json and metrics.csv as the stages do; return the path of cell.json."""
+    """Write predictions.parquet and cell.json as the fine-tuning does; return the path of cell.json."""
     place = folder / model / task / str(share)
     place.mkdir(parents=True)
     table.to_parquet(place / "predictions.parquet", index=False)
+    of_a_seed = table[table["seed"] == table["seed"].iloc[0]]
+    tests = int((of_a_seed["subset"] == "test").sum())
     record = {
         "model": model,
         "task": task,
@@ -75,11 +76,12 @@ def write_cell(
         "seeds": sorted({int(seed) for seed in table["seed"]}),
         "patients_known": patients_known,
         "simulated": simulated,
+        "images": {"train": 3 * tests, "val": len(of_a_seed) - tests, "test": tests},
+        "split": "per_seed" if resplit else "paper",
         "sha256": sha256(place / "predictions.parquet"),
     }
     path = place / "cell.json"
     path.write_text(json.dumps(record))
-    cell_metrics(read_cell(path)).to_csv(place / "metrics.csv", index=False)
     return path
 
 

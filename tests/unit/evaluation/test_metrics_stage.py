@@ -1,8 +1,7 @@
-"""Scores against scikit-learn, plain and weighted, and the metrics stage."""
+"""Scores against scikit-learn, plain and weighted, and reading the predictions of a cell."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from synthetic_cells import predictions, write_cell
-from urfm.cli import run
 from urfm.errors import UrfmError
-from urfm.evaluation.metrics import absent_classes, cell_metrics, main, score
+from urfm.evaluation.metrics import absent_classes, cell_metrics, score
 from urfm.evaluation.predictions import read_cell, read_subset
 from urfm.files import read_json, sha256, write_json
 
@@ -89,17 +87,13 @@ def test_absent_class_leaves_auroc_undefined_and_f1_as_scikit_learn(tmp_path, ca
     assert absent_classes(cell.classes, val.labels) == ["c"]
 
 
-def test_stage_writes_every_seed_and_subset(tmp_path, monkeypatch, capsys):
-    path = write_cell(tmp_path, "urfm", "toy", predictions(1.0, ["a", "b"], seeds=[3, 1]), ["a", "b"])
-    output = tmp_path / "metrics.csv"
-    monkeypatch.setattr(sys, "argv", ["metrics", "--cell", str(path), "--output", str(output)])
-    run(main)
-    table = pd.read_csv(output)
+def test_every_seed_and_subset_of_a_cell(tmp_path):
+    cell = read_cell(write_cell(tmp_path, "urfm", "toy", predictions(1.0, ["a", "b"], seeds=[3, 1]), ["a", "b"]))
+    table = cell_metrics(cell)
     assert table.columns.tolist() == ["model", "task", "share", "subset", "seed", "metric", "value"]
     assert table["seed"].tolist() == [1] * 3 + [3] * 3 + [1] * 3 + [3] * 3
     assert table["metric"].tolist() == ["accuracy", "auroc", "f1_macro"] * 4
     assert table["value"].between(0, 1).all()
-    assert str(output) in capsys.readouterr().out
 
 
 def replace_predictions(path: Path, table: pd.DataFrame) -> None:

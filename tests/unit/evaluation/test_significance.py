@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from urfm.evaluation.significance import holm, t_interval, t_test
+from urfm.evaluation.significance import corrected_interval, corrected_t_test, holm, t_interval, t_test
 
 NUMBERS = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=10).filter(lambda x: np.std(x) > 1e-3)
 
@@ -61,6 +61,24 @@ def test_degenerate_intervals():
     assert all(np.isnan(t_interval(np.array([0.8]), 0.95)))
     assert all(np.isnan(t_interval(np.array([0.8, np.nan]), 0.95)))
     assert t_interval(np.array([0.5, 0.5]), 0.95) == (0.5, 0.5)
+
+
+@given(NUMBERS, st.floats(0.05, 1))
+def test_corrected_t_is_the_one_sample_t_with_a_larger_variance(values, ratio):
+    """Nadeau and Bengio 2003, equation 9: t = mean / sqrt((1 / J + n2 / n1) variance), J - 1 degrees of freedom."""
+    values = np.array(values)
+    assert corrected_t_test(values, 0) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert corrected_interval(values, 0, 0.9) == pytest.approx(t_interval(values, 0.9))
+    t = values.mean() / np.sqrt((1 / len(values) + ratio) * values.var(ddof=1))
+    assert corrected_t_test(values, ratio) == pytest.approx(2 * stats.t.sf(abs(t), len(values) - 1))
+    low, high = corrected_interval(values, ratio, 0.95)
+    assert (corrected_t_test(values, ratio) < 0.05) == (low > 0 or high < 0)
+
+
+def test_undefined_corrected_tests_are_nan():
+    assert np.isnan(corrected_t_test(np.array([0.1]), 1 / 3))
+    assert np.isnan(corrected_t_test(np.array([0.1, 0.1]), 1 / 3))
+    assert np.isnan(corrected_t_test(np.array([0.1, np.nan]), 1 / 3))
 
 
 def test_holm_worked_example():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 from synthetic_cells import write_cells
 from urfm.evaluation.predictions import read_cell
 from urfm.evaluation.statistics import StatisticsSettings, compute, write
@@ -72,8 +71,7 @@ def make_statistics(
         bootstrap_resamples=resamples,
         bootstrap_seed=0,
     )
-    metrics = pd.concat([pd.read_csv(path.with_name("metrics.csv")) for path in paths])
-    write(folder / "statistics", compute([read_cell(path) for path in paths], metrics, settings), settings)
+    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings)
     return folder / "statistics"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ IntArray = NDArray[np.int64]
 class Cell:
     """A verified cell: what its cell.json says (seeds sorted), and the table of predictions beside it."""
 
+    # `resplit`: every seed has a split of its own, so its test images are its own too (`finetuning.split: per_seed`).
+    # `training_images`: the mean over the seeds then; NaN where cell.json does not say.
+
     model: str
     task: str
     share: int
@@ -28,6 +31,8 @@ class Cell:
     patients_known: bool  # False: some image had no patient id and counts as a patient of its own
     simulated: bool
     predictions: pd.DataFrame
+    resplit: bool = False
+    training_images: float = float("nan")
 
     @property
     def name(self) -> str:
@@ -97,31 +102,56 @@ def read_cell(path: Path) -> Cell:
         patients_known=bool(record["patients_known"]),
         simulated=bool(record["simulated"]),
         predictions=table[columns],
+        resplit=record.get("split") == "per_seed",
+        training_images=float(np.mean(record.get("images", {}).get("train", np.nan))),
     )
 
 
-def read_subset(cell: Cell, subset: str) -> Subset:
-    """The images of one subset ("val" or "test") with every seed's probabilities; UrfmError when seeds disagree."""
+def read_seeds(cell: Cell, subset: str) -> dict[int, Subset]:
+    """Each seed's images of one subset ("val" or "test"); probabilities are (1, images, classes)."""
     part = cell.predictions[cell.predictions["subset"] == subset].sort_values(["seed", "image_id"])
     if part.empty:
         raise UrfmError(f"{cell.name}: no predictions of the {subset} part")
-    images, labels = part["image_id"].astype(str).to_numpy(), part["label"].astype(str).to_numpy()
-    rows = [np.flatnonzero(part["seed"].to_numpy() == seed) for seed in cell.seeds]
-    first = rows[0]
-    if len(set(images[first])) < len(first):
-        raise UrfmError(f"{cell.name}: an image occurs twice in the {subset} part of seed {cell.seeds[0]}")
-    for seed, own in zip(cell.seeds, rows, strict=True):
-        same = len(own) == len(first) and (images[own] == images[first]).all() and (labels[own] == labels[first]).all()
+    numbers = {name: number for number, name in enumerate(cell.classes)}
+    subsets = {}
+    for seed, rows in part.groupby("seed"):
+        images = rows["image_id"].astype(str).tolist()
+        if len(set(images)) < len(images):
+            raise UrfmError(f"{cell.name}: an image occurs twice in the {subset} part of seed {seed}")
+        subsets[int(str(seed))] = Subset(
+            image_ids=images,
+            patients=rows["patient_id"].astype(str).tolist(),
+            labels=np.array([numbers[label] for label in rows["label"]], dtype=np.int64),
+            probabilities=rows[[f"p_{name}" for name in cell.classes]].to_numpy(dtype=np.float64)[None],
+        )
+    return subsets
+
+
+def read_subset(cell: Cell, subset: str) -> Subset:
+    """The images of one subset with every seed's probabilities; UrfmError when seeds disagree."""
+    seeds = read_seeds(cell, subset)
+    first = seeds.get(cell.seeds[0])
+    for seed in cell.seeds:
+        own = seeds.get(seed)
+        same = first and own and own.image_ids == first.image_ids and np.array_equal(own.labels, first.labels)
         if not same:
             raise UrfmError(
                 f"{cell.name}: seeds {cell.seeds[0]} and {seed} were tested on different {subset} images; "
                 "delete the cell's folder and its state, and fine-tune again"
             )
-    numbers = {name: number for number, name in enumerate(cell.classes)}
-    probabilities = part[[f"p_{name}" for name in cell.classes]].to_numpy(dtype=np.float64)
+    assert first
+    return replace(first, probabilities=np.concatenate([seeds[seed].probabilities for seed in cell.seeds]))
+
+
+def pooled(cell: Cell, subset: str) -> Subset:
+    """One prediction an image: the seed-averaged one; with a split a seed, every seed's images one after another."""
+    if not cell.resplit:
+        part = read_subset(cell, subset)
+        return replace(part, probabilities=part.ensemble[None])
+    parts = read_seeds(cell, subset).values()
     return Subset(
-        image_ids=images[first].tolist(),
-        patients=part["patient_id"].astype(str).iloc[first].tolist(),
-        labels=np.array([numbers[label] for label in labels[first]], dtype=np.int64),
-        probabilities=probabilities.reshape(len(cell.seeds), len(first), -1),
+        image_ids=[image for part in parts for image in part.image_ids],
+        patients=[patient for part in parts for patient in part.patients],
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts], axis=1),
     )

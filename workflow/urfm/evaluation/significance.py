@@ -59,6 +59,28 @@ def t_test(first: FloatArray, second: FloatArray, kind: TTest) -> float:
     return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float("nan")
 
 
+def corrected_error(values: FloatArray, ratio: float) -> float:
+    """Standard error of a mean over re-splits (Nadeau and Bengio 2003): sd x sqrt(1 / J + test / training images).
+
+    Re-splits share training images, so their scores are correlated and sd / sqrt(J) is too small.
+    """
+    return deviation(values) * float(np.sqrt(1 / len(values) + ratio)) if len(values) else float("nan")
+
+
+def corrected_interval(values: FloatArray, ratio: float, confidence: float) -> tuple[float, float]:
+    """Confidence interval of the mean of `values` (re-splits,), corrected; `ratio`: test images a training image."""
+    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * corrected_error(values, ratio))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def corrected_t_test(differences: FloatArray, ratio: float) -> float:
+    """Two-sided P of a mean difference of 0 over re-splits; NaN for fewer than two, a NaN, or no spread."""
+    error = corrected_error(differences, ratio)
+    if np.isnan(error) or not error:
+        return float("nan")
+    return float(2 * stats.t.sf(abs(differences.mean()) / error, len(differences) - 1))
+
+
 def holm(p_values: Sequence[float] | FloatArray) -> FloatArray:
     """Holm's step-down correction of one family; NaN stays NaN and does not count (Holm 1979)."""
     p = np.asarray(p_values, dtype=float)

@@ -1,0 +1,50 @@
+"""What the figures that summarise a comparison's statistics share: settings, and a page in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from pydantic import Field, field_validator
+
+from urfm.cli import Settings
+from urfm.evaluation.stored import Stored
+from urfm.figures import style
+from urfm.figures.style import Unavailable
+
+MARGIN = 2.5  # mm
+
+
+class SummarySettings(Settings):
+    """Settings of the stages `critical_difference` and `calibration`."""
+
+    models: dict[str, str] = Field(min_length=1, description="[name, title] of each model, in order")
+    tasks: dict[str, str] = Field(min_length=1, description="[name, title] of each task, in order")
+    unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
+    notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
+    dpi: int = Field(ge=72, description="resolution of the PNG")
+
+    @field_validator("models", "tasks", mode="before")
+    @classmethod
+    def _ordered(cls, items: Any) -> Any:
+        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
+        return dict(items) if isinstance(items, list) else items
+
+
+def foot(sentences: Sequence[str], stored: Stored, settings: SummarySettings, width: float) -> list[str]:
+    """Lines for the foot: `sentences`, stand-ins, the settings' notes, and what is not available."""
+    stand_ins = [settings.models[model] for model in stored.stand_ins if model in settings.models]
+    marked = [f"Stand-ins, not the published weights: {', '.join(stand_ins)}."] if stand_ins else []
+    every = [*sentences, *marked, *settings.notes, *style.note_unavailable(settings.unavailable)]
+    return [line for sentence in every for line in style.wrap(sentence, width - 2 * MARGIN)]
+
+
+def page(figure: Figure) -> Axes:
+    """Axes over the whole figure whose units are millimetres from its upper left corner, to draw lines in."""
+    width, height = (25.4 * inches for inches in figure.get_size_inches())
+    axes = style.add_axes(figure, 0, 0, width, height)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return axes
