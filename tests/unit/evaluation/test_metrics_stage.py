@@ -14,8 +14,9 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from synthetic_cells import predictions, write_cell
 from urfm.cli import run
 from urfm.errors import UrfmError
-from urfm.evaluation.metrics import absent_classes, cell_metrics, main, score
+from urfm.evaluation.metrics import absent_classes, cell_metrics, main
 from urfm.evaluation.predictions import read_cell, read_subset
+from urfm.evaluation.scores import score
 from urfm.files import read_json, sha256, write_json
 
 

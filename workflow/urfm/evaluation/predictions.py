@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from urfm.errors import UrfmError
+from urfm.evaluation.scores import FloatArray, IntArray
 from urfm.files import read_json, verify_sha256
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pydantic import Field
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
 from urfm.evaluation.bootstrap import bootstrap_scores, percentile_interval, task_seed, two_sided_p
-from urfm.evaluation.metrics import METRICS, absent_classes, score
-from urfm.evaluation.predictions import Cell, FloatArray, IntArray, Subset, read_cell, read_subset
+from urfm.evaluation.metrics import absent_classes
+from urfm.evaluation.predictions import Cell, Subset, read_cell, read_subset
+from urfm.evaluation.scores import METRICS, FloatArray, IntArray, score
 from urfm.evaluation.significance import TTest, deviation, holm, t_interval, t_test
 from urfm.files import sha256, write_csv, write_json, write_parquet
 from urfm.progress import progress, say

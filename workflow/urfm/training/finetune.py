@@ -29,7 +29,6 @@ import pandas as pd
 import torch
 from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from timm.data.auto_augment import RandAugment
 from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
@@ -43,6 +42,7 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.data.images import ImageStore
 from urfm.data.shares import take_share
 from urfm.errors import UrfmError
+from urfm.evaluation.scores import present_score
 from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.models.classifier import Pooling, load_encoder
 from urfm.progress import progress, say
@@ -227,23 +227,6 @@ def predict(model: nn.Module, part: Part, cell: Cell) -> torch.Tensor:
     return torch.cat(logits)
 
 
-def validation_scores(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> dict[Score, float]:
-    """Accuracy, macro F1 and AUROC (binary, or macro one-vs-rest) of probabilities (images, classes).
-
-    A class without validation images has neither recall nor ROC curve: F1 and AUROC average over the classes that
-    are there. With one class only, AUROC is NaN.
-    """
-    present = np.unique(labels)
-    predicted = probabilities.argmax(axis=1)
-    ranked = present[1:] if probabilities.shape[1] == 2 else present  # two classes: the curve of the second
-    auroc = [roc_auc_score(labels == label, probabilities[:, label]) for label in ranked] if len(present) > 1 else []
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "f1_macro": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
-        "auroc": float(np.mean(auroc)) if auroc else float("nan"),
-    }
-
-
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """timm's groups for layer-wise decay of the learning rate, with the model's own list without weight decay.
 
@@ -377,7 +360,7 @@ def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int) ->
     loss = functional.cross_entropy(logits, torch.from_numpy(part.labels)).item()
     if not logits.isfinite().all():
         return {"val_loss": float("nan")}
-    scores = validation_scores(part.labels, logits.double().softmax(1).numpy())
+    scores = present_score(part.labels, logits.double().softmax(1).numpy())
     score = scores[cell.settings.selection_metric]
     if score > best["score"]:
         best.update(epoch=epoch, score=score, val=logits, test=predict(model, cell.parts["test"], cell))
