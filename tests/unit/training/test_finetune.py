@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
 from urfm.evaluation.scores import present_score, score
 from urfm.models import classifier, encoders
+from urfm.models.finetuned import load_finetuned
 from urfm.training import finetune, state
 from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups
 
@@ -311,6 +313,64 @@ def test_scores_without_a_class_average_over_the_others() -> None:
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept for the first seed alone; a seed that was trained without is trained again, to the same predictions."""
+    plain = train(toy, monkeypatch, seeds=[3, 1])
+    assert not (toy / "out/weights.safetensors").exists()
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    kept = train(toy, monkeypatch, seeds=[3, 1], keep_weights=True)
+    pd.testing.assert_frame_equal(kept, plain)
+    after = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    assert after["seed-1"] == finished["seed-1"]
+    assert after["seed-3"] != finished["seed-3"]
+
+    model, record = load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+    assert record["weights"]["epoch"] == record["selected_epochs"]["3"]
+    encoder = json.loads((toy / "encoder.json").read_text())
+    rows = kept[(kept["seed"] == 3) & (kept["subset"] == "test")]
+    store = ImageStore(toy / "images")
+    transform = finetune.evaluation_transform(32, record["weights"]["evaluation_resize"])
+    pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in rows["image_id"]])
+    with torch.inference_mode():
+        logits = model(finetune.normalise(pixels, encoder, torch.device("cpu")))
+    found = logits.double().softmax(1).numpy()
+    assert np.allclose(found, rows[["p_across", "p_down"]], atol=1e-6)
+
+    (toy / "out/weights.safetensors").write_bytes(b"another")
+    with pytest.raises(UrfmError, match="its content changed"):
+        load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+    train(toy, monkeypatch, seeds=[3, 1])
+    again = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    assert again == after  # weights in the state do no harm where none are wanted
+    with pytest.raises(UrfmError, match="kept no weights"):
+        load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+
+
+def test_another_set_is_predicted_unchanged(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its images, whatever their part; here it is the task's own set, so that the predictions must agree."""
+    alone = train(toy, monkeypatch, "alone", seeds=[0, 1])
+    summary = json.loads((toy / "split.json").read_text())
+    shutil.copy(toy / "split.parquet", toy / "other.parquet")
+    (toy / "other.json").write_text(json.dumps({**summary, "task": "elsewhere", "patients": None}))
+    more = ("--external-images", str(toy / "images"), "--external-split", str(toy / "other.parquet"))
+    both = train(toy, monkeypatch, "out", *more, seeds=[0, 1])
+    pd.testing.assert_frame_equal(both[both["subset"] != "external"].reset_index(drop=True), alone)
+    external = both[both["subset"] == "external"]
+    assert len(external) == 2 * (44 + 16 + 20)
+    joined = external.merge(alone, on=["seed", "image_id", "label"], suffixes=("", "_alone"))
+    assert len(joined) == len(alone)
+    assert np.allclose(joined["p_down"], joined["p_down_alone"], atol=1e-6)  # in other batches
+    record = json.loads((toy / "out/cell.json").read_text())
+    assert record["external"] == {"task": "elsewhere", "patients_known": False, "simulated": True}
+    assert record["images"] == {"train": 44, "val": 16, "test": 20, "external": 80}
+    assert record["patients_known"] is True
+
+    pd.read_parquet(toy / "other.parquet").assign(label="flat").to_parquet(toy / "other.parquet")
+    (toy / "other.json").write_text(json.dumps({**summary, "sha256": digest(toy / "other.parquet")}))
+    with pytest.raises(UrfmError, match=r"'toy/.*' has the label 'flat', not one of across, down"):
+        train(toy, monkeypatch, "out", *more)
 
 
 def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,11 @@ middle of an epoch too, to the same predictions, bit for bit on one CPU thread, 
 Every epoch the validation part is scored; the predictions of the best epoch (strictly better, the first wins) are
 the result. The test part is predicted at these epochs only and takes no part in any choice.
 
+With `keep_weights` the first seed's network of that epoch is a result too. Images of another set (`external`) are
+predicted at the same epochs as the test part.
+
 State: `<state>/<fingerprint>/seed-<n>/`, the fingerprint without the list of seeds: `finished.pt` of a seed that is
-done stays, so that another seed trains alone.
+done stays, so that another seed trains alone. Where weights are wanted and it has none, the seed trains again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from safetensors.torch import save_file
 from timm.data.auto_augment import RandAugment
 from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
@@ -43,7 +47,7 @@ from urfm.data.images import ImageStore
 from urfm.data.shares import take_share
 from urfm.errors import UrfmError
 from urfm.evaluation.scores import present_score
-from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.models.classifier import Pooling, load_encoder
 from urfm.progress import progress, say
 from urfm.provenance import code_digests, fingerprint
@@ -84,6 +88,7 @@ class FinetuneSettings(Settings):
     evaluation_resize: Literal["squash", "crop"]
     selection_metric: Score
     precision: optimisation.Precision
+    keep_weights: bool = False  # of the first seed
 
     @model_validator(mode="after")
     def _unique(self) -> FinetuneSettings:
@@ -97,10 +102,14 @@ class FinetuneSettings(Settings):
         """Whether images of a batch are mixed in pairs."""
         return self.mixup > 0 or self.cutmix > 0
 
+    def keeps(self, seed: int) -> bool:
+        """Whether the network of this seed is wanted."""
+        return self.keep_weights and seed == self.seeds[0]
+
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one part of a split, in the order of image_id."""
+    """Images of one part of a split, or of another set (`external`), in the order of image_id."""
 
     rows: pd.DataFrame  # image_id, patient_id, label
     labels: npt.NDArray[np.int64]  # index into the classes
@@ -244,10 +253,11 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
 def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     """Train one seed, or go on where it stopped; returns and keeps its record {history, best, seconds}.
 
-    `best` holds the epoch (from 1), its validation score, and the logits of `val` and `test` at that epoch.
+    `best` holds the epoch (from 1), its validation score, the logits of all parts but `train` at that epoch, and the
+    network's weights if they are kept.
     """
     settings, train, device = cell.settings, cell.parts["train"], cell.device
-    if finished := state.load(folder / "finished.pt"):
+    if (finished := state.load(folder / "finished.pt")) and _suffices(finished["best"], settings.keeps(seed)):
         return finished
     checkpoint = folder / "checkpoint.pt"
 
@@ -268,7 +278,7 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     seconds = 0.0  # of the epoch so far
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"epoch": 0, "score": -1.0}
-    if saved := state.load(checkpoint):
+    if (saved := state.load(checkpoint)) and _suffices(saved["best"], settings.keeps(seed)):
         first, seconds, history, best = (saved[key] for key in ("step", "seconds", "history", "best"))
         running = saved["running"].to(device)
         model.load_state_dict(saved["model"])
@@ -316,7 +326,7 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
             epoch, ends = (step + 1) // steps, (step + 1) % steps == 0
             if ends:
                 mean_loss = float(running) / steps
-                row = {"epoch": epoch, "train_loss": mean_loss, "lr": lr, **_validate(cell, model, best, epoch)}
+                row = {"epoch": epoch, "train_loss": mean_loss, "lr": lr, **_validate(cell, model, best, epoch, seed)}
                 if not np.isfinite([mean_loss, row["val_loss"]]).all():
                     raise UrfmError(
                         f"{settings.model} on {settings.task}, seed {seed}: the loss of epoch {epoch} is not finite; "
@@ -350,8 +360,13 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     return finished
 
 
-def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int) -> dict[str, float]:
-    """Score the validation part; where it is strictly better than `best`, keep this epoch's predictions there.
+def _suffices(best: dict[str, Any], keeps: bool) -> bool:
+    """Whether a state has the weights of its best epoch, should they be wanted."""
+    return not keeps or "weights" in best or best["epoch"] == 0
+
+
+def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int, seed: int) -> dict[str, float]:
+    """Score the validation part; where it is strictly better than `best`, put this epoch in its place.
 
     Where the network has diverged, the loss is not finite and there are no scores.
     """
@@ -363,36 +378,28 @@ def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int) ->
     scores = present_score(part.labels, logits.double().softmax(1).numpy())
     score = scores[cell.settings.selection_metric]
     if score > best["score"]:
-        best.update(epoch=epoch, score=score, val=logits, test=predict(model, cell.parts["test"], cell))
+        others = {
+            name: predict(model, other, cell) for name, other in cell.parts.items() if name not in ("train", "val")
+        }
+        best.clear()
+        best.update(epoch=epoch, score=score, val=logits, **others)
+        if cell.settings.keeps(seed):
+            whole = torch.contiguous_format  # as files want it
+            state_dict = model.state_dict().items()
+            best["weights"] = {name: tensor.clone(memory_format=whole).cpu() for name, tensor in state_dict}
     return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
 
 
 def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int) -> dict[str, Part]:
     """The three parts of a split, the training part cut to the share, with everything checked before training."""
-    unknown = split[~split["label"].isin(settings.classes)]
-    if len(unknown):
-        row = unknown.iloc[0]
-        raise UrfmError(
-            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
-            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
-        )
-    if absent := [name for name in split["image_id"] if name not in store]:
-        raise UrfmError(
-            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
-            "delete the store and the split and run the workflow again"
-        )
-    transform = evaluation_transform(input_size, settings.evaluation_resize)
     parts = {}
     for subset in ("train", "val", "test"):
-        rows = split[split["subset"] == subset].sort_values("image_id", ignore_index=True)
+        rows = split[split["subset"] == subset]
         if subset == "train":
             rows = take_share(rows, settings.share)
         if rows.empty:
             raise UrfmError(f"{settings.task}: the split has no {subset} images; nothing can be trained or scored")
-        labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
-        prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if subset != "train"]
-        pixels = torch.stack(prepared) if prepared else torch.empty(0)
-        parts[subset] = Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
+        parts[subset] = read_part(rows, store, settings, input_size, prepare=subset != "train")
     if settings.selection_metric == "auroc" and len(np.unique(parts["val"].labels)) < 2:
         raise UrfmError(
             f"{settings.task}: the validation part holds one class only, so there is no AUROC to select by; "
@@ -401,11 +408,42 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
     return parts
 
 
+def read_part(
+    rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int, *, prepare: bool
+) -> Part:
+    """The images of some rows of a split; an UrfmError where one has another label or is not in the store."""
+    unknown = rows[~rows["label"].isin(settings.classes)]
+    if len(unknown):
+        row = unknown.iloc[0]
+        raise UrfmError(
+            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
+            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
+        )
+    if absent := [name for name in rows["image_id"] if name not in store]:
+        raise UrfmError(
+            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
+            "delete the store and the split and run the workflow again"
+        )
+    rows = rows.sort_values("image_id", ignore_index=True)
+    labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
+    transform = evaluation_transform(input_size, settings.evaluation_resize)
+    prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
+    pixels = torch.stack(prepared) if prepared else torch.empty(0)
+    return Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
+
+
+def read_split(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A split and its summary, which holds its hash."""
+    summary: dict[str, Any] = read_json(path.with_suffix(".json"))
+    verify_sha256(path, summary["sha256"])
+    return pd.read_parquet(path), summary
+
+
 def predictions(cell: Cell, records: dict[int, dict[str, Any]]) -> pd.DataFrame:
-    """One row a seed and image of val and test: identity, label, and p_<class>, the softmax in float64."""
+    """One row a seed and image of all parts but train: identity, label, and p_<class>, the softmax in float64."""
     tables = []
     for seed, record in records.items():
-        for subset in ("val", "test"):
+        for subset in [name for name in cell.parts if name != "train"]:
             table = cell.parts[subset].rows.assign(seed=seed, subset=subset)
             probabilities = record["best"][subset].double().softmax(1).numpy()
             for index, name in enumerate(cell.settings.classes):
@@ -421,6 +459,10 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(FinetuneSettings.model_fields))
     parser.add_argument("--images", type=Path, required=True, help="folder of the image store")
     parser.add_argument("--split", type=Path, required=True, help="parquet file, its summary beside it as .json")
+    parser.add_argument(
+        "--external-images", type=Path, help="image store of another set, all of which is predicted too"
+    )
+    parser.add_argument("--external-split", type=Path, help="a split of that set; its parts are of no consequence")
     parser.add_argument("--encoder", type=Path, required=True, help="json file, the safetensors beside it")
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -433,10 +475,14 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     optimisation.check_precision(settings.precision, device)
     store = ImageStore(arguments.images, verify=True)
-    summary, record = read_json(arguments.split.with_suffix(".json")), read_json(arguments.encoder)
-    verify_sha256(arguments.split, summary["sha256"])
-    split = pd.read_parquet(arguments.split)
+    (split, summary), record = read_split(arguments.split), read_json(arguments.encoder)
     parts = read_parts(split, store, settings, record["input_size"])
+    origins = [(store.record, summary)]
+    if arguments.external_images:
+        other = ImageStore(arguments.external_images, verify=True)
+        split, other_summary = read_split(arguments.external_split)
+        parts["external"] = read_part(split, other, settings, record["input_size"], prepare=True)
+        origins.append((other.record, other_summary))
     cell = Cell(settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds)
     counts = {subset: len(part.rows) for subset, part in parts.items()}
     say(f"{settings.model} on {settings.task} ({settings.share} %): {counts}, {len(settings.seeds)} seeds, {device}")
@@ -445,9 +491,9 @@ def main() -> None:
     encoder = {
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
-    inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
+    images = [[split["sha256"], store["sha256"], store["index_sha256"]] for store, split in origins]
     code = code_digests("urfm.training.finetune")
-    identity = fingerprint(settings.model_dump(exclude={"seeds"}), inputs, code)
+    identity = fingerprint(settings.model_dump(exclude={"seeds", "keep_weights"}), images, encoder, code)
     folder = arguments.state / identity
     records = {}
     with state.lock(folder):
@@ -462,9 +508,24 @@ def main() -> None:
     write_parquet(arguments.output / "predictions.parquet", table)
     history = pd.DataFrame([{"seed": seed, **row} for seed, done in records.items() for row in done["history"]])
     write_csv(arguments.output / "history.csv", history)
+    more: dict[str, Any] = {}
+    if settings.keep_weights:
+        best = records[settings.seeds[0]]["best"]
+        path = arguments.output / "weights.safetensors"
+        with atomic_path(path) as temporary:
+            save_file(best["weights"], temporary, metadata={"format": "pt"})
+        form = settings.model_dump(include={"pooling", "evaluation_resize"})
+        more["weights"] = {"seed": settings.seeds[0], "epoch": best["epoch"], "sha256": sha256(path), **form}
+    for other, other_summary in origins[1:]:
+        more["external"] = {
+            "task": other_summary["task"],
+            "patients_known": other_summary["patients"] is not None,
+            "simulated": bool(other["simulated"] or record["simulated"] or summary["simulated"]),
+        }
     write_json(
         arguments.output / "cell.json",
         {
+            **more,
             "model": settings.model,
             "task": settings.task,
             "share": settings.share,
