@@ -160,7 +160,7 @@ def export(config: Config, model: str) -> Config:
     return {"title": record["title"], "licence": licence}
 
 
-def finetuning(config: Config, model: str, task: str, share: int) -> Config:
+def finetuning(config: Config, model: str, task: str, share: int, keep_weights: bool = False) -> Config:
     settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
     settings.pop("split")
     return {
@@ -170,11 +170,14 @@ def finetuning(config: Config, model: str, task: str, share: int) -> Config:
         "share": share,
         "classes": list(config["tasks"][task]["classes"]),
         "seeds": config["seeds"],
+        **({"keep_weights": True} if keep_weights else {}),
     }
 
 
 def statistics(config: Config, figure: str) -> Config:
-    return {"figure": figure, "reference": config["figures"][figure]["reference"], **config["statistics"]}
+    item = config["figures"][figure]
+    subset = {"subset": item["subset"]} if "subset" in item else {}
+    return {"figure": figure, "reference": item["reference"], **subset, **config["statistics"]}
 
 
 def figure(config: Config, name: str) -> Config:
@@ -184,7 +187,7 @@ def figure(config: Config, name: str) -> Config:
     return {
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
-        "unavailable": grid.unavailable(config, item["models"], item["tasks"]),
+        "unavailable": grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
         "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
         "confidence": config["statistics"]["confidence"],

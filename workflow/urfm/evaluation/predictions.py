@@ -51,8 +51,8 @@ class Subset:
         return averaged
 
 
-def read_cell(path: Path) -> Cell:
-    """Read cell.json and predictions.parquet beside it.
+def read_cell(path: Path, subset: str = "test") -> Cell:
+    """Read cell.json and predictions.parquet beside it; `external` takes what it says of the other set's images.
 
     Raises UrfmError when the predictions are not those the sidecar describes (hash), lack a column or
     a seed, hold a label outside the cell's classes, or a probability that is not a number in [0, 1].
@@ -61,6 +61,14 @@ def read_cell(path: Path) -> Cell:
     missing = {"model", "task", "share", "classes", "seeds", "patients_known", "simulated", "sha256"} - set(record)
     if missing:
         raise UrfmError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run the fine-tuning again")
+    if subset == "external":
+        if subset not in record:
+            raise UrfmError(f"{path}: this cell predicted no external set; set tasks.{record['task']}.external")
+        record = {
+            **record,
+            "patients_known": record[subset]["patients_known"],
+            "simulated": record[subset]["simulated"],
+        }
     file = path.with_name("predictions.parquet")
     if not file.is_file():
         raise UrfmError(f"{file}: no such file; {path.name} describes it, so run the fine-tuning again")

@@ -3,7 +3,7 @@
 Two kinds of uncertainty stand side by side. Over seeds (the paper's): mean, t interval and t-test, how
 much training varies on these test images. Over patients: the bootstrap of the seed-averaged
 predictions, what would change with other patients; all models of a task share the resamples, so
-differences are paired. Only the test part is used.
+differences are paired. Only the test part is used, or, `external`, a set of other images predicted unchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,7 @@ class StatisticsSettings(Settings):
 
     figure: str = Field(description="name of the figure or table the statistics are for")
     reference: str = Field(description="model that every other one is compared with")
+    subset: Literal["test", "external"] = Field(default="test", description="images that are scored")
     confidence: float = Field(gt=0, lt=1, description="level of every interval, e.g. 0.95")
     t_test: TTest = Field(description="test over seeds: welch or paired")
     bootstrap_resamples: int = Field(ge=1, description="resamples of patients")
@@ -70,7 +72,7 @@ def compute(cells: Sequence[Cell], metrics: pd.DataFrame, settings: StatisticsSe
     metrics
         Rows of the `metrics` stage for these cells (columns model, task, share, subset, seed, metric, value).
     """
-    values = seed_values(cells, metrics)
+    values = seed_values(cells, metrics, settings.subset)
     groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: (cell.task, cell.share, cell.model)):
         groups.setdefault((cell.task, cell.share), []).append(cell)
@@ -78,7 +80,7 @@ def compute(cells: Sequence[Cell], metrics: pd.DataFrame, settings: StatisticsSe
     differences: list[tuple[object, ...]] = []
     curves: list[pd.DataFrame] = []
     for (task, share), group in progress(groups.items(), f"statistics of {settings.figure}", total=len(groups)):
-        tests = same_images({cell.model: read_subset(cell, "test") for cell in group}, f"{task}/{share}")
+        tests = same_images({cell.model: read_subset(cell, settings.subset) for cell in group}, f"{task}/{share}")
         first = next(iter(tests.values()))
         averaged = {model: test.ensemble for model, test in tests.items()}
         resampled = bootstrap_scores(
@@ -129,9 +131,11 @@ def compute(cells: Sequence[Cell], metrics: pd.DataFrame, settings: StatisticsSe
     )
 
 
-def seed_values(cells: Sequence[Cell], metrics: pd.DataFrame) -> Mapping[tuple[str, str, int, str], pd.Series]:
-    """(model, task, share, metric) -> test scores indexed by seed; UrfmError when a cell's seed has none."""
-    test = metrics[metrics["subset"] == "test"]
+def seed_values(
+    cells: Sequence[Cell], metrics: pd.DataFrame, subset: str = "test"
+) -> Mapping[tuple[str, str, int, str], pd.Series]:
+    """(model, task, share, metric) -> scores of a subset indexed by seed; UrfmError when a cell's seed has none."""
+    test = metrics[metrics["subset"] == subset]
     values: dict[tuple[str, str, int, str], pd.Series] = {}
     for cell in cells:
         own = test[(test["model"] == cell.model) & (test["task"] == cell.task) & (test["share"] == cell.share)]
@@ -228,7 +232,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     options = parser.parse_args()
     settings = parse_settings(StatisticsSettings, options.settings)
-    cells = [read_cell(path) for path in options.cells]
+    cells = [read_cell(path, settings.subset) for path in options.cells]
     metrics = pd.concat([pd.read_csv(path) for path in options.metrics], ignore_index=True)
     if settings.reference not in {cell.model for cell in cells}:
         say(f"{settings.figure}: no cell of the reference {settings.reference}: scores only, no differences")

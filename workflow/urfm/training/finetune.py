@@ -491,7 +491,7 @@ def main() -> None:
     encoder = {
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
-    images = [[split["sha256"], store["sha256"], store["index_sha256"]] for store, split in origins]
+    images = [[made["sha256"], stored["sha256"], stored["index_sha256"]] for stored, made in origins]
     code = code_digests("urfm.training.finetune")
     identity = fingerprint(settings.model_dump(exclude={"seeds", "keep_weights"}), images, encoder, code)
     folder = arguments.state / identity
@@ -516,11 +516,11 @@ def main() -> None:
             save_file(best["weights"], temporary, metadata={"format": "pt"})
         form = settings.model_dump(include={"pooling", "evaluation_resize"})
         more["weights"] = {"seed": settings.seeds[0], "epoch": best["epoch"], "sha256": sha256(path), **form}
-    for other, other_summary in origins[1:]:
+    for stored, made in origins[1:]:
         more["external"] = {
-            "task": other_summary["task"],
-            "patients_known": other_summary["patients"] is not None,
-            "simulated": bool(other["simulated"] or record["simulated"] or summary["simulated"]),
+            "task": made["task"],
+            "patients_known": made["patients"] is not None,
+            "simulated": any(origin["simulated"] for origin in (summary, stored, record)),
         }
     write_json(
         arguments.output / "cell.json",
