@@ -195,6 +195,19 @@ def figure(config: Config, name: str) -> Config:
     }
 
 
+def pictured_run(config: Config) -> str:
+    """The pre-training run of the model that figures 1, 6 and 7 look at."""
+    return str(config["models"][config["pictures"]["model"]]["pretraining"])
+
+
+def attention(config: Config, task: str) -> Config:
+    return {
+        "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
+        "images": config["pictures"]["figure_6"]["images"],
+        "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
+    }
+
+
 def table_1(config: Config) -> Config:
     item = config["tables"]["table_1"]
     return {
