@@ -15,6 +15,7 @@ from urfm.availability import (
     is_simulated,
     missing_dataset,
     missing_images,
+    missing_model,
     missing_task,
     organs_of,
     pretraining_settings,
@@ -206,6 +207,59 @@ def attention(config: Config, task: str) -> Config:
         "images": config["pictures"]["figure_6"]["images"],
         "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
     }
+
+
+def embeddings(config: Config) -> Config:
+    kept = {key: config["pictures"]["figure_7"][key] for key in ("images", "perplexity", "seed")}
+    return kept | {key: config["finetuning"][key] for key in ("pooling", "evaluation_resize")}
+
+
+def _pictured(config: Config, tasks: list[str]) -> list[dict[str, Any]]:
+    """What figures 1, 6 and 7 print of tasks: name, title, data set, and the name of each class in order."""
+    described = []
+    for task in tasks:
+        record = config["tasks"][task]
+        dataset = config["datasets"][record["dataset"]]
+        source = dataset["folder"] if dataset["source"] == "private" else dataset["source"]
+        classes = [list(item) for item in record["classes"].items()]
+        described.append({"task": task, "title": record["title"], "source": source, "classes": classes})
+    return described
+
+
+def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -> Config:
+    """What the pictures share: tasks that can be drawn, what is missing, notes and the look."""
+    wanted = config["pictures"][figure]["tasks"]
+    there = [model for model in models if missing_model(config, model) is None]
+    return {
+        "tasks": _pictured(config, tasks),
+        "unavailable": grid.unavailable(config, models, wanted),
+        "notes": grid.split_note(config) + grid.partial_pretraining(config, there),
+        "dpi": config["figure_dpi"],
+    }
+
+
+def figure_1(config: Config) -> Config:
+    item = config["pictures"]["figure_1"]
+    compared = config["figures"][item["comparison"]]["models"]
+    return {
+        **_picture(config, "figure_1", [config["pictures"]["model"]], grid.available_tasks(config, item)),
+        "organs": [[organ, name] for organ, name in config["organs"].items()],
+        "models": [[model, config["models"][model]["title"]] for model in compared],
+        "model": config["models"][config["pictures"]["model"]]["title"],
+    }
+
+
+def figure_6(config: Config) -> Config:
+    model = config["pictures"]["model"]
+    picture = _picture(config, "figure_6", [model], grid.pictured_tasks(config, "figure_6"))
+    return {**picture, "model": config["models"][model]["title"]}
+
+
+def figure_7(config: Config) -> Config:
+    after, before = config["pictures"]["model"], config["pictures"]["figure_7"]["before"]
+    tasks = grid.available_tasks(config, config["pictures"]["figure_7"])
+    named = {name: [model, config["models"][model]["title"]] for name, model in (("before", before), ("after", after))}
+    return {**_picture(config, "figure_7", [before, after], tasks), **named}
 
 
 def table_1(config: Config) -> Config:
