@@ -55,8 +55,8 @@ def _polygon(path: Path, width: int, height: int) -> Mask:
     """The inside of corners [[column, row], ...]."""
     try:
         corners = [(float(x), float(y)) for x, y in json.loads(path.read_text(encoding="utf-8"))]
-        if len(corners) < 3:
-            raise ValueError(f"{len(corners)} corners")
+        if len(corners) < 3 or not np.isfinite(corners).all():
+            raise ValueError(f"{len(corners)} corners, or one at infinity")
         picture = Image.new("1", (width, height))
         ImageDraw.Draw(picture).polygon(corners, fill=1)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
