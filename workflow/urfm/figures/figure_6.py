@@ -147,7 +147,7 @@ def numbers(name: str, row: Row, means: dict[str, float]) -> list[str]:
     others = {"reconstruction": ("teacher", "teacher_reconstruction"), "gradcam": ("recon.", "reconstruction_gradcam")}
     if name in others:
         other, pair = others[name]
-        lines.append(f"ρ {means[f'rho_{pair}']:.2f} with {other}")
+        lines.append(f"ρ {other} {means[f'rho_{pair}']:.2f}".replace("-", "−"))
     return lines
 
 
@@ -175,7 +175,7 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
             )
         sentences.append(
             "Numbers: means over n test images. In lesion: share of the map within the outline, divided by that of the "
-            "image (× 1.0: no preference). ρ: Spearman's correlation of two maps. R²: of reconstructed representations "
+            "image (× 1.0: no preference). ρ: Spearman's correlation with the other map. R²: of reconstructed representations "
             "in hidden patches. Intervals are in the CSV file."
         )
     return sentences + settings.notes + style.note_unavailable(settings.unavailable)
