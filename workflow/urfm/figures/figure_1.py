@@ -28,7 +28,7 @@ from urfm.files import read_json, verify_sha256, write_csv
 from urfm.progress import say
 
 WIDE, NARROW = 98.0, DOUBLE_COLUMN - 2 * MARGIN - 98.0 - 6  # mm, the right and the left column
-STEP = 23.0  # mm, a picture of the method
+STEP = 21.0  # mm, a picture of the method
 BAR = "#0072B2"
 EXAMPLE = 19.0
 

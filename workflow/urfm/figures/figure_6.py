@@ -140,8 +140,11 @@ def draw_row(figure: Figure, left: float, top: float, row: Row, means: dict[str,
 def numbers(name: str, row: Row, means: dict[str, float]) -> list[str]:
     """What stands below a picture."""
     if name == "image":
-        return [f"n = {len(row.measured):,}", f"R² {means['r2']:.2f}"]
+        return [f"n = {len(row.measured):,}", f"R² {means['r2']:.2f}".replace("-", "−")]
     lines = []
+    flat = int(row.measured["rho_teacher_gradcam"].isna().sum()) if name == "gradcam" else 0
+    if flat > len(row.measured) / 2:
+        return [f"{flat} of {len(row.measured)} are flat"]
     if not math.isnan(means["area"]):
         lines.append(f"in lesion × {means[f'in_{name}']:.1f}")
     others = {"reconstruction": ("teacher", "teacher_reconstruction"), "gradcam": ("recon.", "reconstruction_gradcam")}
