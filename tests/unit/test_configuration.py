@@ -61,6 +61,10 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         ),
         (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
         (("seeds",), [0, 0], r"seeds: .*non-unique"),
+        (("pictures", "model"), "usfm", r"pictures\.model: usfm is not pre-trained here"),
+        (("pictures", "figure_7", "before"), "mim", r"pictures\.figure_7\.before: no mim under models"),
+        (("pictures", "figure_1", "comparison"), "figure_9", r"pictures\.figure_1\.comparison: no figure_9; did you"),
+        (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
         (("download",), ["busbar"], r"download: no busbar under datasets; did you mean busbra\?"),
         (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
         (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
@@ -126,6 +130,26 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
     assert grid.unavailable(config, config["figures"]["figure_2"]["models"], list(config["tasks"])) == []
     with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
         availability.require_data_root(config)
+
+
+def test_external_images_need_their_data_set(config: dict[str, Any]) -> None:
+    """Figure 3B scores the breast models on BUID: with BUS-BRA alone there is nothing to predict, and it is said."""
+    config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
+    assert grid.external_task(config, "breast_tumor") is None
+    (entry,) = settings.figure(config, "figure_3b")["unavailable"][:1]
+    assert (entry["name"], entry["reason"]) == ("breast_tumor", "data set not in the data folder")
+    config["simulation"]["buid"] = {"patients": 20, "seed": 0}
+    assert grid.external_task(config, "breast_tumor") == "breast_lesion"
+    assert grid.external_task(config, "liver_mass") is None
+    assert settings.statistics(config, "figure_3b")["subset"] == "external"
+    assert "subset" not in settings.statistics(config, "figure_2")
+
+
+def test_weights_are_kept_for_the_pictures_alone(config: dict[str, Any]) -> None:
+    assert set(grid.kept_tasks(config)) == set(config["pictures"]["figure_6"]["tasks"])
+    assert "keep_weights" not in settings.finetuning(config, "urfm", "breast_tumor", 100)
+    assert settings.finetuning(config, "urfm", "breast_tumor", 100, keep_weights=True)["keep_weights"] is True
+    assert grid.pictured_tasks(config, "figure_6") == []  # no teacher and no data here
 
 
 def test_simulated_data_need_no_data_root(config: dict[str, Any], tmp_path: Path) -> None:

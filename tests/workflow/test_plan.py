@@ -22,12 +22,12 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     """Exactly `snakemake --profile slurm figure_2`, as a dry run: the whole of figure 2 and its resources."""
     output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
     assert jobs(output) == Counter(
-        manifest=19, images=19, split=10, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
-        finetune=60, figure_statistics=1, figure_2=1,
+        manifest=20, images=20, split=11, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
+        finetune=50, finetune_with_weights=10, figure_statistics=1, figure_2=1,
     )  # fmt: skip
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
-    cells = [block for block in blocks if block.startswith("rule finetune:")]
+    cells = [block for block in blocks if block.startswith("rule finetune")]
     wanted = ("gpu=8", "processes=8", "workers=7", "mem_mb=256000", "runtime=2880")
     assert len(pretraining) == 3
     assert all(resource in block for block in pretraining for resource in wanted)
@@ -81,6 +81,20 @@ def test_partition_and_account_come_from_the_environment(
         ),
         ("splits", Counter(manifest=11, split=11, splits=1)),
         ("resplits", Counter(manifest=11, split=110, resplits=1)),
+        # Maps of one task: its own cell, with weights, and the pre-training.
+        (
+            "results/attention/liver_mvi.json",
+            Counter(
+                manifest=11,
+                images=11,
+                pretrain_set=1,
+                pretrain=1,
+                split=1,
+                encoder_from_run=1,
+                finetune_with_weights=1,
+                attention=1,
+            ),
+        ),
         ("results/splits/breast_tumor/seed-3.json", Counter(manifest=1, split=1)),
         ("manifests", Counter(manifest=20, manifests=1)),
         (

@@ -40,9 +40,10 @@ class Repository:
         return self.snakemake(*targets, "--cores", "2", "--configfile", *OVERLAYS, check=check)
 
     def plan(self, *targets: str) -> tuple[Counter[str], str]:
-        """Jobs by rule, the collecting rule `all` left out, and the whole output with its reasons."""
+        """Jobs by rule, `all` left out and all fine-tuning under one name, and the whole output with its reasons."""
         output = self.snakemake(*targets, "--dry-run", "--configfile", *OVERLAYS)
-        return Counter(re.findall(r"^\s*(?:local)?rule (\w+):", output, flags=re.MULTILINE)) - Counter(all=1), output
+        rules = re.findall(r"^\s*(?:local)?rule (\w+?)(?:_with_weights)?:", output, flags=re.MULTILINE)
+        return Counter(rules) - Counter(all=1), output
 
     @contextmanager
     def edited(self, name: str, text: str) -> Iterator[None]:

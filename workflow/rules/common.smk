@@ -181,6 +181,16 @@ def task_images(name):
     return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
 
 
+def external_files(pattern):
+    """A file of the set that a task's models predict unchanged, by its {dataset} or {task}; none if it is not here."""
+
+    def files(wildcards):
+        other = grid.external_task(config, wildcards.task)
+        return [pattern.format(task=other, dataset=config["tasks"][other]["dataset"])] if other else []
+
+    return files
+
+
 def cell_files(name):
     def files(wildcards):
         cells = grid.cells(config, wildcards.figure)

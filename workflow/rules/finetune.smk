@@ -6,6 +6,9 @@ rule finetune:
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
         store=task_images("store.json"),
         split=[f"<results>/splits/{{task}}/{name}.json" for name in grid.splits(config)],
+        external_pixels=lambda wildcards: ancient(external_files("<results>/images/{dataset}/pixels.bin")(wildcards)),
+        external_store=external_files("<results>/images/{dataset}/store.json"),
+        external_split=external_files("<results>/splits/{task}/paper.json"),
         weights=ancient("<results>/encoders/{model}.safetensors"),
         encoder="<results>/encoders/{model}.json",
     output:
@@ -33,9 +36,33 @@ rule finetune:
             --settings {params.settings:q} \
             --images $(dirname {input.store}) \
             --split {input.split} \
+            $([ -z "{input.external_store}" ] || echo --external-images $(dirname {input.external_store}) \
+                --external-split {input.external_split}) \
             --encoder {input.encoder} \
             --state "$URFM_STATE/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share}" \
             --output $(dirname {output.record}) \
             --workers $(({threads} - 1)) \
             2>&1 | tee -i {log}
         """
+
+
+use rule finetune as finetune_with_weights with:
+    output:
+        predictions="<results>/finetune/{model}/{task}/{share}/predictions.parquet",
+        history="<results>/finetune/{model}/{task}/{share}/history.csv",
+        weights="<results>/finetune/{model}/{task}/{share}/weights.safetensors",
+        record="<results>/finetune/{model}/{task}/{share}/cell.json",
+    wildcard_constraints:
+        model=configuration.one_of([config["pictures"]["model"]]),
+        task=configuration.one_of(grid.kept_tasks(config)),
+        share="100",
+    params:
+        *code("urfm.training.finetune"),
+        settings=reads(
+            lambda wildcards: settings.finetuning(
+                config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True
+            )
+        ),
+
+
+ruleorder: finetune_with_weights > finetune

@@ -43,6 +43,7 @@ rule pretrain:
         teacher=lambda wildcards: teacher_file(wildcards.run),
     output:
         weights="<results>/pretrain/{run}/encoder.safetensors",
+        decoder="<results>/pretrain/{run}/decoder.safetensors",
         record="<results>/pretrain/{run}/encoder.json",
         history="<results>/pretrain/{run}/history.csv",
     log:

@@ -147,6 +147,15 @@ def missing_task(config: Config, task: str) -> Missing | None:
     return missing_dataset(config, config["tasks"][task]["dataset"]) or missing_split(config, task)
 
 
+def missing_part(config: Config, task: str, subset: str) -> Missing | None:
+    """Whether a task has no images to score: of its test part, or, `external`, of the set predicted unchanged."""
+    other = config["tasks"][task].get("external")
+    if subset == "external" and other is None:
+        return Missing("no external set", f"tasks.{task}.external is not set")
+    elsewhere = missing_dataset(config, config["tasks"][other]["dataset"]) if subset == "external" else None
+    return missing_task(config, task) or elsewhere
+
+
 def _states_split(config: Config, dataset: str) -> bool:
     """Whether the metadata.csv of a data set in the generic format has the column official_split."""
     if is_simulated(config, dataset):

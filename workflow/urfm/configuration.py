@@ -66,9 +66,24 @@ def _dead_names(config: Config) -> Iterator[str]:
     ]:
         if run is not None and run not in known:
             yield f"{where}: no run {run}{nearest(run, known)}"
+    yield from _dead_pictures(config)
     for name, figure in config["figures"].items():
         if figure["reference"] not in figure["models"]:
             yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
+
+
+def _dead_pictures(config: Config) -> Iterator[str]:
+    """What figures 1, 6 and 7 cannot be drawn of, and sets that are no external set of a task."""
+    pictures, tasks = config["pictures"], config["tasks"]
+    if "pretraining" not in config["models"].get(pictures["model"], {"pretraining": ""}):
+        yield f"pictures.model: {pictures['model']} is not pre-trained here, so it has no decoder to look at"
+    for section, known in (("run", config["pretraining"]["runs"]), ("comparison", config["figures"])):
+        if (name := pictures["figure_1"][section]) not in known:
+            yield f"pictures.figure_1.{section}: no {name}{nearest(name, known)}"
+    for name, task in tasks.items():
+        other = task.get("external", name)
+        if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
+            yield f"tasks.{name}.external: {other} has the classes {', '.join(tasks[other]['classes'])}"
 
 
 def _not_to_fetch(config: Config) -> Iterator[str]:
@@ -91,6 +106,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     yield from (("tables.table_2.notes", "tasks", task) for task in config["tables"]["table_2"]["notes"])
     for name, task in config["tasks"].items():
         yield f"tasks.{name}.dataset", "datasets", task["dataset"]
+        if "external" in task:
+            yield f"tasks.{name}.external", "tasks", task["external"]
     for prefix, settings in [
         ("pretraining.defaults", config["pretraining"]["defaults"]),
         *((f"pretraining.runs.{name}", run) for name, run in config["pretraining"]["runs"].items()),
@@ -99,6 +116,12 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
         if "teacher" in settings:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
+    pictures = config["pictures"]
+    yield "pictures.model", "models", pictures["model"]
+    yield "pictures.figure_1.sample", "tasks", pictures["figure_1"]["sample"]
+    yield "pictures.figure_7.before", "models", pictures["figure_7"]["before"]
+    for name in ("figure_1", "figure_6", "figure_7"):
+        yield from ((f"pictures.{name}.tasks", "tasks", task) for task in pictures[name]["tasks"])
     for number, entry in enumerate(config["tables"]["comparison_with_paper"]["paper"]):
         where = f"tables.comparison_with_paper.paper.{number}"
         yield f"{where}.figure", "figures", entry["figure"]

@@ -12,8 +12,8 @@ from urfm.availability import (
     data_root,
     missing_images,
     missing_model,
+    missing_part,
     missing_run,
-    missing_task,
     planning,
     wanted_datasets,
 )
@@ -35,7 +35,17 @@ def available_models(config: Config, figure: str) -> list[str]:
 
 def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
     """The tasks of a figure or table that have data, in the configured order."""
-    return [task for task in item["tasks"] if missing_task(config, task) is None]
+    return [task for task in item["tasks"] if missing_part(config, task, subset_of(item)) is None]
+
+
+def subset_of(item: dict[str, Any]) -> str:
+    """Which images a figure scores: `test`, or `external`, those of a set that the models predict unchanged."""
+    return str(item.get("subset", "test"))
+
+
+def external_task(config: Config, task: str) -> str | None:
+    """The task whose images the models of `task` predict too, if they are here."""
+    return None if missing_part(config, task, "external") else str(config["tasks"][task]["external"])
 
 
 def cells(config: Config, figure: str) -> list[Cell]:
@@ -65,6 +75,17 @@ def stated(config: Config, table: str) -> list[str]:
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
     return [name for name in comparisons(config) if name.rstrip("abcd") == figure]
+
+
+def pictured_tasks(config: Config, figure: str) -> list[str]:
+    """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
+    item = config["pictures"][figure]
+    return available_tasks(config, item) if missing_model(config, config["pictures"]["model"]) is None else []
+
+
+def kept_tasks(config: Config) -> list[str]:
+    """The tasks whose first fine-tuned seed of the pictured model keeps its weights."""
+    return _unique(task for figure in ("figure_6", "figure_7") for task in config["pictures"][figure]["tasks"])
 
 
 def all_cells(config: Config) -> list[Cell]:
@@ -134,17 +155,21 @@ def datasets(config: Config) -> list[str]:
     )
 
 
-def unavailable(config: Config, models: Sequence[str], tasks: Sequence[str]) -> list[dict[str, str]]:
+def unavailable(
+    config: Config, models: Sequence[str], tasks: Sequence[str], subset: str = "test"
+) -> list[dict[str, str]]:
     """What a figure or table asks for and does not get: kind, name, title and reason of each."""
     return [
         {"kind": kind, "name": name, "title": config[f"{kind}s"][name]["title"], "reason": missing.reason}
-        for kind, name, missing in _missing(config, models, tasks)
+        for kind, name, missing in _missing(config, models, tasks, subset)
     ]
 
 
-def _missing(config: Config, models: Sequence[str], tasks: Sequence[str]) -> Iterator[tuple[str, str, Missing]]:
+def _missing(
+    config: Config, models: Sequence[str], tasks: Sequence[str], subset: str
+) -> Iterator[tuple[str, str, Missing]]:
     for task in tasks:
-        if missing := missing_task(config, task):
+        if missing := missing_part(config, task, subset):
             yield "task", task, missing
     for model in models:
         if missing := missing_model(config, model):
@@ -185,7 +210,7 @@ def summary(config: Config) -> list[str]:
         )
         lines += [
             f"  not available: {kind} {name}: {missing.reason} ({missing.detail})"
-            for kind, name, missing in _missing(config, item["models"], item["tasks"])
+            for kind, name, missing in _missing(config, item["models"], item["tasks"], subset_of(item))
         ]
         notes = split_note(config) + partial_pretraining(config, available_models(config, name))
         lines += [f"  {sentence}" for sentence in notes]

@@ -15,6 +15,7 @@ from urfm.availability import (
     is_simulated,
     missing_dataset,
     missing_images,
+    missing_model,
     missing_task,
     organs_of,
     pretraining_settings,
@@ -164,7 +165,7 @@ def export(config: Config, model: str) -> Config:
     return {"title": record["title"], "licence": licence}
 
 
-def finetuning(config: Config, model: str, task: str, share: int) -> Config:
+def finetuning(config: Config, model: str, task: str, share: int, keep_weights: bool = False) -> Config:
     settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
     return {
         **settings,
@@ -174,11 +175,14 @@ def finetuning(config: Config, model: str, task: str, share: int) -> Config:
         "split": config["finetuning"]["split"],
         "classes": list(config["tasks"][task]["classes"]),
         "seeds": config["seeds"],
+        **({"keep_weights": True} if keep_weights else {}),
     }
 
 
 def statistics(config: Config, figure: str) -> Config:
-    return {"figure": figure, "reference": config["figures"][figure]["reference"], **config["statistics"]}
+    item = config["figures"][figure]
+    subset = {"subset": item["subset"]} if "subset" in item else {}
+    return {"figure": figure, "reference": item["reference"], **subset, **config["statistics"]}
 
 
 def figure(config: Config, name: str) -> Config:
@@ -188,7 +192,7 @@ def figure(config: Config, name: str) -> Config:
     return {
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
-        "unavailable": grid.unavailable(config, item["models"], item["tasks"]),
+        "unavailable": grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
         "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
         "confidence": config["statistics"]["confidence"],
@@ -204,6 +208,72 @@ def summary(config: Config, name: str) -> Config:
         "tasks": [[task, title] for task, title, _ in drawn["tasks"]],
         **{key: drawn[key] for key in ("unavailable", "notes", "dpi")},
     }
+
+
+def pictured_run(config: Config) -> str:
+    """The pre-training run of the model that figures 1, 6 and 7 look at."""
+    return str(config["models"][config["pictures"]["model"]]["pretraining"])
+
+
+def attention(config: Config, task: str) -> Config:
+    return {
+        "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
+        "images": config["pictures"]["figure_6"]["images"],
+        "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
+    }
+
+
+def embeddings(config: Config) -> Config:
+    kept = {key: config["pictures"]["figure_7"][key] for key in ("images", "perplexity", "seed")}
+    return kept | {key: config["finetuning"][key] for key in ("pooling", "evaluation_resize")}
+
+
+def _pictured(config: Config, tasks: list[str]) -> list[dict[str, Any]]:
+    """What figures 1, 6 and 7 print of tasks: name, title, data set, and the name of each class in order."""
+    described = []
+    for task in tasks:
+        record = config["tasks"][task]
+        dataset = config["datasets"][record["dataset"]]
+        source = dataset["folder"] if dataset["source"] == "private" else dataset["source"]
+        classes = [list(item) for item in record["classes"].items()]
+        described.append({"task": task, "title": record["title"], "source": source, "classes": classes})
+    return described
+
+
+def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -> Config:
+    """What the pictures share: tasks that can be drawn, what is missing, notes and the look."""
+    wanted = config["pictures"][figure]["tasks"]
+    there = [model for model in models if missing_model(config, model) is None]
+    return {
+        "tasks": _pictured(config, tasks),
+        "unavailable": grid.unavailable(config, models, wanted),
+        "notes": grid.split_note(config) + grid.partial_pretraining(config, there),
+        "dpi": config["figure_dpi"],
+    }
+
+
+def figure_1(config: Config) -> Config:
+    item = config["pictures"]["figure_1"]
+    compared = config["figures"][item["comparison"]]["models"]
+    return {
+        **_picture(config, "figure_1", [config["pictures"]["model"]], grid.available_tasks(config, item)),
+        "organs": [[organ, name] for organ, name in config["organs"].items()],
+        "models": [[model, config["models"][model]["title"]] for model in compared],
+        "model": config["models"][config["pictures"]["model"]]["title"],
+    }
+
+
+def figure_6(config: Config) -> Config:
+    model = config["pictures"]["model"]
+    picture = _picture(config, "figure_6", [model], grid.pictured_tasks(config, "figure_6"))
+    return {**picture, "model": config["models"][model]["title"]}
+
+
+def figure_7(config: Config) -> Config:
+    after, before = config["pictures"]["model"], config["pictures"]["figure_7"]["before"]
+    tasks = grid.available_tasks(config, config["pictures"]["figure_7"])
+    named = {name: [model, config["models"][model]["title"]] for name, model in (("before", before), ("after", after))}
+    return {**_picture(config, "figure_7", [before, after], tasks), **named}
 
 
 def table_1(config: Config) -> Config:

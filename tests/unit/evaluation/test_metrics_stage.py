@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from synthetic_cells import predictions, write_cell
 from urfm.errors import UrfmError
-from urfm.evaluation.metrics import absent_classes, cell_metrics, score
+from urfm.evaluation.metrics import absent_classes, cell_metrics
 from urfm.evaluation.predictions import read_cell, read_subset
+from urfm.evaluation.scores import score
 from urfm.files import read_json, sha256, write_json
 
 

@@ -74,7 +74,8 @@ def test_an_encoder_is_found_by_file_and_by_folder(tmp_path: Path, picture: Imag
     path = write_encoder(tmp_path, "mae")
     vectors = [load(place).embed(picture) for place in (path, str(path.with_suffix(".safetensors")), tmp_path)]
     assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
-    (tmp_path / "other.safetensors").touch()
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"other{suffix}").touch()
     with pytest.raises(UrfmError, match=r"found encoder\.json, other\.json"):
         load(tmp_path)
     with pytest.raises(UrfmError, match="no such file"):

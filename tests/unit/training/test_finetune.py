@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
+from urfm.evaluation.scores import present_score, score
 from urfm.models import classifier, encoders
+from urfm.models.finetuned import load_finetuned
 from urfm.training import finetune, state
-from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups, validation_scores
+from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups
 
 WORKFLOW = Path(finetune.__file__).parents[2]
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8}
@@ -294,25 +297,85 @@ def test_evaluation_keeps_the_border_or_cuts_it() -> None:
 def test_scores_of_three_classes() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
     probabilities = np.array([[8, 1, 1], [3, 6, 1], [1, 8, 1], [2, 7, 1], [1, 1, 8], [5, 1, 4]]) / 10
-    scores = validation_scores(labels, probabilities)
+    scores = present_score(labels, probabilities)
     assert scores["accuracy"] == pytest.approx(4 / 6)
     assert scores["f1_macro"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
     assert scores["auroc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
+    of_statistics = score(labels, probabilities, np.ones((6, 1)))
+    assert scores == {name: pytest.approx(values[0]) for name, values in of_statistics.items()}
     binary = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
-    assert validation_scores(np.array([0, 0, 1, 1]), binary)["auroc"] == pytest.approx(0.75)
+    assert present_score(np.array([0, 0, 1, 1]), binary)["auroc"] == pytest.approx(0.75)
 
 
 def test_scores_without_a_class_average_over_the_others() -> None:
     labels = np.array([0, 0, 2, 2])
     probabilities = np.array([[7, 2, 1], [2, 5, 3], [1, 1, 8], [6, 1, 3]]) / 10
-    scores = validation_scores(labels, probabilities)
+    scores = present_score(labels, probabilities)
     assert scores["accuracy"] == pytest.approx(0.5)
     assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3) / 2)
     assert scores["auroc"] == pytest.approx((3 / 4 + 3.5 / 4) / 2)  # pairs in the right order; a tie counts half
-    assert np.isnan(validation_scores(np.array([1, 1]), probabilities[:2])["auroc"])
+    assert np.isnan(present_score(np.array([1, 1]), probabilities[:2])["auroc"])
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept for the first seed alone; a seed that was trained without is trained again, to the same predictions."""
+    plain = train(toy, monkeypatch, seeds=[3, 1])
+    assert not (toy / "out/weights.safetensors").exists()
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    kept = train(toy, monkeypatch, seeds=[3, 1], keep_weights=True)
+    pd.testing.assert_frame_equal(kept, plain)
+    after = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    assert after["seed-1"] == finished["seed-1"]
+    assert after["seed-3"] != finished["seed-3"]
+
+    model, record = load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+    assert record["weights"]["epoch"] == record["selected_epochs"]["3"]
+    encoder = json.loads((toy / "encoder.json").read_text())
+    rows = kept[(kept["seed"] == 3) & (kept["subset"] == "test")]
+    store = ImageStore(toy / "images")
+    transform = finetune.evaluation_transform(32, record["weights"]["evaluation_resize"])
+    pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in rows["image_id"]])
+    with torch.inference_mode():
+        logits = model(finetune.normalise(pixels, encoder, torch.device("cpu")))
+    found = logits.double().softmax(1).numpy()
+    assert np.allclose(found, rows[["p_across", "p_down"]], atol=1e-6)
+
+    (toy / "out/weights.safetensors").write_bytes(b"another")
+    with pytest.raises(UrfmError, match="its content changed"):
+        load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+    train(toy, monkeypatch, seeds=[3, 1])
+    again = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    assert again == after  # weights in the state do no harm where none are wanted
+    with pytest.raises(UrfmError, match="kept no weights"):
+        load_finetuned(toy / "out/cell.json", toy / "encoder.json")
+
+
+def test_another_set_is_predicted_unchanged(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its images, whatever their part; here it is the task's own set, so that the predictions must agree."""
+    alone = train(toy, monkeypatch, "alone", seeds=[0, 1])
+    summary = json.loads((toy / "split.json").read_text())
+    shutil.copy(toy / "split.parquet", toy / "other.parquet")
+    (toy / "other.json").write_text(json.dumps({**summary, "task": "elsewhere", "patients": None}))
+    more = ("--external-images", str(toy / "images"), "--external-split", str(toy / "other.parquet"))
+    both = train(toy, monkeypatch, "out", *more, seeds=[0, 1])
+    pd.testing.assert_frame_equal(both[both["subset"] != "external"].reset_index(drop=True), alone)
+    external = both[both["subset"] == "external"]
+    assert len(external) == 2 * (44 + 16 + 20)
+    joined = external.merge(alone, on=["seed", "image_id", "label"], suffixes=("", "_alone"))
+    assert len(joined) == len(alone)
+    assert np.allclose(joined["p_down"], joined["p_down_alone"], atol=1e-6)  # in other batches
+    record = json.loads((toy / "out/cell.json").read_text())
+    assert record["external"] == {"task": "elsewhere", "patients_known": False, "simulated": True}
+    assert record["images"] == {"train": 44, "val": 16, "test": 20, "external": 80}
+    assert record["patients_known"] is True
+
+    pd.read_parquet(toy / "other.parquet").assign(label="flat").to_parquet(toy / "other.parquet")
+    (toy / "other.json").write_text(json.dumps({**summary, "sha256": digest(toy / "other.parquet")}))
+    with pytest.raises(UrfmError, match=r"'toy/.*' has the label 'flat', not one of across, down"):
+        train(toy, monkeypatch, "out", *more)
 
 
 def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from urfm.data.target_store import TargetSettings
 from urfm.data.targets import build
 from urfm.errors import UrfmError
 from urfm.files import read_json, write_json, write_parquet
+from urfm.models.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import TeacherSettings, load_teacher
 from urfm.training import state
@@ -173,6 +174,23 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert record["mean"] == [0.485, 0.456, 0.406]
     assert record["provenance"]["selection"]["images"] == 21
     assert set(record["provenance"]["stores"]) == {"a", "b"}
+
+    # Encoder and decoder together predict what they were trained to.
+    chosen = settings()
+    crops = [Samples(chosen, selection(stores), [ImageStore(store) for store in stores], [])[99, i] for i in range(21)]
+    pixels = torch.stack([crop["student"] for crop in crops]).float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (chosen.mean, chosen.std))
+    target = load_teacher(chosen.teacher, tmp_path, 32, mean=chosen.mean, std=chosen.std).tokens(pixels)
+    noise = mask_noise(0, 0, 21, 4, CPU)
+    model = load_autoencoder(tmp_path / "out")
+    with torch.inference_mode():
+        trained = float(model((pixels - mean) / std, target, noise))
+        torch.manual_seed(0)
+        model._initialise()
+        assert trained < 0.95 * float(model((pixels - mean) / std, target, noise))
+    (tmp_path / "out" / "decoder.safetensors").write_bytes(b"another")
+    with pytest.raises(UrfmError, match=r"decoder\.safetensors: its content changed"):
+        load_autoencoder(tmp_path / "out")
 
 
 def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from urfm.evaluation.metrics import METRICS, score
-from urfm.evaluation.predictions import FloatArray, IntArray
+from urfm.evaluation.scores import METRICS, FloatArray, IntArray, score
 
 BLOCK = 250  # resamples at a time: keeps (images, resamples) arrays in the processor's cache
 

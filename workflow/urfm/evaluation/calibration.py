@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from urfm.evaluation.metrics import auroc
-from urfm.evaluation.predictions import FloatArray, IntArray
+from urfm.evaluation.scores import FloatArray, IntArray, auroc
 
 
 def reliability(labels: IntArray, probabilities: FloatArray, bins: int) -> pd.DataFrame:

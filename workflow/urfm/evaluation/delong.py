@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from urfm.evaluation.predictions import FloatArray
+from urfm.evaluation.scores import FloatArray
 
 
 def areas(positive: NDArray[np.bool_], patients: Sequence[str], scores: FloatArray) -> tuple[FloatArray, FloatArray]:

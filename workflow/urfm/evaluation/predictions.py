@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from urfm.errors import UrfmError
+from urfm.evaluation.scores import FloatArray, IntArray
 from urfm.files import read_json, verify_sha256
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,8 @@ class Subset:
         return averaged
 
 
-def read_cell(path: Path) -> Cell:
-    """Read cell.json and predictions.parquet beside it.
+def read_cell(path: Path, subset: str = "test") -> Cell:
+    """Read cell.json and predictions.parquet beside it; `external` takes what it says of the other set's images.
 
     Raises UrfmError when the predictions are not those the sidecar describes (hash), lack a column or
     a seed, hold a label outside the cell's classes, or a probability that is not a number in [0, 1].
@@ -69,6 +66,14 @@ def read_cell(path: Path) -> Cell:
     missing = {"model", "task", "share", "classes", "seeds", "patients_known", "simulated", "sha256"} - set(record)
     if missing:
         raise UrfmError(f"{path}: lacks {', '.join(sorted(missing))}; delete it and run the fine-tuning again")
+    if subset == "external":
+        if subset not in record:
+            raise UrfmError(f"{path}: this cell predicted no external set; set tasks.{record['task']}.external")
+        record = {
+            **record,
+            "patients_known": record[subset]["patients_known"],
+            "simulated": record[subset]["simulated"],
+        }
     file = path.with_name("predictions.parquet")
     if not file.is_file():
         raise UrfmError(f"{file}: no such file; {path.name} describes it, so run the fine-tuning again")
@@ -102,7 +107,7 @@ def read_cell(path: Path) -> Cell:
         patients_known=bool(record["patients_known"]),
         simulated=bool(record["simulated"]),
         predictions=table[columns],
-        resplit=record.get("split") == "per_seed",
+        resplit=record.get("split") == "per_seed" and subset == "test",  # another set is the same for all seeds
         training_images=float(np.mean(record.get("images", {}).get("train", np.nan))),
     )
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from urfm.evaluation.predictions import FloatArray
+from urfm.evaluation.scores import FloatArray
 
 TTest = Literal["welch", "paired"]
 

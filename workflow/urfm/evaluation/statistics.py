@@ -4,7 +4,8 @@ Two kinds of uncertainty stand side by side. Over seeds (the paper's): mean, t i
 varies on these test images. Over patients: the bootstrap of the seed-averaged predictions and DeLong's method, what
 would change with other patients; all models of a task share the resamples, so differences are paired. With a split a
 seed, predictions cannot be averaged over seeds, and Nadeau and Bengio's corrected t takes the place of both. Models are
-compared within a task and share, and by ranks over tasks. Only the test part is used.
+compared within a task and share, and by ranks over tasks. Only the test part is
+used, or, `external`, a set of other images predicted unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,9 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
 from urfm.evaluation import calibration, delong, ranks
 from urfm.evaluation.bootstrap import bootstrap_scores, percentile_interval, task_seed, two_sided_p
-from urfm.evaluation.metrics import METRICS, SEED_COLUMNS, cell_metrics, score
-from urfm.evaluation.predictions import Cell, FloatArray, IntArray, Subset, pooled, read_cell, read_seeds, read_subset
+from urfm.evaluation.metrics import SEED_COLUMNS, cell_metrics
+from urfm.evaluation.predictions import Cell, Subset, pooled, read_cell, read_seeds, read_subset
+from urfm.evaluation.scores import METRICS, FloatArray, IntArray, score
 from urfm.evaluation.significance import (
     TTest,
     corrected_interval,
@@ -72,6 +74,7 @@ class StatisticsSettings(Settings):
 
     figure: str = Field(description="name of the figure or table the statistics are for")
     reference: str = Field(description="model that every other one is compared with")
+    subset: Literal["test", "external"] = Field(default="test", description="images that are scored")
     confidence: float = Field(gt=0, lt=1, description="level of every interval, e.g. 0.95")
     t_test: TTest = Field(description="test over seeds: welch or paired")
     bootstrap_resamples: int = Field(ge=1, description="resamples of patients")
@@ -141,12 +144,12 @@ def compared(cells: Sequence[Cell], seeds: pd.DataFrame, settings: StatisticsSet
     """The group of the cells of one task and share."""
     task, share = cells[0].task, cells[0].share
     explain(cells[0])
-    test = seeds[(seeds["subset"] == "test") & (seeds["task"] == task) & (seeds["share"] == share)]
+    test = seeds[(seeds["subset"] == settings.subset) & (seeds["task"] == task) & (seeds["share"] == share)]
     values = {
         (str(model), str(metric)): rows.set_index("seed")["value"].sort_index()
         for (model, metric), rows in test.groupby(["model", "metric"])
     }
-    first = same_images(cells)
+    first = same_images(cells, settings.subset)
     known = all(cell.patients_known for cell in cells)
     group = Group(
         task=task,
@@ -159,7 +162,7 @@ def compared(cells: Sequence[Cell], seeds: pd.DataFrame, settings: StatisticsSet
     )
     if cells[0].resplit:
         return replace(group, ratio=len(first.labels) / len(cells[0].seeds) / cells[0].training_images)
-    averaged = {cell.model: read_subset(cell, "test").ensemble for cell in cells}
+    averaged = {cell.model: read_subset(cell, settings.subset).ensemble for cell in cells}
     seed = task_seed(settings.bootstrap_seed, task)
     one = np.ones((len(first.labels), 1))
     resampled = bootstrap_scores(first.labels, first.patients, averaged, settings.bootstrap_resamples, seed)
@@ -177,11 +180,11 @@ def compared(cells: Sequence[Cell], seeds: pd.DataFrame, settings: StatisticsSet
     )
 
 
-def same_images(cells: Sequence[Cell]) -> Subset:
-    """The test images of a task; UrfmError when two models were not tested on the same images and labels."""
-    first = pooled(cells[0], "test")
+def same_images(cells: Sequence[Cell], subset: str) -> Subset:
+    """The images of a subset of a task; UrfmError when two models were not tested on the same images and labels."""
+    first = pooled(cells[0], subset)
     for cell in cells[1:]:
-        other = pooled(cell, "test")
+        other = pooled(cell, subset)
         if other.image_ids != first.image_ids or not np.array_equal(other.labels, first.labels):
             raise UrfmError(
                 f"{cell.task}/{cell.share}: {cells[0].model} and {cell.model} were tested on different images, so they "
@@ -356,8 +359,8 @@ def cell_details(cell: Cell, settings: StatisticsSettings) -> dict[str, pd.DataF
     Of the seed-averaged predictions; with a split a seed, of all seeds' test images together, and the curve is the mean
     of the seeds'. Calibration is that of single trained models, so it takes every seed's predictions.
     """
-    seeds = list(read_seeds(cell, "test").values())
-    one_each = pooled(cell, "test")
+    seeds = list(read_seeds(cell, settings.subset).values())
+    one_each = pooled(cell, settings.subset)
     labels, probabilities = one_each.labels, one_each.probabilities[0]
     curves = [(part.labels, part.probabilities[0]) for part in (seeds if cell.resplit else [one_each])]
     every = np.concatenate([part.labels for part in seeds]), np.concatenate([p.probabilities[0] for p in seeds])
@@ -440,7 +443,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     options = parser.parse_args()
     settings = parse_settings(StatisticsSettings, options.settings)
-    cells = [read_cell(path) for path in options.cells]
+    cells = [read_cell(path, settings.subset) for path in options.cells]
     if settings.reference not in {cell.model for cell in cells}:
         say(f"{settings.figure}: no cell of the reference {settings.reference}: scores only, no differences")
     tables = compute(cells, settings)

@@ -8,8 +8,12 @@ middle of an epoch too, to the same predictions, bit for bit on one CPU thread, 
 Every epoch the validation part is scored; the predictions of the best epoch (strictly better, the first wins) are
 the result. The test part is predicted at these epochs only and takes no part in any choice.
 
+With `keep_weights` the first seed's network of that epoch is a result too. Images of another set (`external`) are
+predicted at the same epochs as the test part.
+
 State: `<state>/<fingerprint>/seed-<n>/`, the fingerprint without the list of seeds: `finished.pt` of a seed that is
-done stays, so that another seed trains alone. Where each seed has its own split, each has its own fingerprint.
+done stays, so that another seed trains alone. Where each seed has its own split, each has its own fingerprint. Where
+weights are wanted and a seed has none, it trains again.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from safetensors.torch import save_file
 from timm.data.auto_augment import RandAugment
 from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
@@ -43,7 +47,8 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.data.images import ImageStore
 from urfm.data.shares import take_share
 from urfm.errors import UrfmError
-from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.evaluation.scores import present_score
+from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.models.classifier import Pooling, load_encoder
 from urfm.progress import progress, say
 from urfm.provenance import code_digests, fingerprint
@@ -85,6 +90,7 @@ class FinetuneSettings(Settings):
     selection_metric: Score
     split: str = "paper"  # per_seed: seed n has the split seed-<n>; else all have this one
     precision: optimisation.Precision
+    keep_weights: bool = False  # of the first seed
 
     @model_validator(mode="after")
     def _unique(self) -> FinetuneSettings:
@@ -98,10 +104,14 @@ class FinetuneSettings(Settings):
         """Whether images of a batch are mixed in pairs."""
         return self.mixup > 0 or self.cutmix > 0
 
+    def keeps(self, seed: int) -> bool:
+        """Whether the network of this seed is wanted."""
+        return self.keep_weights and seed == self.seeds[0]
+
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one part of a split, in the order of image_id."""
+    """Images of one part of a split, or of another set (`external`), in the order of image_id."""
 
     rows: pd.DataFrame  # image_id, patient_id, label
     labels: npt.NDArray[np.int64]  # index into the classes
@@ -228,23 +238,6 @@ def predict(model: nn.Module, part: Part, cell: Cell) -> torch.Tensor:
     return torch.cat(logits)
 
 
-def validation_scores(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> dict[Score, float]:
-    """Accuracy, macro F1 and AUROC (binary, or macro one-vs-rest) of probabilities (images, classes).
-
-    A class without validation images has neither recall nor ROC curve: F1 and AUROC average over the classes that
-    are there. With one class only, AUROC is NaN.
-    """
-    present = np.unique(labels)
-    predicted = probabilities.argmax(axis=1)
-    ranked = present[1:] if probabilities.shape[1] == 2 else present  # two classes: the curve of the second
-    auroc = [roc_auc_score(labels == label, probabilities[:, label]) for label in ranked] if len(present) > 1 else []
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "f1_macro": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
-        "auroc": float(np.mean(auroc)) if auroc else float("nan"),
-    }
-
-
 def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """timm's groups for layer-wise decay of the learning rate, with the model's own list without weight decay.
 
@@ -262,10 +255,11 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
 def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     """Train one seed, or go on where it stopped; returns and keeps its record {history, best, seconds}.
 
-    `best` holds the epoch (from 1), its validation score, and the logits of `val` and `test` at that epoch.
+    `best` holds the epoch (from 1), its validation score, the logits of all parts but `train` at that epoch, and the
+    network's weights if they are kept.
     """
     settings, train, device = cell.settings, cell.parts["train"], cell.device
-    if finished := state.load(folder / "finished.pt"):
+    if (finished := state.load(folder / "finished.pt")) and _suffices(finished["best"], settings.keeps(seed)):
         return finished
     checkpoint = folder / "checkpoint.pt"
 
@@ -286,7 +280,7 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     seconds = 0.0  # of the epoch so far
     history: list[dict[str, float]] = []
     best: dict[str, Any] = {"epoch": 0, "score": -1.0}
-    if saved := state.load(checkpoint):
+    if (saved := state.load(checkpoint)) and _suffices(saved["best"], settings.keeps(seed)):
         first, seconds, history, best = (saved[key] for key in ("step", "seconds", "history", "best"))
         running = saved["running"].to(device)
         model.load_state_dict(saved["model"])
@@ -334,7 +328,7 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
             epoch, ends = (step + 1) // steps, (step + 1) % steps == 0
             if ends:
                 mean_loss = float(running) / steps
-                row = {"epoch": epoch, "train_loss": mean_loss, "lr": lr, **_validate(cell, model, best, epoch)}
+                row = {"epoch": epoch, "train_loss": mean_loss, "lr": lr, **_validate(cell, model, best, epoch, seed)}
                 if not np.isfinite([mean_loss, row["val_loss"]]).all():
                     raise UrfmError(
                         f"{settings.model} on {settings.task}, seed {seed}: the loss of epoch {epoch} is not finite; "
@@ -368,8 +362,13 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     return finished
 
 
-def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int) -> dict[str, float]:
-    """Score the validation part; where it is strictly better than `best`, keep this epoch's predictions there.
+def _suffices(best: dict[str, Any], keeps: bool) -> bool:
+    """Whether a state has the weights of its best epoch, should they be wanted."""
+    return not keeps or "weights" in best or best["epoch"] == 0
+
+
+def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int, seed: int) -> dict[str, float]:
+    """Score the validation part; where it is strictly better than `best`, put this epoch in its place.
 
     Where the network has diverged, the loss is not finite and there are no scores.
     """
@@ -378,39 +377,31 @@ def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int) ->
     loss = functional.cross_entropy(logits, torch.from_numpy(part.labels)).item()
     if not logits.isfinite().all():
         return {"val_loss": float("nan")}
-    scores = validation_scores(part.labels, logits.double().softmax(1).numpy())
+    scores = present_score(part.labels, logits.double().softmax(1).numpy())
     score = scores[cell.settings.selection_metric]
     if score > best["score"]:
-        best.update(epoch=epoch, score=score, val=logits, test=predict(model, cell.parts["test"], cell))
+        others = {
+            name: predict(model, other, cell) for name, other in cell.parts.items() if name not in ("train", "val")
+        }
+        best.clear()
+        best.update(epoch=epoch, score=score, val=logits, **others)
+        if cell.settings.keeps(seed):
+            whole = torch.contiguous_format  # as files want it
+            state_dict = model.state_dict().items()
+            best["weights"] = {name: tensor.clone(memory_format=whole).cpu() for name, tensor in state_dict}
     return {"val_loss": loss, **{f"val_{name}": value for name, value in scores.items()}}
 
 
 def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int) -> dict[str, Part]:
     """The three parts of a split, the training part cut to the share, with everything checked before training."""
-    unknown = split[~split["label"].isin(settings.classes)]
-    if len(unknown):
-        row = unknown.iloc[0]
-        raise UrfmError(
-            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
-            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
-        )
-    if absent := [name for name in split["image_id"] if name not in store]:
-        raise UrfmError(
-            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
-            "delete the store and the split and run the workflow again"
-        )
-    transform = evaluation_transform(input_size, settings.evaluation_resize)
     parts = {}
     for subset in ("train", "val", "test"):
-        rows = split[split["subset"] == subset].sort_values("image_id", ignore_index=True)
+        rows = split[split["subset"] == subset]
         if subset == "train":
             rows = take_share(rows, settings.share)
         if rows.empty:
             raise UrfmError(f"{settings.task}: the split has no {subset} images; nothing can be trained or scored")
-        labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
-        prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if subset != "train"]
-        pixels = torch.stack(prepared) if prepared else torch.empty(0)
-        parts[subset] = Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
+        parts[subset] = read_part(rows, store, settings, input_size, prepare=subset != "train")
     if settings.selection_metric == "auroc" and len(np.unique(parts["val"].labels)) < 2:
         raise UrfmError(
             f"{settings.task}: the validation part holds one class only, so there is no AUROC to select by; "
@@ -419,24 +410,52 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
     return parts
 
 
+def read_split(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Summary (.json) and table of a split, whose hash the summary holds."""
+    summary: dict[str, Any] = read_json(path)
+    verify_sha256(path.with_suffix(".parquet"), summary["sha256"])
+    return summary, pd.read_parquet(path.with_suffix(".parquet"))
+
+
 def read_splits(paths: list[Path], settings: FinetuneSettings) -> list[tuple[dict[str, Any], pd.DataFrame, list[int]]]:
     """Summary and table of each split and the seeds that it is for: one for all or, with `per_seed`, one each."""
     per_seed = settings.split == "per_seed"
     wanted = {f"seed-{seed}": [seed] for seed in settings.seeds} if per_seed else {settings.split: settings.seeds}
-    records = [read_json(path.with_suffix(".json")) for path in paths]
-    if (found := [record["split"] for record in records]) != list(wanted):
+    splits = [read_split(path) for path in paths]
+    if (found := [summary["split"] for summary, _ in splits]) != list(wanted):
         raise UrfmError(f"--split: {', '.join(found)}; with split {settings.split} expected {', '.join(wanted)}")
-    for path, record in zip(paths, records, strict=True):
-        verify_sha256(path.with_suffix(".parquet"), record["sha256"])
-    tables = [pd.read_parquet(path.with_suffix(".parquet")) for path in paths]
-    return list(zip(records, tables, wanted.values(), strict=True))
+    return [(summary, table, seeds) for (summary, table), seeds in zip(splits, wanted.values(), strict=True)]
+
+
+def read_part(
+    rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int, *, prepare: bool
+) -> Part:
+    """The images of some rows of a split; an UrfmError where one has another label or is not in the store."""
+    unknown = rows[~rows["label"].isin(settings.classes)]
+    if len(unknown):
+        row = unknown.iloc[0]
+        raise UrfmError(
+            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
+            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
+        )
+    if absent := [name for name in rows["image_id"] if name not in store]:
+        raise UrfmError(
+            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
+            "delete the store and the split and run the workflow again"
+        )
+    rows = rows.sort_values("image_id", ignore_index=True)
+    labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
+    transform = evaluation_transform(input_size, settings.evaluation_resize)
+    prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
+    pixels = torch.stack(prepared) if prepared else torch.empty(0)
+    return Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
 
 
 def predictions(cell: Cell, records: dict[int, dict[str, Any]]) -> pd.DataFrame:
-    """One row a seed and image of val and test: identity, label, and p_<class>, the softmax in float64."""
+    """One row a seed and image of all parts but train: identity, label, and p_<class>, the softmax in float64."""
     tables = []
     for seed, record in records.items():
-        for subset in ("val", "test"):
+        for subset in [name for name in cell.parts if name != "train"]:
             table = cell.parts[subset].rows.assign(seed=seed, subset=subset)
             probabilities = record["best"][subset].double().softmax(1).numpy()
             for index, name in enumerate(cell.settings.classes):
@@ -454,6 +473,10 @@ def main() -> None:
     parser.add_argument(
         "--split", type=Path, nargs="+", required=True, help="summary (.json) beside its table; per_seed: each seed's"
     )
+    parser.add_argument(
+        "--external-images", type=Path, help="image store of another set, all of which is predicted too"
+    )
+    parser.add_argument("--external-split", type=Path, help="a split of that set (.json); its parts do not count")
     parser.add_argument("--encoder", type=Path, required=True, help="json file, the safetensors beside it")
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -467,6 +490,8 @@ def main() -> None:
     optimisation.check_precision(settings.precision, device)
     store = ImageStore(arguments.images, verify=True)
     record = read_json(arguments.encoder)
+    other = ImageStore(arguments.external_images, verify=True) if arguments.external_images else None
+    other_summary, other_rows = read_split(arguments.external_split) if other else ({}, pd.DataFrame())
     # A random encoder has no weights to hash: what it is stands in its record.
     encoder = {
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
@@ -477,6 +502,8 @@ def main() -> None:
     tables, counts = [], []
     for summary, split, seeds in splits:
         parts = read_parts(split, store, settings, record["input_size"])
+        if other:
+            parts["external"] = read_part(other_rows, other, settings, record["input_size"], prepare=True)
         cell = Cell(
             settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds
         )
@@ -485,8 +512,10 @@ def main() -> None:
             f"{settings.model} on {settings.task} ({settings.share} %), split {summary['split']}: {counts[-1]}, "
             f"{len(seeds)} seeds, {device}"
         )
-        inputs = [summary["sha256"], store.record["sha256"], store.record["index_sha256"], encoder]
-        folder = arguments.state / fingerprint(settings.model_dump(exclude={"seeds", "split"}), inputs, code)
+        origins = [(summary, store.record), *([(other_summary, other.record)] if other else [])]
+        images = [[made["sha256"], stored["sha256"], stored["index_sha256"]] for made, stored in origins]
+        own = settings.model_dump(exclude={"seeds", "split", "keep_weights"})
+        folder = arguments.state / fingerprint(own, images, encoder, code)
         with state.lock(folder):
             for seed in seeds:
                 records[seed] = done = train_seed(cell, seed, folder / f"seed-{seed}")
@@ -500,9 +529,26 @@ def main() -> None:
     write_parquet(arguments.output / "predictions.parquet", table)
     history = pd.DataFrame([{"seed": seed, **row} for seed, done in records.items() for row in done["history"]])
     write_csv(arguments.output / "history.csv", history)
+    more: dict[str, Any] = {}
+    if settings.keep_weights:
+        best = records[settings.seeds[0]]["best"]
+        path = arguments.output / "weights.safetensors"
+        with atomic_path(path) as temporary:
+            save_file(best["weights"], temporary, metadata={"format": "pt"})
+        form = settings.model_dump(include={"pooling", "evaluation_resize"})
+        more["weights"] = {"seed": settings.seeds[0], "epoch": best["epoch"], "sha256": sha256(path), **form}
+    summaries = [summary for summary, _, _ in splits]
+    trained = [*summaries, store.record, record]
+    if other:
+        more["external"] = {
+            "task": other_summary["task"],
+            "patients_known": other_summary["patients"] is not None,
+            "simulated": any(origin["simulated"] for origin in (*trained, other.record)),
+        }
     write_json(
         arguments.output / "cell.json",
         {
+            **more,
             "model": settings.model,
             "task": settings.task,
             "share": settings.share,
@@ -510,11 +556,9 @@ def main() -> None:
             "seeds": settings.seeds,
             "split": settings.split,
             "images": counts[0],  # of the first seed, where each has its own split
-            "patients_known": all(summary["patients"] is not None for summary, _, _ in splits),
+            "patients_known": all(summary["patients"] is not None for summary in summaries),
             "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
-            "simulated": any(
-                origin["simulated"] for origin in (*(summary for summary, _, _ in splits), store.record, record)
-            ),
+            "simulated": any(origin["simulated"] for origin in trained),
             "sha256": sha256(arguments.output / "predictions.parquet"),
             "seconds": sum(done["seconds"] for done in records.values()),
         },

@@ -37,7 +37,7 @@ from urfm.data.images import ImageStore
 from urfm.data.target_store import TargetSettings, TargetStore
 from urfm.errors import UrfmError
 from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
-from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments
+from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments, mae_tensors
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
 from urfm.progress import say, time_left
 from urfm.provenance import code_digests, fingerprint
@@ -250,7 +250,7 @@ def pretrain(
     checkpoint_minutes: float = 10,
     code: list[str],
 ) -> None:
-    """Train, or go on training, and write encoder.safetensors, encoder.json and history.csv to `output`.
+    """Train, or go on training; writes encoder.safetensors, decoder.safetensors, encoder.json, history.csv to `output`.
 
     A state made with other `code` (digests of all that training imports) is not continued.
     """
@@ -333,7 +333,7 @@ def train(
     micro_batch: int | None,
     checkpoint_minutes: float,
 ) -> dict[str, Any]:
-    """Run all steps that are left; returns the finished record: encoder weights and history."""
+    """Run all steps that are left; returns the finished record: weights of encoder and decoder, and history."""
     device = job.device
     batch_size = settings.batch_size
     if len(samples) < batch_size:
@@ -493,8 +493,13 @@ def train(
 
     trained = ema.module if ema is not None else model
     assert isinstance(trained, MaskedAutoencoder)
-    encoder = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.encoder.state_dict().items()}
-    return {"encoder": encoder, "history": history}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mae_tensors(trained).items()}
+    inside = trained.encoder.state_dict().keys()
+    return {
+        "encoder": {name: tensor for name, tensor in tensors.items() if name in inside},
+        "decoder": {name: tensor for name, tensor in tensors.items() if name not in inside},
+        "history": history,
+    }
 
 
 def export(
@@ -505,10 +510,11 @@ def export(
     simulated: bool,
     output: Path,
 ) -> None:
-    """Write the encoder under timm's parameter names, what describes it, and the history."""
-    weights = output / "encoder.safetensors"
-    with atomic_path(weights) as temporary:
-        save_file(finished["encoder"], temporary, metadata={"format": "pt"})
+    """Write encoder and decoder under timm's and MAE's parameter names, what describes them, and the history."""
+    weights, decoder = output / "encoder.safetensors", output / "decoder.safetensors"
+    for path in (weights, decoder):
+        with atomic_path(path) as temporary:
+            save_file(finished[path.stem], temporary, metadata={"format": "pt"})
     write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
     record = {
         "model": settings.run,
@@ -522,6 +528,7 @@ def export(
         f"{settings.epochs} epochs" + (", exponential moving average of the weights" if settings.ema_decay else ""),
         "parameters": sum(tensor.numel() for tensor in finished["encoder"].values()),
         "sha256": sha256(weights),
+        "decoder_sha256": sha256(decoder),
         "simulated": simulated,
         "provenance": provenance,
     }

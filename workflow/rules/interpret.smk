@@ -1,0 +1,263 @@
+# Looking at the networks: attention and class activation maps (figure 6), embeddings (figure 7), the overview (figure 1).
+PICTURED = config["pictures"]["model"]
+PICTURED_RUN = f"<results>/pretrain/{FROM_RUN[PICTURED]}"
+EMBEDDED = grid.available_tasks(config, config["pictures"]["figure_7"])
+FIGURE_7 = {
+    name: f"<results>/embeddings/{model}.json"
+    for name, model in (("before", config["pictures"]["figure_7"]["before"]), ("after", PICTURED))
+    if EMBEDDED and availability.missing_model(config, model) is None
+} | {task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")}
+OVERVIEW = config["pictures"]["figure_1"]
+OVERVIEW_RUN = [OVERVIEW["run"]] if availability.missing_images(config, OVERVIEW["run"]) is None else []
+OVERVIEW_SAMPLE = [
+    f"<results>/attention/{task}.json" for task in grid.pictured_tasks(config, "figure_6") if task == OVERVIEW["sample"]
+]
+OVERVIEW_SCORES = [OVERVIEW["comparison"]] if grid.cells(config, OVERVIEW["comparison"]) else []
+
+
+def task_stores(tasks, name):
+    """A file of the image store of each of these tasks that is here."""
+    there = grid.available_tasks(config, {"tasks": tasks})
+    return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
+
+
+rule attention:
+    input:
+        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        store=task_images("store.json"),
+        manifest=lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.json",
+        decoder=ancient(f"{PICTURED_RUN}/decoder.safetensors"),
+        run=f"{PICTURED_RUN}/encoder.json",
+        encoder=f"<results>/encoders/{PICTURED}.json",
+        weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
+        cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",
+        teacher=upstream_file(settings.attention(config, next(iter(config["tasks"])))["teacher"]),
+    output:
+        maps="<results>/attention/{task}.npz",
+        table="<results>/attention/{task}.parquet",
+        record="<results>/attention/{task}.json",
+    log:
+        "<logs>/attention/{task}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("finetune", "threads")
+    resources:
+        gpu=need("finetune", "gpus"),
+        mem_mb=need("finetune", "mem_mb"),
+        runtime=minutes("finetune"),
+    params:
+        *code("urfm.evaluation.attention"),
+        settings=reads(lambda wildcards: settings.attention(config, wildcards.task)),
+    shell:
+        """
+        python -m urfm.evaluation.attention \
+            --settings {params.settings:q} \
+            --root "$URFM_DATA" \
+            --checkpoint-root "$URFM_CHECKPOINTS" \
+            --manifest {input.manifest} \
+            --images $(dirname {input.store}) \
+            --run $(dirname {input.run}) \
+            --encoder {input.encoder} \
+            --cell {input.cell} \
+            --output $(dirname {output.record})/{wildcards.task} \
+            2>&1 | tee -i {log}
+        """
+
+
+rule embeddings:
+    input:
+        pixels=ancient(task_stores(EMBEDDED, "pixels.bin")),
+        stores=task_stores(EMBEDDED, "store.json"),
+        splits=[f"<results>/splits/{task}/paper.json" for task in EMBEDDED],
+        weights=ancient("<results>/encoders/{model}.safetensors"),
+        encoder="<results>/encoders/{model}.json",
+    output:
+        table="<results>/embeddings/{model}.parquet",
+        record="<results>/embeddings/{model}.json",
+    log:
+        "<logs>/embeddings/{model}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("finetune", "threads")
+    resources:
+        gpu=need("finetune", "gpus"),
+        mem_mb=need("finetune", "mem_mb"),
+        runtime=minutes("finetune"),
+    params:
+        *code("urfm.evaluation.embeddings"),
+        settings=reads(lambda wildcards: settings.embeddings(config)),
+    shell:
+        """
+        python -m urfm.evaluation.embeddings \
+            --settings {params.settings:q} \
+            --encoder {input.encoder} \
+            --images $(dirname {input.stores}) \
+            --splits {input.splits} \
+            --output $(dirname {output.record})/{wildcards.model} \
+            2>&1 | tee -i {log}
+        """
+
+
+rule finetuned_embeddings:
+    input:
+        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        store=task_images("store.json"),
+        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        encoder=f"<results>/encoders/{PICTURED}.json",
+        weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
+        cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",
+    output:
+        table="<results>/embeddings/finetuned/{task}.parquet",
+        record="<results>/embeddings/finetuned/{task}.json",
+    log:
+        "<logs>/embeddings/finetuned/{task}.log",
+    conda:
+        "../../envs/urfm.yaml"
+    threads: need("finetune", "threads")
+    resources:
+        gpu=need("finetune", "gpus"),
+        mem_mb=need("finetune", "mem_mb"),
+        runtime=minutes("finetune"),
+    params:
+        *code("urfm.evaluation.embeddings"),
+        settings=reads(lambda wildcards: settings.embeddings(config)),
+    shell:
+        """
+        python -m urfm.evaluation.embeddings \
+            --settings {params.settings:q} \
+            --encoder {input.encoder} \
+            --cell {input.cell} \
+            --images $(dirname {input.store}) \
+            --splits {input.split} \
+            --output $(dirname {output.record})/{wildcards.task} \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_6:
+    input:
+        maps=ancient(
+            expand(
+                "<results>/attention/{task}.{suffix}",
+                task=grid.pictured_tasks(config, "figure_6"),
+                suffix=["npz", "parquet"],
+            )
+        ),
+        records=expand("<results>/attention/{task}.json", task=grid.pictured_tasks(config, "figure_6")),
+    output:
+        pdf="<results>/figures/figure_6.pdf",
+        png=report(
+            "<results>/figures/figure_6.png",
+            caption="../report/figure_6.rst",
+            category="Figures",
+            labels={"figure": "Figure 6", "content": "where networks look"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_6.csv",
+            caption="../report/figure_6.rst",
+            category="Figures",
+            labels={"figure": "Figure 6", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_6.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_6"),
+        settings=reads(lambda wildcards: settings.figure_6(config)),
+    shell:
+        """
+        python -m urfm.figures.figure_6 \
+            --settings {params.settings:q} \
+            --maps {input.records} \
+            --output $(dirname {output.pdf})/figure_6 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_7:
+    input:
+        tables=ancient([record.replace(".json", ".parquet") for record in FIGURE_7.values()]),
+        records=list(FIGURE_7.values()),
+    output:
+        pdf="<results>/figures/figure_7.pdf",
+        png=report(
+            "<results>/figures/figure_7.png",
+            caption="../report/figure_7.rst",
+            category="Figures",
+            labels={"figure": "Figure 7", "content": "embeddings"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_7.csv",
+            caption="../report/figure_7.rst",
+            category="Figures",
+            labels={"figure": "Figure 7", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_7.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_7"),
+        settings=reads(lambda wildcards: settings.figure_7(config)),
+    shell:
+        """
+        python -m urfm.figures.figure_7 \
+            --settings {params.settings:q} \
+            $([ -z "{input.records}" ] || echo --embeddings {input.records}) \
+            --output $(dirname {output.pdf})/figure_7 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_1:
+    input:
+        selection=[f"<results>/pretrain_sets/{run}.json" for run in OVERVIEW_RUN],
+        maps=ancient([record.replace(".json", ".npz") for record in OVERVIEW_SAMPLE]),
+        sample=OVERVIEW_SAMPLE,
+        scores=ancient([f"<results>/statistics/{name}/scores.parquet" for name in OVERVIEW_SCORES]),
+        statistics=[f"<results>/statistics/{name}/statistics.json" for name in OVERVIEW_SCORES],
+        pixels=ancient(task_stores(OVERVIEW["tasks"], "pixels.bin")),
+        stores=task_stores(OVERVIEW["tasks"], "store.json"),
+        splits=[f"<results>/splits/{task}/paper.json" for task in grid.available_tasks(config, OVERVIEW)],
+    output:
+        pdf="<results>/figures/figure_1.pdf",
+        png=report(
+            "<results>/figures/figure_1.png",
+            caption="../report/figure_1.rst",
+            category="Figures",
+            labels={"figure": "Figure 1", "content": "overview of the study"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_1.csv",
+            caption="../report/figure_1.rst",
+            category="Figures",
+            labels={"figure": "Figure 1", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_1.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_1"),
+        settings=reads(lambda wildcards: settings.figure_1(config)),
+    shell:
+        """
+        python -m urfm.figures.figure_1 \
+            --settings {params.settings:q} \
+            $([ -z "{input.selection}" ] || echo --selection {input.selection}) \
+            $([ -z "{input.sample}" ] || echo --sample {input.sample}) \
+            $([ -z "{input.statistics}" ] || echo --statistics $(dirname {input.statistics})) \
+            $([ -z "{input.splits}" ] || echo --images $(dirname {input.stores}) --splits {input.splits}) \
+            --output $(dirname {output.pdf})/figure_1 \
+            2>&1 | tee -i {log}
+        """

@@ -1,0 +1,273 @@
+"""Figure 1: the study at a glance (stage `figure_1`).
+
+A: images of the pre-training set by organ. B: the method, drawn from one image. C: macro F1 of every model, mean over
+the tasks that all of them have. D: example images of tasks. A panel whose input is not there says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from urfm.cli import parse_settings, run
+from urfm.data.images import ImageStore
+from urfm.data.shares import hash_order
+from urfm.errors import UrfmError
+from urfm.figures import style
+from urfm.figures.pictures import MARGIN, PictureSettings, PictureTask, page, read_record, show_image
+from urfm.figures.style import DOUBLE_COLUMN, GREY, TITLE
+from urfm.files import read_json, verify_sha256, write_csv
+from urfm.progress import say
+
+WIDE, NARROW = 98.0, DOUBLE_COLUMN - 2 * MARGIN - 98.0 - 6  # mm, the right and the left column
+STEP = 21.0  # mm, a picture of the method
+BAR = "#0072B2"
+EXAMPLE = 19.0
+
+
+class Figure1Settings(PictureSettings):
+    """Settings of the stage."""
+
+    organs: list[tuple[str, str]]  # key and name, in the order of Table 1
+    models: list[tuple[str, str]]  # name and title, in the order of the bars
+    model: str  # title of the one that panel B shows
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of panel D: pixels (h, w, 3) and the name of its class."""
+
+    pixels: npt.NDArray[np.uint8]
+    name: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the panels show; None or empty where it is not there. `simulated` is of any of it."""
+
+    organs: pd.DataFrame  # organ (name), images
+    method: dict[str, npt.NDArray[Any]]
+    means: pd.DataFrame  # model, title, f1 (percent)
+    tasks: int  # that the means are over
+    examples: dict[str, list[Example]]  # by title and source of the task
+    simulated: bool
+
+
+def organ_counts(record: dict[str, Any] | None, organs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Images of each organ of a pre-training set, most first."""
+    counts: dict[str, int] = {}
+    for row in record["counts"] if record else []:
+        counts[row["organ"]] = counts.get(row["organ"], 0) + row["images"]
+    table = pd.DataFrame([(name, counts.get(key, 0)) for key, name in organs], columns=["organ", "images"])
+    table = table[table["images"] > 0]
+    return table.sort_values("images", ascending=False, kind="stable", ignore_index=True)
+
+
+def mean_f1(scores: pd.DataFrame | None, models: Sequence[tuple[str, str]]) -> tuple[pd.DataFrame, int]:
+    """Macro F1 in percent, mean over the tasks that every model has with the whole training part, and their number."""
+    if scores is None:
+        return pd.DataFrame(columns=["model", "title", "f1"]), 0
+    rows = scores[(scores["metric"] == "f1_macro") & (scores["share"] == 100)]
+    wide = rows.pivot_table(index="task", columns="model", values="mean").dropna()
+    means = 100 * wide.mean()
+    present = [(name, title, float(means[name])) for name, title in models if name in means.index and len(wide)]
+    return pd.DataFrame(present, columns=["model", "title", "f1"]), len(wide)
+
+
+def choose_examples(task: PictureTask, store: ImageStore, split: pd.DataFrame) -> list[Example]:
+    """One test image of each of the first two classes, the first in an order fixed by hash."""
+    examples = []
+    for label, name in task.classes[:2]:
+        rows = split[(split["label"] == label) & (split["subset"] == "test")]
+        if len(rows):
+            order = hash_order(rows["image_id"], 0, "example").sort_values().index
+            examples.append(Example(store.read(str(rows["image_id"].loc[order[0]])), name))
+    return examples
+
+
+def draw(content: Content, settings: Figure1Settings) -> Figure:
+    """The whole figure."""
+    left_height = 8 + 3.3 * max(8, len(content.organs)) + 4
+    method_height = 8 + STEP + 12
+    lower = max(left_height, method_height + 8 + 4.2 * max(5, len(content.means)) + 8)
+    examples_height = 8 + 4 + EXAMPLE + 4 if content.examples else 8.0
+    figure, top = page(lower + examples_height, notes(content, settings), content.simulated)
+    right = MARGIN + NARROW + 6
+    draw_organs(figure, MARGIN, top, content.organs)
+    draw_method(figure, right, top, content.method, settings)
+    draw_means(figure, right, top + method_height, content)
+    draw_examples(figure, MARGIN, top + lower, content.examples)
+    return figure
+
+
+def heading(figure: Figure, left: float, top: float, letter: str, text: str) -> None:
+    style.add_text(figure, left, top, letter, TITLE + 1, weight="bold")
+    style.add_text(figure, left + 4.5, top + 0.35, text, TITLE)
+
+
+def draw_organs(figure: Figure, left: float, top: float, organs: pd.DataFrame) -> None:
+    """Horizontal bars with counts and shares."""
+    total = int(organs["images"].sum())
+    heading(
+        figure, left, top, "A", f"Pre-training set: {total:,} images" if total else "Pre-training set: not available"
+    )
+    if not total:
+        return
+    axes = style.add_axes(figure, left + 21, top + 7, NARROW - 21 - 18, 3.3 * len(organs))
+    places = np.arange(len(organs))
+    axes.barh(places, organs["images"], 0.75, color=BAR)
+    for place, count in enumerate(organs["images"]):
+        text = f"{count:,} ({100 * count / total:.1f} %)"
+        axes.annotate(text, (count, place), (1.5, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, organs["organ"].tolist())
+    axes.set(ylim=(len(organs) - 0.5, -0.5), xticks=[])
+    axes.tick_params(axis="y", length=0)
+    axes.spines["bottom"].set_visible(False)
+
+
+def draw_method(
+    figure: Figure, left: float, top: float, method: dict[str, npt.NDArray[Any]], settings: Figure1Settings
+) -> None:
+    """Image, masked image, reconstruction and target side by side, with what leads from one to the next."""
+    heading(figure, left, top, "B", f"Representation reconstruction by {settings.model}")
+    if not method:
+        style.add_text(figure, left + 4.5, top + 6, "not available: no run to look at", color=GREY)
+        return
+    image, mask = method["image"], method["mask"]
+    rows, columns = mask.shape
+    hidden = np.kron(mask, np.ones((image.shape[0] // rows, image.shape[1] // columns)))[..., None] > 0
+    light = np.full_like(method["prediction"], 0.9)
+    pictures = [
+        ("Image", image),
+        ("Visible patches", np.where(hidden, 200, image).astype(np.uint8)),
+        ("Reconstruction\nof hidden patches", np.where(mask[..., None] > 0, method["prediction"], light)),
+        ("Target: the teacher's\nrepresentation", method["target"]),
+    ]
+    step = (WIDE - 4 * STEP) / 3
+    for number, (title, picture) in enumerate(pictures):
+        place = left + number * (STEP + step)
+        axes = style.add_axes(figure, place, top + 7, STEP, STEP)
+        show_image(axes, picture, 1.0, interpolation="nearest")
+        style.add_text(figure, place + STEP / 2, top + 7.6 + STEP, title, ha="center", linespacing=1.05)
+        if number < 3:
+            sign = ("→", "→", "≈")[number]
+            style.add_text(figure, place + STEP + step / 2, top + 7 + STEP / 2, sign, TITLE, ha="center", va="center")
+
+
+def draw_means(figure: Figure, left: float, top: float, content: Content) -> None:
+    """Horizontal bars of mean F1."""
+    means = content.means
+    over = f"mean over {content.tasks} tasks" if content.tasks != 1 else "one task"
+    heading(figure, left, top, "C", f"Macro F1 after fine-tuning, {over}" if len(means) else "Macro F1: not available")
+    if means.empty:
+        return
+    axes = style.add_axes(figure, left + 32, top + 7, WIDE - 32 - 10, 4.2 * len(means))
+    places = np.arange(len(means))
+    best = means["f1"].max()
+    looks = style.appearances(means["model"].tolist())
+    for place, (model, value) in enumerate(zip(means["model"], means["f1"], strict=True)):
+        axes.barh(place, value, 0.75, color=looks[model].color)
+        weight = "bold" if value == best else "normal"
+        axes.annotate(f"{value:.1f}", (value, place), (1.5, 0), textcoords="offset points", va="center", weight=weight)
+    axes.set_yticks(places, means["title"].tolist())
+    axes.set(ylim=(len(means) - 0.5, -0.5), xlim=(0, 100), xlabel="F1 (%)")
+    axes.tick_params(axis="y", length=0)
+
+
+def draw_examples(figure: Figure, left: float, top: float, examples: dict[str, list[Example]]) -> None:
+    """Two images of each task, its title above and the class below each."""
+    heading(figure, left, top, "D", "Example images" if examples else "Example images: not available")
+    width = (DOUBLE_COLUMN - 2 * MARGIN) / max(4, len(examples))
+    for place, (title, images) in enumerate(examples.items()):
+        start = left + place * width
+        style.add_text(figure, start, top + 6, title, weight="bold")
+        for number, example in enumerate(images):
+            spot = start + number * (width - 2) / 2
+            size = min(EXAMPLE, (width - 3) / 2)
+            axes = style.add_axes(figure, spot, top + 9.5, size, size)
+            height, across = example.pixels.shape[:2]
+            show_image(axes, example.pixels, across / height)
+            name = style.wrap(example.name, size)[0]
+            style.add_text(figure, spot + size / 2, top + 10 + size, name, ha="center", color=GREY)
+
+
+def notes(content: Content, settings: Figure1Settings) -> list[str]:
+    """The sentences below the figure."""
+    sentences = []
+    if content.method:
+        sentences.append(
+            "B: a test image of a task; colours are the first three principal components of the target's tokens, onto "
+            "which the reconstruction is projected. Grey: visible, so not reconstructed."
+        )
+    if len(content.means):
+        sentences.append(
+            "C: unweighted mean of the tasks' means over seeds, without interval; figure 2 has the intervals."
+        )
+    if content.examples:
+        sentences.append("D: a test image of each of the first two classes of a task.")
+    return sentences + settings.notes + style.note_unavailable(settings.unavailable)
+
+
+def numbers_drawn(content: Content) -> pd.DataFrame:
+    """Panel, name, quantity and value of all bars."""
+    rows = [("A", name, "images", count) for name, count in content.organs.itertuples(index=False)]
+    rows += [("C", model, "mean_f1_percent", value) for model, _, value in content.means.itertuples(index=False)]
+    return pd.DataFrame(rows, columns=["panel", "name", "quantity", "value"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw Figure 1: the study at a glance.")
+    parser.add_argument("--settings", required=True, help="JSON of Figure1Settings")
+    parser.add_argument("--selection", type=Path, help="json of a pre-training set")
+    parser.add_argument("--sample", type=Path, help="json of the attention stage")
+    parser.add_argument("--statistics", type=Path, help="folder of the statistics stage")
+    parser.add_argument("--images", type=Path, nargs="*", default=[], help="image stores of tasks")
+    parser.add_argument("--splits", type=Path, nargs="*", default=[], help="json of a split of each, in this order")
+    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
+    options = parser.parse_args()
+    settings = parse_settings(Figure1Settings, options.settings)
+    if len(options.images) != len(options.splits):
+        raise UrfmError(f"--images: {len(options.images)} stores for {len(options.splits)} splits; give as many")
+
+    records: list[dict[str, Any]] = []
+    selection = read_json(options.selection) if options.selection else None
+    method: dict[str, npt.NDArray[Any]] = {}
+    if options.sample:
+        records.append(read_record(options.sample))
+        with np.load(options.sample.with_suffix(".npz"), allow_pickle=False) as arrays:
+            method = {name: arrays[name] for name in ("image", "mask", "target", "prediction")}
+    scores = None
+    if options.statistics:
+        records.append(read_json(options.statistics / "statistics.json"))
+        verify_sha256(options.statistics / "scores.parquet", records[-1]["sha256"]["scores.parquet"])
+        scores = pd.read_parquet(options.statistics / "scores.parquet")
+    examples: dict[str, list[Example]] = {}
+    for task, folder, path in zip(settings.tasks, options.images, options.splits, strict=True):
+        records.append(read_json(path))
+        verify_sha256(path.with_suffix(".parquet"), records[-1]["sha256"])
+        split = pd.read_parquet(path.with_suffix(".parquet"))
+        examples[f"{task.title} ({task.source})"] = choose_examples(task, ImageStore(folder), split)
+    means, tasks = mean_f1(scores, settings.models)
+    content = Content(
+        organs=organ_counts(selection, settings.organs),
+        method=method,
+        means=means,
+        tasks=tasks,
+        examples=examples,
+        simulated=any(record["simulated"] for record in [*records, *([selection] if selection else [])]),
+    )
+    style.save(draw(content, settings), options.output, settings.dpi)
+    write_csv(options.output.with_name(f"{options.output.name}.csv"), numbers_drawn(content))
+    say(f"figure 1: {len(content.organs)} organs, {len(means)} models; written to {options.output}.pdf, .png and .csv")
+
+
+if __name__ == "__main__":
+    run(main)
