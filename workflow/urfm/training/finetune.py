@@ -412,7 +412,7 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
 
 def read_split(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Summary (.json) and table of a split, whose hash the summary holds."""
-    summary: dict[str, Any] = read_json(path)
+    summary: dict[str, Any] = read_json(path.with_suffix(".json"))
     verify_sha256(path.with_suffix(".parquet"), summary["sha256"])
     return summary, pd.read_parquet(path.with_suffix(".parquet"))
 
