@@ -3,7 +3,7 @@
     sh envs/run snakemake --profile workflow/profiles/pocket --config data_root=FOLDER -- \
         results/pocket/images/busbra/store.json results/pocket/splits/breast_tumor/paper.json
     PYTHONPATH=workflow python tests/benchmarks/targets_study.py --images results/pocket/images/busbra \
-        --split results/pocket/splits/breast_tumor/paper.parquet --images-at-most 256
+        --split results/pocket/splits/breast_tumor/paper.parquet --images-at-most 448
 
 A small vision transformer learns EfficientNet-Lite0's tokens on the training part of BUS-BRA, by the workflow's own
 engine. Then the pre-training loss on views of the test part that all share, with masks that all share, and the AUROC
@@ -150,18 +150,20 @@ def study(arguments: argparse.Namespace, folder: Path) -> pd.DataFrame:
     """One row a way to make targets and a seed."""
     store = ImageStore(arguments.images)
     split = pd.read_parquet(arguments.split)
-    parts = split[split["subset"] == "train"].head(arguments.images_at_most), split[split["subset"] == "test"]
+    parts = (split[split["subset"] == subset] for subset in ("train", "test"))
     train_part, test_part = (
         Part(part["image_id"].tolist(), (part["label"] == "malignant").to_numpy().astype(np.int64)) for part in parts
     )
-    selection = pd.DataFrame({"image_id": sorted(train_part.ids), "dataset": store.folder.name, "organ": "breast"})
+    # Drawn, not the first: neighbouring numbers share a scanner.
+    shown = sorted(np.random.default_rng(0).permutation(train_part.ids)[: arguments.images_at_most].tolist())
+    selection = pd.DataFrame({"image_id": shown, "dataset": store.folder.name, "organ": "breast"})
     teacher = load_teacher(TEACHER, folder, arguments.size)
     most = max(arguments.views)
     # The first K views of an image are the same whatever K is.
     view_settings = TargetSettings(
         teacher=TEACHER, input_size=arguments.size, views=most, view_dtype="float16", crop_scale=CROP, flip=True, seed=0
     )
-    chosen: Any = Chosen(store, train_part.ids)
+    chosen: Any = Chosen(store, shown)
     build(chosen, view_settings, teacher, folder / "targets", CPU)
     cache = TargetStore(folder / "targets")
     pixels = test_views(store, test_part, arguments.size)
@@ -205,7 +207,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--views", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--images-at-most", type=int, default=10**9, help="of the training part")
+    parser.add_argument(
+        "--images-at-most", type=int, default=10**9, help="that pre-training sees, of the training part"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:

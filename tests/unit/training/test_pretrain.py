@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -323,6 +324,27 @@ def test_two_processes_give_the_losses_of_one(stores: list[Path], tmp_path: Path
     a, b = (load_file(tmp_path / name / "out" / "encoder.safetensors") for name in ("one", "two"))
     for name in a:
         assert torch.allclose(a[name], b[name], atol=1e-3), name
+
+
+def test_two_nodes_give_the_losses_of_one_process(stores: list[Path], tmp_path: Path) -> None:
+    """A launcher on each node, as workflow/launch.sh starts them by srun; they meet at an address of the first one."""
+    one = here(settings(), stores, tmp_path / "one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-id", "19", "--rdzv-endpoint", f"localhost:{port}"]
+    program = [*torchrun, *command(settings(), stores, tmp_path / "two")]
+    nodes = [
+        subprocess.Popen(program, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [node.communicate(timeout=600)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert sum("on 2 x cpu" in output for output in outputs) == 1
+    two = pd.read_csv(tmp_path / "two" / "out" / "history.csv")
+    assert two["loss"].to_numpy() == pytest.approx(one["loss"].to_numpy(), abs=1e-5)
+    assert (two["lr"] == one["lr"]).all()
 
 
 def test_a_selection_is_trained_on_as_if_there_were_nothing_else(stores: list[Path], tmp_path: Path) -> None:
