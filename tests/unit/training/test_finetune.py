@@ -487,7 +487,7 @@ def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_each_seed_has_its_own_split(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same as a run a split, whose finished seeds it takes over; other seeds than those of the splits are refused."""
+    """The same as a run a split, whose finished seeds it takes over; splits of other seeds are refused."""
     split = pd.read_parquet(toy / "split.parquet")
     summaries = []
     for seed in (0, 1):
