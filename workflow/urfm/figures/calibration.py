@@ -51,11 +51,11 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     looks = style.appearances(list(settings.models))
     lines = foot(
         [
-            "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; bins "
-            f"of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times seeds. "
+            "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; "
+            f"bins of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times seeds. "
             "Below the dashed line a model is overconfident.",
-            "B: expected calibration error, the mean distance from that line weighted by predictions, of single trained "
-            "models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets make it "
+            "B: expected calibration error, the mean distance from that line weighted by predictions, of single "
+            "trained models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets make it "
             "too large.",
         ],
         stored,
@@ -126,7 +126,7 @@ def draw_legend(
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> None:
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.5, linestyle=(0, (3, 2)))
-    for model in reversed(models):
+    for model in reversed(list(models)):
         own = curves[(curves["model"] == model) & (curves["predictions"] >= FEWEST)].sort_values("bin")
         look = looks[model]
         axes.plot(
