@@ -52,11 +52,11 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     lines = foot(
         [
             "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; "
-            f"bins of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times seeds. "
-            "Below the dashed line a model is overconfident.",
+            f"bins of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times "
+            "seeds. Below the dashed line a model is overconfident.",
             "B: expected calibration error, the mean distance from that line weighted by predictions, of single "
-            "trained models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets make it "
-            "too large.",
+            "trained models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets "
+            "make it too large.",
         ],
         stored,
         settings,
