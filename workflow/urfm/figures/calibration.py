@@ -24,7 +24,7 @@ from urfm.progress import say
 
 COLUMNS = 5
 PANEL = 23.0  # mm, side of a panel's axes
-PANEL_ROW = 35.0  # mm, with title and tick labels
+PANEL_ROW = 36.5  # mm, with title and tick labels
 LEGEND_ROW, ROW = 4.2, 3.4
 FEWEST = 5  # predictions of a bin that is drawn
 
@@ -79,9 +79,9 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     for number, (task, title) in enumerate(tasks.items()):
         row, column = divmod(number, columns)
         left = MARGIN + cell * column + 8
-        axes = style.add_axes(figure, left, panels_top + PANEL_ROW * row + 4.5, PANEL, PANEL)
+        axes = style.add_axes(figure, left, panels_top + PANEL_ROW * row + 6, PANEL, PANEL)
         own = errors[errors["task"] == task]
-        axes.set_title(f"{title}\nn = {own['predictions'].max():,}", fontsize=SMALL, pad=2, linespacing=1.1)
+        axes.set_title(f"{title}\nn = {own['predictions'].max():,}", fontsize=SMALL, pad=4, linespacing=1.1)
         draw_curves(axes, curves[curves["task"] == task], models, looks)
         if column == 0:
             axes.set_ylabel("Accuracy (%)")
