@@ -18,7 +18,7 @@ class Cell:
     """A verified cell: what its cell.json says (seeds sorted), and the table of predictions beside it."""
 
     # `resplit`: every seed has a split of its own, so its test images are its own too (`finetuning.split: per_seed`).
-    # `training_images`: the mean over the seeds then; NaN where cell.json does not say.
+    # `training_images`: those of the first seed then; NaN where cell.json does not say.
 
     model: str
     task: str
@@ -108,7 +108,7 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
         simulated=bool(record["simulated"]),
         predictions=table[columns],
         resplit=record.get("split") == "per_seed" and subset == "test",  # another set is the same for all seeds
-        training_images=float(np.mean(record.get("images", {}).get("train", np.nan))),
+        training_images=float(record.get("images", {}).get("train", np.nan)),
     )
 
 

@@ -24,7 +24,7 @@ from urfm.progress import say
 
 COLUMNS = 5
 PANEL = 23.0  # mm, side of a panel's axes
-PANEL_ROW = 35.0  # mm, with title and tick labels
+PANEL_ROW = 36.5  # mm, with title and tick labels
 LEGEND_ROW, ROW = 4.2, 3.4
 FEWEST = 5  # predictions of a bin that is drawn
 
@@ -51,12 +51,12 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     looks = style.appearances(list(settings.models))
     lines = foot(
         [
-            "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; bins "
-            f"of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times seeds. "
-            "Below the dashed line a model is overconfident.",
-            "B: expected calibration error, the mean distance from that line weighted by predictions, of single trained "
-            "models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets make it "
-            "too large.",
+            "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; "
+            f"bins of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times "
+            "seeds. Below the dashed line a model is overconfident.",
+            "B: expected calibration error, the mean distance from that line weighted by predictions, of single "
+            "trained models; in brackets, of the seed-averaged predictions. Bold: lowest of the task. Small test sets "
+            "make it too large.",
         ],
         stored,
         settings,
@@ -79,9 +79,9 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     for number, (task, title) in enumerate(tasks.items()):
         row, column = divmod(number, columns)
         left = MARGIN + cell * column + 8
-        axes = style.add_axes(figure, left, panels_top + PANEL_ROW * row + 4.5, PANEL, PANEL)
+        axes = style.add_axes(figure, left, panels_top + PANEL_ROW * row + 6, PANEL, PANEL)
         own = errors[errors["task"] == task]
-        axes.set_title(f"{title}\nn = {own['predictions'].max():,}", fontsize=SMALL, pad=2, linespacing=1.1)
+        axes.set_title(f"{title}\nn = {own['predictions'].max():,}", fontsize=SMALL, pad=4, linespacing=1.1)
         draw_curves(axes, curves[curves["task"] == task], models, looks)
         if column == 0:
             axes.set_ylabel("Accuracy (%)")
@@ -126,7 +126,7 @@ def draw_legend(
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> None:
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.5, linestyle=(0, (3, 2)))
-    for model in reversed(models):
+    for model in reversed(list(models)):
         own = curves[(curves["model"] == model) & (curves["predictions"] >= FEWEST)].sort_values("bin")
         look = looks[model]
         axes.plot(

@@ -60,9 +60,9 @@ def draw(stored: Stored, ranks: pd.DataFrame, settings: SummarySettings) -> Figu
     level = f"{100 * (1 - stored.confidence):g} %"
     lines = foot(
         [
-            "Average rank of each model over the tasks that all models have, by mean over seeds; 1 is the best. Models "
-            f"joined by a thick line are not told apart at {level} (Nemenyi's test; CD: critical difference). Tasks are "
-            "the observations. Pairwise Wilcoxon tests with Holm's correction: rank_pairs.csv of the statistics."
+            "Average rank of each model over the tasks that all models have, by mean over seeds; 1 is the best. "
+            f"Models joined by a thick line are not told apart at {level} (Nemenyi's test; CD: critical difference). "
+            "Tasks are the observations. Pairwise Wilcoxon tests with Holm's correction: rank_pairs.csv."
         ],
         stored,
         settings,
