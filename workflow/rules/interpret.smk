@@ -102,7 +102,7 @@ rule finetuned_embeddings:
     input:
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",  # the first seed's, whose weights are kept
         encoder=f"<results>/encoders/{PICTURED}.json",
         weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
         cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",

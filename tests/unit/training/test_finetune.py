@@ -353,6 +353,31 @@ def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.Mon
         load_finetuned(toy / "out/cell.json", toy / "encoder.json")
 
 
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_weights_survive_an_interruption(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kept_before: bool
+) -> None:
+    """A checkpoint that lacks the best epoch's weights is of no use to a run that wants them; one that has them is."""
+    whole = train(toy, monkeypatch, "whole", keep_weights=True)
+    save, saved = state.save, []
+
+    def killed_in_the_second_epoch(path: Path, content: dict[str, Any]) -> None:
+        save(path, content)
+        saved.append(content["step"])
+        if content["step"] == 7:  # an epoch has five
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state, "save", killed_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy, monkeypatch, "out", "--save-seconds", "0", keep_weights=kept_before)
+    monkeypatch.setattr(state, "save", save)
+    capsys.readouterr()
+    resumed = train(toy, monkeypatch, "out", keep_weights=True)
+    assert ("goes on in epoch 2" in capsys.readouterr().out) == kept_before
+    pd.testing.assert_frame_equal(resumed, whole)
+    assert digest(toy / "out/weights.safetensors") == digest(toy / "whole/weights.safetensors")
+
+
 def test_another_set_is_predicted_unchanged(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All its images, whatever their part; here it is the task's own set, so that the predictions must agree."""
     alone = train(toy, monkeypatch, "alone", seeds=[0, 1])
