@@ -16,7 +16,8 @@ from matplotlib.text import Text
 from synthetic_figures import TASKS, TITLES, figure_settings, make_statistics
 from urfm.cli import run
 from urfm.errors import UrfmError
-from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, read_numbers, rows_of
+from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, rows_of
+from urfm.figures.read import read_numbers
 from urfm.files import sha256
 
 MODELS = list(TITLES)
