@@ -114,7 +114,38 @@ def history(seeds: int, speed: float, epochs: int = 20) -> pd.DataFrame:
         noise = np.random.default_rng([seed, int(100 * speed)]).normal(size=epochs) * 0.02
         epoch = np.arange(1, epochs + 1)
         score = np.clip(0.5 + 0.35 * (1 - np.exp(-epoch * (0.15 + speed))) + noise, 0, 1)
-        tables.append(
-            pd.DataFrame({"seed": seed, "epoch": epoch, "val_f1_macro": score, "seconds": 2.0 + 0.1 * seed})
-        )
+        tables.append(pd.DataFrame({"seed": seed, "epoch": epoch, "val_f1_macro": score, "seconds": 2.0 + 0.1 * seed}))
     return pd.concat(tables, ignore_index=True)
+
+
+RUNS = {model: model for model in MODELS["figure_8a"]}
+TASK_ORGANS = {
+    "thyroid_nodule": ["thyroid", "Thyroid"],
+    "ovarian_tumor": ["ovary", "Ovary"],
+    "pancreatic_cancer": ["pancreas", "Pancreas"],
+    "kidney_tumor": ["kidney", "Kidney"],
+}
+ENCODERS = {"urfm": ("base", 85_798_656), "urfm_large": ("large", 303_301_632), "urfm_huge": ("huge", 630_764_800)}
+
+
+def write_selections(folder: Path, shares: Sequence[int] = (10, 20, 50, 100)) -> list[Path]:
+    """What the selection of pre-training images says of each run of figure 8A: the paper's numbers."""
+    paper = {"thyroid": 443_985, "ovary": 3_593, "pancreas": 29_639, "kidney": 111_209, "liver": 415_039}
+    paths = []
+    for share in shares:
+        run = "urfm" if share == 100 else f"urfm_data{share}"
+        counts = [{"organ": organ, "images": images * share // 100} for organ, images in paper.items()]
+        record = {"run": run, "share": share, "images": sum(row["images"] for row in counts), "counts": counts}
+        paths.append(folder / f"{run}.json")
+        paths[-1].write_text(json.dumps(record))
+    return paths
+
+
+def write_encoders(folder: Path) -> list[Path]:
+    """What each encoder of figure 8B says of itself."""
+    paths = []
+    for model, (size, parameters) in ENCODERS.items():
+        record = {"model": model, "architecture": f"vit_{size}_patch16_224", "parameters": parameters}
+        paths.append(folder / f"encoder_{model}.json")
+        paths[-1].write_text(json.dumps(record))
+    return paths

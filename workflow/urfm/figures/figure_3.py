@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from urfm.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import METRICS, Comparison, FigureSettings, Numbers, read_comparisons
+from urfm.figures.read import METRICS, Comparison, FigureSettings, Numbers, absence, read_comparisons
 from urfm.figures.style import Appearance
 from urfm.figures.task_panel import Place, draw_task
 
@@ -37,7 +37,7 @@ def draw(numbers: Mapping[str, Numbers], settings: FigureSettings) -> Figure:
     for name, item in settings.comparisons.items():
         letter, heading = PANELS.get(name, (name, name))
         if name not in numbers:
-            blocks.append(page.absent_block(letter, heading, "nothing to draw: see below"))
+            blocks.append(page.absent_block(letter, heading, absence(item)))
             continue
         blocks.append(page.heading_block(letter, heading))
         blocks += [

@@ -17,7 +17,7 @@ from urfm.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import Comparison, FigureSettings, Numbers, read_comparisons, records
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons, records
 from urfm.figures.style import LINE, Appearance
 
 PANELS = {
@@ -36,7 +36,7 @@ def draw(numbers: Mapping[str, Numbers], settings: FigureSettings) -> Figure:
     for name, item in settings.comparisons.items():
         letter, heading = PANELS.get(name, (name, name))
         if name not in numbers:
-            blocks.append(page.absent_block(letter, heading, "nothing to draw: see below"))
+            blocks.append(page.absent_block(letter, heading, absence(item)))
             continue
         one = numbers[name]
         looks = style.appearances(list(item.models))

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pydantic import Field
@@ -27,11 +28,9 @@ METRIC = "f1_macro"
 COLOURS = "PuOr"  # diverging, told apart with any colour vision; purple is better
 SCALE = 8.0  # mm left of the bars
 WIDEST_GROUP, BARS, LABELS = 30.0, 34.0, 13.0
-CELL = (7.5, 11.0)  # mm, narrowest and widest column of a matrix
+CELL = (7.2, 11.0)  # mm, narrowest and widest column of a matrix
 ROW = 5.2
-NAMES = 24.0  # mm, above the columns
-BAR = 13.0  # mm, colour bar with its labels
-GAP = 3.0
+BAR = 14.0  # mm, colour bar with its labels, and the letter of the panel beside
 
 
 class Figure5Settings(FigureSettings):
@@ -124,70 +123,76 @@ def matrices(numbers: Numbers, settings: Comparison, own: Mapping[str, list[str]
     table = differences(numbers, settings)
     marked = significant(numbers, table, 0.05)
     names = 2.0 + max(style.text_width(settings.models[model]) for model in table.index)
-    half = (WIDTH - GAP) / 2
-    beside = names + CELL[0] * len(table.columns) + BAR <= half
-    width = min(CELL[1], ((half if beside else WIDTH) - names - BAR) / len(table.columns))
-    height = NAMES + ROW * len(table) + 2
+    titles = 3.0 + max(style.text_width(settings.tasks[task].title) for task in table.columns)
+    free = WIDTH - names - 2 * BAR
+    beside = free >= 2 * CELL[0] * len(table.columns)
+    width = min(CELL[1], free / len(table.columns) / (2 if beside else 1))
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
     panels = [
-        ("B", "Difference of macro F1", "points", table, marked, limit, "+.1f"),
-        ("C", "The same, by the task's largest", "", normalised(table), marked, 1.0, "+.2f"),
+        ("B", "Difference of macro F1 (points)", table, limit, "+.1f"),
+        ("C", "The same over the task's largest", normalised(table), 1.0, "+.2f"),
     ]
 
-    def draw_one(figure: Figure, top: float, number: int, left: float) -> None:
-        letter, heading, unit, values, marks, extreme, form = panels[number]
-        page.panel_letter(figure, left, top, letter, heading)
-        place = (left + names, top + page.HEADING, width)
-        draw_matrix(figure, place, values, marks, (extreme, unit, form), settings, own)
+    def draw_one(figure: Figure, top: float, number: int, left: float, named: bool) -> None:
+        letter, heading, values, extreme, form = panels[number]
+        page.panel_letter(figure, left if named else left - 5, top, letter, heading)
+        axes_left = left + names if named else left
+        axes = style.add_axes(
+            figure, axes_left, top + page.HEADING + titles, width * len(table.columns), ROW * len(table)
+        )
+        draw_matrix(axes, values, marked, extreme, form, settings, own)
+        if not named:
+            axes.set_yticks([])
+        bar = style.add_axes(
+            figure, axes_left + width * len(table.columns) + 1.2, top + page.HEADING + titles, 2, ROW * len(table)
+        )
+        colour_bar(figure, bar, axes, extreme)
 
     def draw_both(figure: Figure, top: float) -> None:
-        for number in range(2):
-            draw_one(figure, top, number, MARGIN + number * (half + GAP))
+        draw_one(figure, top, 0, MARGIN, named=True)
+        draw_one(figure, top, 1, MARGIN + names + width * len(table.columns) + BAR, named=False)
 
+    height = page.HEADING + titles + ROW * len(table) + 2
     if beside:
-        return [Block(page.HEADING + height, draw_both)]
-    return [Block(page.HEADING + height, partial(draw_one, number=number, left=MARGIN)) for number in range(2)]
+        return [Block(height, draw_both)]
+    return [Block(height, partial(draw_one, number=number, left=MARGIN, named=True)) for number in range(2)]
 
 
 def draw_matrix(
-    figure: Figure,
-    place: tuple[float, float, float],
+    axes: Axes,
     values: pd.DataFrame,
     marked: pd.DataFrame,
-    look: tuple[float, str, str],
+    extreme: float,
+    form: str,
     settings: Comparison,
     own: Mapping[str, list[str]],
 ) -> None:
-    """Models (rows) and tasks (columns), each cell with its number; `place`: left, top and a column's width in mm."""
-    left, top, width = place
-    extreme, unit, form = look
-    rows, columns = values.shape
-    axes = style.add_axes(figure, left, top + NAMES, width * columns, ROW * rows)
-    picture = axes.imshow(values, cmap=COLOURS, vmin=-extreme, vmax=extreme, aspect="auto")
-    axes.set_yticks(range(rows), [settings.models[str(model)] for model in values.index])
-    titles = ["\n".join(style.wrap(settings.tasks[str(task)].title, NAMES - 2)) for task in values.columns]
-    axes.set_xticks(range(columns), titles, rotation=90, va="bottom")
+    """Models (rows) and tasks (columns), each cell with its number; colours from -extreme to +extreme."""
+    axes.imshow(values, cmap=COLOURS, vmin=-extreme, vmax=extreme, aspect="auto")
+    axes.set_yticks(range(len(values)), [settings.models[str(model)] for model in values.index])
+    titles = [settings.tasks[str(task)].title for task in values.columns]
+    axes.set_xticks(range(len(titles)), titles, rotation=90)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.spines[:].set_visible(False)
     for row, model in enumerate(values.index):
         for column, task in enumerate(values.columns):
-            value = float(values.iloc[row, column])  # type: ignore[arg-type]
+            value = float(values.to_numpy()[row, column])
             if np.isnan(value):
                 axes.text(column, row, "n/a", ha="center", va="center", color=GREY)
                 continue
-            text = f"{value:{form}}".replace("-", "−") + ("*" if marked.iloc[row, column] else "")
+            text = f"{value:{form}}".replace("-", "−") + ("*" if marked.to_numpy()[row, column] else "")
             dark = abs(value) > 0.6 * extreme
             axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=SMALL)
             if task in own.get(str(model), []):
                 frame = Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, linewidth=0.9, edgecolor="black")
                 axes.add_patch(frame)
-    bar = style.add_axes(figure, left + width * columns + 1.5, top + NAMES, 2.2, ROW * rows)
-    colours = figure.colorbar(picture, cax=bar, ticks=[-extreme, 0, extreme])
+
+
+def colour_bar(figure: Figure, bar: Axes, matrix: Axes, extreme: float) -> None:
+    colours = figure.colorbar(matrix.images[0], cax=bar, ticks=[-extreme, 0, extreme])
     colours.outline.set_linewidth(0.4)  # type: ignore[operator]
-    ends = f"{extreme:.0f}" if extreme >= 10 or extreme == 1 else f"{extreme:.1f}"
-    bar.set_yticklabels([f"−{ends}", "0", f"+{ends}"])
-    if unit:
-        bar.set_title(unit, fontsize=SMALL, pad=3, loc="left")
+    end = f"{extreme:.0f}" if extreme >= 10 or extreme == 1 else f"{extreme:.1f}"
+    bar.set_yticklabels([f"−{end}", "0", f"+{end}"])
 
 
 def foot(numbers: Numbers, settings: Comparison, whole: Figure5Settings, pairs: bool) -> list[str]:

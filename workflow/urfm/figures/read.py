@@ -32,10 +32,10 @@ class Task(Settings):
 class Comparison(Settings):
     """Models on tasks, as one entry of the configuration's `figures` compares them."""
 
-    models: dict[str, str] = Field(min_length=1, description="[name, title] of each model, in the order of the bars")
+    models: dict[str, str] = Field(description="[name, title] of each model, in the order of the bars")
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
-    tasks: dict[str, Task] = Field(min_length=1, description="[name, title, group] of each task, in order")
+    tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
 
@@ -183,7 +183,9 @@ def records(table: pd.DataFrame, *keys: str) -> dict[Any, dict[str, Any]]:
 def unavailable(settings: Comparison, numbers: Numbers | None) -> list[Unavailable]:
     """What the comparison lacks: known beforehand, or not in its statistics."""
     known = {(entry.kind, entry.name) for entry in settings.unavailable}
-    drawn = {"model": numbers.models, "task": numbers.tasks} if numbers else {"model": [*settings.models], "task": []}
+    if numbers is None:
+        return settings.unavailable
+    drawn = {"model": numbers.models, "task": numbers.tasks}
     wanted = [("model", name, title) for name, title in settings.models.items()]
     wanted += [("task", name, task.title) for name, task in settings.tasks.items()]
     return settings.unavailable + [
@@ -193,3 +195,10 @@ def unavailable(settings: Comparison, numbers: Numbers | None) -> list[Unavailab
         for kind, name, title in wanted
         if name not in drawn[kind] and (kind, name) not in known
     ]
+
+
+def absence(settings: Comparison) -> str:
+    """Why nothing of a comparison is drawn."""
+    if settings.tasks or settings.unavailable:
+        return "Nothing of it is available here: see the last lines."
+    return "Left out of this configuration."
