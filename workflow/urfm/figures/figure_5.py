@@ -130,7 +130,7 @@ def matrices(numbers: Numbers, settings: Comparison, own: Mapping[str, list[str]
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
     panels = [
         ("B", "Difference of macro F1 (points)", table, limit, "+.1f"),
-        ("C", "The same over the task's largest", normalised(table), 1.0, "+.2f"),
+        ("C", "Divided by the task's largest difference", normalised(table), 1.0, "+.2f"),
     ]
 
     def draw_one(figure: Figure, top: float, number: int, left: float, named: bool) -> None:

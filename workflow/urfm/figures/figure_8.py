@@ -45,7 +45,7 @@ REACHED = 0.99  # of its best mean: the epoch that a dot marks
 MOST_COLUMNS, WIDEST_CELL = 6, 58.0
 LEFT, RIGHT = 8.0, 2.5  # mm beside the axes of a cell
 HEIGHT = 23.0  # mm of these axes
-BELOW = 10.0
+BELOW = 11.5
 
 
 class Size(NamedTuple):
@@ -152,7 +152,7 @@ def draw(
     return page.compose(blocks, foot(numbers, settings, sizes), any(one.simulated for one in numbers.values()))
 
 
-LABEL_LINES = {"figure_8a": 3, "figure_8b": 2}  # grey lines below a task's title
+LABEL_LINES = {"figure_8a": 4, "figure_8b": 3}  # grey lines below a task's title
 
 
 def rows_of(tasks: Sequence[str], lines: int, draw_cell: Callable[..., None]) -> list[Block]:
@@ -221,8 +221,12 @@ def draw_scaling(
     percent_axis(axes, there[["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]].to_numpy())
     ticks = [sizes[model] for model in there["model"]]
     unit = compact if name == "figure_8a" else millions
-    log_ticks(axes, [size.x for size in ticks], [f"{unit(size.x)}\n{size.name}".strip() for size in ticks])
-    axes.set_xlabel("Pre-training images" if name == "figure_8a" else "Parameters (millions)")
+    log_ticks(
+        axes,
+        [size.x for size in ticks],
+        [f"{unit(size.x)}\n{size.name.removeprefix('ViT-')}".strip() for size in ticks],
+    )
+    axes.set_xlabel("Pre-training images" if name == "figure_8a" else "Million parameters")
     written = [count_line(scores)] if task not in lines else [lines[task], count_line(scores)]
     for row in numbers.comparisons[
         (numbers.comparisons["task"] == task) & (numbers.comparisons["metric"] == METRIC)
@@ -230,7 +234,7 @@ def draw_scaling(
         other = sizes.get(row["model"])
         p, over_seeds = style.format_p(row["boot_p"]), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
         against = (other.name or unit(other.x)) if other else settings.models[row["model"]]
-        written.append(f"{p}" + ("" if np.isnan(row["t_p"]) else f" (t: {over_seeds})") + f" against {against}")
+        written += [p if np.isnan(row["t_p"]) else f"{p} (t: {over_seeds})", f"against {against}"]
     head(title=settings.tasks[task].title, lines=written)
 
 

@@ -56,9 +56,14 @@ class Comparison(Settings):
 class FigureSettings(Settings):
     """Settings of figures 3, 4, 5 and 8, which draw several comparisons."""
 
-    comparisons: dict[str, Comparison] = Field(min_length=1, description="name -> what can be drawn of it")
+    comparisons: dict[str, Comparison] = Field(min_length=1, description="[name, what can be drawn of it] in order")
     confidence: float = Field(gt=0, lt=1)
     dpi: int = Field(ge=72, description="resolution of the PNG")
+
+    @field_validator("comparisons", mode="before")
+    @classmethod
+    def _ordered_comparisons(cls, comparisons: Any) -> Any:
+        return dict(comparisons) if isinstance(comparisons, list) else comparisons
 
 
 @dataclass(frozen=True)
