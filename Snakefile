@@ -34,6 +34,7 @@ rule all:
     default_target: True
     input:
         rules.figure_2.output,
+        DRAWN_FIGURES,
         rules.table_1.output,
         rules.table_2.output,
         rules.table_3.output,

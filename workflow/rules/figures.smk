@@ -1,4 +1,19 @@
-# One rule a figure; each draws from the statistics alone.
+# One rule a figure; each draws from the statistics, figure 8 also from sizes and histories.
+
+
+def drawn_statistics(figure, *names):
+    """Files of the statistics that a figure draws; an error when there are none."""
+
+    def files(wildcards):
+        found = grid.drawn(config, figure)
+        if not found:
+            raise WorkflowError(f"{figure}: nothing to draw; the lines above say which models and tasks are missing")
+        return [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names]
+
+    return files
+
+
+TABLES = ["scores.parquet", "differences.parquet", "curves.parquet"]
 
 
 rule figure_2:
@@ -40,6 +55,181 @@ rule figure_2:
             --settings {params.settings:q} \
             --statistics $(dirname {input.record}) \
             --output $(dirname {output.pdf})/figure_2 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_3:
+    input:
+        tables=lambda wildcards: ancient(drawn_statistics("figure_3", *TABLES)(wildcards)),
+        records=drawn_statistics("figure_3", "statistics.json"),
+    output:
+        pdf="<results>/figures/figure_3.pdf",
+        png=report(
+            "<results>/figures/figure_3.png",
+            caption="../report/figure_3.rst",
+            category="Figures",
+            labels={"figure": "Figure 3", "content": "external validation"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_3.csv",
+            caption="../report/figure_3.rst",
+            category="Figures",
+            labels={"figure": "Figure 3", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_3.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_3"),
+        settings=reads(lambda wildcards: settings.comparisons(config, "figure_3")),
+    shell:
+        """
+        python -m urfm.figures.figure_3 \
+            --settings {params.settings:q} \
+            --statistics $(dirname {input.records}) \
+            --output $(dirname {output.pdf})/figure_3 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_4:
+    input:
+        tables=lambda wildcards: ancient(drawn_statistics("figure_4", *TABLES)(wildcards)),
+        records=drawn_statistics("figure_4", "statistics.json"),
+    output:
+        pdf="<results>/figures/figure_4.pdf",
+        png=report(
+            "<results>/figures/figure_4.png",
+            caption="../report/figure_4.rst",
+            category="Figures",
+            labels={"figure": "Figure 4", "content": "methods and targets"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_4.csv",
+            caption="../report/figure_4.rst",
+            category="Figures",
+            labels={"figure": "Figure 4", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_4.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_4"),
+        settings=reads(lambda wildcards: settings.comparisons(config, "figure_4")),
+    shell:
+        """
+        python -m urfm.figures.figure_4 \
+            --settings {params.settings:q} \
+            --statistics $(dirname {input.records}) \
+            --output $(dirname {output.pdf})/figure_4 \
+            2>&1 | tee -i {log}
+        """
+
+
+rule figure_5:
+    input:
+        tables=lambda wildcards: ancient(drawn_statistics("figure_5", *TABLES)(wildcards)),
+        records=drawn_statistics("figure_5", "statistics.json"),
+    output:
+        pdf="<results>/figures/figure_5.pdf",
+        png=report(
+            "<results>/figures/figure_5.png",
+            caption="../report/figure_5.rst",
+            category="Figures",
+            labels={"figure": "Figure 5", "content": "models of one organ"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_5.csv",
+            caption="../report/figure_5.rst",
+            category="Figures",
+            labels={"figure": "Figure 5", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_5.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_5"),
+        settings=reads(lambda wildcards: settings.figure_5(config)),
+    shell:
+        """
+        python -m urfm.figures.figure_5 \
+            --settings {params.settings:q} \
+            --statistics $(dirname {input.records}) \
+            --output $(dirname {output.pdf})/figure_5 \
+            2>&1 | tee -i {log}
+        """
+
+
+def scaled_models(comparison):
+    """The models of a panel of figure 8 whose sizes stand on its axis."""
+    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
+
+
+def scaled_runs(comparison):
+    records = [config["models"][model] for model in scaled_models(comparison)]
+    return dict.fromkeys(record["pretraining"] for record in records if "pretraining" in record)
+
+
+def efficiency_cells():
+    """Folders of the cells of panels C and D."""
+    cells = grid.cells(config, "figure_8c") if "figure_8c" in grid.drawn(config, "figure_8") else []
+    return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]
+
+
+rule figure_8:
+    input:
+        tables=lambda wildcards: ancient(drawn_statistics("figure_8", *TABLES)(wildcards)),
+        records=drawn_statistics("figure_8", "statistics.json"),
+        selections=lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in scaled_runs("figure_8a")],
+        encoders=lambda wildcards: [f"<results>/encoders/{model}.json" for model in scaled_models("figure_8b")],
+        cells=lambda wildcards: [f"{folder}/cell.json" for folder in efficiency_cells()],
+        histories=lambda wildcards: ancient([f"{folder}/history.csv" for folder in efficiency_cells()]),
+    output:
+        pdf="<results>/figures/figure_8.pdf",
+        png=report(
+            "<results>/figures/figure_8.png",
+            caption="../report/figure_8.rst",
+            category="Figures",
+            labels={"figure": "Figure 8", "content": "scaling and efficiency"},
+        ),
+        numbers=report(
+            "<results>/figures/figure_8.csv",
+            caption="../report/figure_8.rst",
+            category="Figures",
+            labels={"figure": "Figure 8", "content": "numbers drawn"},
+        ),
+    log:
+        "<logs>/figures/figure_8.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.figures.figure_8"),
+        settings=reads(lambda wildcards: settings.figure_8(config)),
+    shell:
+        """
+        python -m urfm.figures.figure_8 \
+            --settings {params.settings:q} \
+            --statistics $(dirname {input.records}) \
+            --selections {input.selections} \
+            --encoders {input.encoders} \
+            --cells {input.cells} \
+            --output $(dirname {output.pdf})/figure_8 \
             2>&1 | tee -i {log}
         """
 
@@ -116,3 +306,10 @@ rule calibration:
             --output $(dirname {output.pdf})/calibration \
             2>&1 | tee -i {log}
         """
+
+
+DRAWN_FIGURES = [
+    f"<results>/figures/{name}.pdf"
+    for name in ("figure_3", "figure_4", "figure_5", "figure_8")
+    if grid.drawn(config, name)
+]

@@ -70,6 +70,9 @@ def _dead_names(config: Config) -> Iterator[str]:
     for name, figure in config["figures"].items():
         if figure["reference"] not in figure["models"]:
             yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
+        for model in figure.get("against", []):
+            if model == figure["reference"] or model not in figure["models"]:
+                yield f"figures.{name}.against: {model} is not another model of figures.{name}.models"
 
 
 def _dead_pictures(config: Config) -> Iterator[str]:

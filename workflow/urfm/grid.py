@@ -74,7 +74,12 @@ def stated(config: Config, table: str) -> list[str]:
 
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
-    return [name for name in comparisons(config) if name.rstrip("abcd") == figure]
+    return [name for name in comparisons(config) if figure_of(name) == figure]
+
+
+def figure_of(comparison: str) -> str:
+    """The figure that draws a comparison: figure_4a is a panel of figure_4."""
+    return comparison.rstrip("abcd")
 
 
 def pictured_tasks(config: Config, figure: str) -> list[str]:

@@ -187,6 +187,63 @@ def statistics(config: Config, figure: str) -> Config:
 
 def figure(config: Config, name: str) -> Config:
     """What a figure over models and tasks prints: titles in order, what is missing, and the look."""
+    return {
+        **comparison(config, name),
+        "confidence": config["statistics"]["confidence"],
+        "dpi": config["figure_dpi"],
+    }
+
+
+def comparisons(config: Config, name: str) -> Config:
+    """The same of a figure of several comparisons; those of which nothing can be drawn are named in it."""
+    names = [item for item in config["figures"] if grid.figure_of(item) == name]
+    return {
+        "comparisons": [[item, {**comparison(config, item), "against": against(config, item)}] for item in names],
+        "confidence": config["statistics"]["confidence"],
+        "dpi": config["figure_dpi"],
+    }
+
+
+def against(config: Config, name: str) -> list[str]:
+    return list(config["figures"][name].get("against", []))
+
+
+def figure_5(config: Config) -> Config:
+    """With the tasks of each model's organ, for models that are pre-trained on one organ."""
+    own = {}
+    for model in config["figures"]["figure_5"]["models"]:
+        run = config["models"][model].get("pretraining")
+        organs = pretraining_settings(config, run)["organs"] if run else []
+        if len(organs) == 1:
+            own[model] = [
+                task for task in config["figures"]["figure_5"]["tasks"] if organ_of(config, task) == organs[0]
+            ]
+    return {**comparisons(config, "figure_5"), "own": own}
+
+
+def figure_8(config: Config) -> Config:
+    """With the runs of the models of panel A, and the organs of its tasks."""
+    item = config["figures"].get("figure_8a", {"models": [], "tasks": []})
+    organs = {task: organ_of(config, task) for task in item["tasks"]}
+    return {
+        **comparisons(config, "figure_8"),
+        "runs": {
+            model: config["models"][model]["pretraining"]
+            for model in item["models"]
+            if "pretraining" in config["models"][model]
+        },
+        "organs": {task: [organ, config["organs"][organ]] for task, organ in organs.items() if organ},
+    }
+
+
+def organ_of(config: Config, task: str) -> str:
+    """The organ of a task's data set; empty where it holds several."""
+    organs = organs_of(config, config["tasks"][task]["dataset"])
+    return organs[0] if len(organs) == 1 else ""
+
+
+def comparison(config: Config, name: str) -> Config:
+    """Titles in order, and what is missing of one comparison."""
     item = config["figures"][name]
     tasks = grid.available_tasks(config, item)
     return {
@@ -195,8 +252,6 @@ def figure(config: Config, name: str) -> Config:
         "unavailable": grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
         "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
-        "confidence": config["statistics"]["confidence"],
-        "dpi": config["figure_dpi"],
     }
 
 

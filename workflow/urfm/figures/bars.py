@@ -1,0 +1,103 @@
+"""Bars of scores: mean over seeds, both intervals, and P under a bracket."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from urfm.figures import style
+from urfm.figures.read import INTERVAL, METRICS, Numbers, records
+from urfm.figures.style import GREY, Appearance
+
+
+def bar(axes: Axes, place: float, value: float, low: float, width: float, look: Appearance) -> None:
+    axes.bar(place, value - low, width, bottom=low, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Bars side by side: what stands below them, a row of Numbers.scores a model, and the difference to print.
+
+    `comparison` is a row of Numbers.comparisons between two of the models, or None.
+    """
+
+    label: str
+    rows: Mapping[str, Mapping[str, Any]]
+    comparison: Mapping[str, Any] | None = None
+
+
+def grouped_bars(
+    axes: Axes, groups: Sequence[Group], reference: str, looks: Mapping[str, Appearance], least: int = 5
+) -> list[float]:
+    """Groups of bars with a common percent axis; returns their centres. A group is at least `least` bars wide.
+
+    A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients.
+    """
+    # With two or three seeds a t interval may leave the range of a score.
+    drawn = np.clip([[row[name] for name in INTERVAL] for group in groups for row in group.rows.values()], 0, 100)
+    high = float(np.nanmax(drawn))
+    low, step = style.bar_scale(float(np.nanmin(drawn)), high)
+    slots, gap = max(least, *(len(group.rows) for group in groups)), 1.3  # few bars stay slim
+    centres = [(slots - 1) / 2 + number * (slots + gap) for number in range(len(groups))]
+    for centre, group in zip(centres, groups, strict=True):
+        for place, (model, row) in enumerate(group.rows.items()):
+            x = centre - (len(group.rows) - 1) / 2 + place
+            bar(axes, x, row["mean"], low, 0.86, looks[model])
+            over_seeds, over_patients = (
+                np.clip([row[f"{kind}_low"], row[f"{kind}_high"]], 0, 100) for kind in ("ci", "boot")
+            )
+            axes.plot([x - 0.2] * 2, over_seeds, color="black", linewidth=0.9, zorder=4)
+            axes.plot([x + 0.2] * 2, over_patients, color=GREY, linewidth=0.5, zorder=4)
+            axes.plot(
+                [x + 0.2], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
+                markeredgewidth=0.4, zorder=5,
+            )  # fmt: skip
+    # The upper part of the panel is kept for bracket and P.
+    _, height = style.size_mm(axes)
+    top = low + (high - low) * height / (height - 8.0)
+    millimetre = (top - low) / height
+    axes.set(xlim=(-0.8, len(groups) * (slots + gap) - gap - 0.2), ylim=(low, top))
+    for centre, group in zip(centres, groups, strict=True):
+        if group.comparison is None:
+            continue
+        models = list(group.rows)
+        first = centre - (len(models) - 1) / 2
+        ends = sorted(first + models.index(model) for model in (reference, group.comparison["model"]))
+        y = high + 1.0 * millimetre
+        axes.plot(
+            [ends[0], ends[0], ends[1], ends[1]],
+            [y, y + 0.6 * millimetre, y + 0.6 * millimetre, y],
+            color="black",
+            linewidth=0.5,
+        )
+        has_t = not math.isnan(group.comparison["t_p"])
+        p = style.format_p(group.comparison["boot_p"])
+        axes.text(centre, y + (3.6 if has_t else 1.0) * millimetre, p, ha="center")
+        if has_t:
+            t_test = style.format_p(group.comparison["t_p"]).removeprefix("P ").removeprefix("= ")
+            axes.text(centre, y + 1.0 * millimetre, f"t: {t_test}", ha="center", color=GREY)
+    axes.set_xticks(centres, [group.label for group in groups])
+    axes.tick_params(axis="x", length=0)
+    style.percent_ticks(axes, low, high, step)
+    if low > 0:
+        style.break_bars(axes)
+    return centres
+
+
+def metric_groups(numbers: Numbers, task: str, metrics: Sequence[str]) -> list[Group]:
+    """A group a metric, of all models of a task."""
+    scores = records(numbers.scores[numbers.scores["task"] == task], "metric", "model")
+    differences = records(numbers.comparisons[numbers.comparisons["task"] == task], "metric")
+    return [
+        Group(
+            label=f"{METRICS[metric]} (%)",
+            rows={model: scores[(metric, model)] for model in numbers.models if (metric, model) in scores},
+            comparison=differences.get(metric),
+        )
+        for metric in metrics
+    ]

@@ -1,0 +1,85 @@
+"""The numbers drawn as one long table, and the command line that figures 3, 4, 5 and 8 share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from urfm.figures import style
+from urfm.figures.read import DIFFERENCE, INTERVAL, FigureSettings, Numbers
+from urfm.files import write_csv
+from urfm.progress import say
+
+COLUMNS = ["panel", "chart", "task", "model", "share", "metric", "quantity", "x", "value"]
+KEY = ["task", "model", "share", "metric"]
+COUNTS = ["seeds", "images", "patients"]
+
+
+def score_rows(panel: str, chart: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFrame:
+    """Means, intervals and counts: a row a number, in percent."""
+    return long(panel, chart, numbers, numbers.scores[numbers.scores["metric"].isin(metrics)], [*INTERVAL, *COUNTS])
+
+
+def difference_rows(panel: str, numbers: Numbers, metrics: Sequence[str], all_models: bool = False) -> pd.DataFrame:
+    """The reference minus the strongest other model, or minus every other one; P values as they are."""
+    table = numbers.differences if all_models else numbers.comparisons
+    return long(panel, "comparison", numbers, table[table["metric"].isin(metrics)], DIFFERENCE)
+
+
+def mean_rows(panel: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFrame:
+    """The mean over the tasks that all models have, and its difference to the strongest other model."""
+    means = numbers.means[list(metrics)].melt(ignore_index=False, var_name="metric").reset_index()
+    means = means.assign(panel=panel, chart="mean", task="", quantity="mean_over_tasks")
+    average = numbers.average[numbers.average["metric"].isin(metrics)]
+    return pd.concat([means, long(panel, "mean_comparison", numbers, average, DIFFERENCE)], ignore_index=True)
+
+
+def curve_rows(panel: str, numbers: Numbers) -> pd.DataFrame:
+    """Points of ROC curves; x is the false positive rate."""
+    points = numbers.curves.rename(columns={"fpr": "x", "tpr": "value"})
+    return points.assign(panel=panel, chart="roc", metric="auroc", quantity="tpr")[COLUMNS]
+
+
+def long(panel: str, chart: str, numbers: Numbers, table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
+    """A row a number, tasks and models in the order they are drawn."""
+    order = {name: place for place, name in enumerate([*numbers.tasks, *numbers.models])}
+    ordered = table.sort_values(
+        ["task", "share", "model"], key=lambda keys: keys.map(order).fillna(keys), kind="stable"
+    )
+    cells = ordered[[*KEY, *quantities]].reset_index(drop=True).reset_index()
+    rows = cells.melt(["index", *KEY], quantities, "quantity", "value").sort_values("index", kind="stable")
+    return rows.drop(columns="index").assign(panel=panel, chart=chart)
+
+
+def combine(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table of all; numbers rounded to six digits after the point."""
+    table = pd.concat([table for table in tables if len(table)], ignore_index=True).reindex(columns=COLUMNS)
+    table["share"] = table["share"].astype("Int64")
+    table[["x", "value"]] = table[["x", "value"]].astype(float).round(6)
+    return table
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that these figures share."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("--settings", required=True, help="JSON of the stage's settings")
+    arguments.add_argument("--statistics", type=Path, nargs="+", required=True, help="folders of the statistics stage")
+    arguments.add_argument(
+        "--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made"
+    )
+    return arguments
+
+
+def save(
+    stem: Path, figure: Figure, table: pd.DataFrame, numbers: Mapping[str, Numbers], settings: FigureSettings
+) -> None:
+    """Write the picture and the numbers drawn, and say what is in them."""
+    style.save(figure, stem, settings.dpi)
+    write_csv(stem.with_name(f"{stem.name}.csv"), table)
+    parts = [f"{name}: {len(one.tasks)} task(s), {len(one.models)} model(s)" for name, one in numbers.items()]
+    simulated = "; simulated data" if any(one.simulated for one in numbers.values()) else ""
+    say(f"{'; '.join(parts)}{simulated}; written to {stem}.pdf, .png and .csv")
