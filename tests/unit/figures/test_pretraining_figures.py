@@ -47,12 +47,13 @@ def write_probes(
 
 
 def probe_settings(**changes: Any) -> ProbeCurvesSettings:
-    default = {
+    default: dict[str, Any] = {
         "series": [{"title": "URFM", "runs": ["urfm", "urfm_b"]}, {"title": "MIM-US", "runs": ["mim_us"]}],
         "models": [("mim_imagenet", "MIM-ImageNet")],
         "tasks": [("t", "Breast tumor"), ("elsewhere", "Liver mass")],
-        "neighbours": 20, "confidence": 0.9, "resamples": 200, "bootstrap_seed": 0, "notes": ["Not available: X."], "dpi": 80,
-    }  # fmt: skip
+        "notes": ["Not available: X."],
+    }
+    default |= {"neighbours": 20, "confidence": 0.9, "resamples": 200, "bootstrap_seed": 0, "dpi": 80}
     return ProbeCurvesSettings.model_validate(default | changes)
 
 

@@ -96,7 +96,8 @@ def squares(store: ImageStore, image_ids: list[str], size: int) -> torch.Tensor:
     """uint8 (images, 3, size, size): whole images, as in fine-tuning's evaluation and `urfm.embed`."""
     pixels = np.empty((len(image_ids), size, size, 3), np.uint8)
     for place, image_id in enumerate(image_ids):
-        pixels[place] = Image.fromarray(store.read(image_id)).resize((size, size), Image.Resampling.BICUBIC)
+        square = Image.fromarray(store.read(image_id)).resize((size, size), Image.Resampling.BICUBIC)
+        pixels[place] = np.asarray(square)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
@@ -107,7 +108,7 @@ def embed(model: Any, pixels: torch.Tensor, record: dict[str, Any], device: torc
     with torch.inference_mode():
         parts = [
             model.forward_head(model.forward_features((part.to(device).float() / 255 - mean) / std), pre_logits=True)
-            for part in pixels.split(BATCH)
+            for part in torch.split(pixels, BATCH)
         ]
     return torch.cat(parts).double().cpu().numpy()
 
@@ -153,7 +154,7 @@ def main() -> None:
     for candidate in progress(models, f"{settings.name} on {settings.task}", count):
         features = embed(candidate.model, pixels, record, device)
         table, strength = probe(split, features, settings)
-        identity = {"encoder": candidate.name, "seed": candidate.seed, "epoch": candidate.epoch}
+        identity: dict[str, Any] = {"encoder": candidate.name, "seed": candidate.seed, "epoch": candidate.epoch}
         tables.append(table.assign(**identity))
         strengths.append(identity | {"c": strength})
     write_parquet(arguments.output, pd.concat(tables, ignore_index=True))

@@ -85,7 +85,8 @@ def as_pixels(
 
 def to_uint8(colours: npt.NDArray[Any]) -> Pictures:
     """Colours in [0, 1], cut to it, as bytes."""
-    return np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8)
+    pixels: Pictures = np.rint(255 * np.clip(colours, 0, 1)).astype(np.uint8)
+    return pixels
 
 
 class Components:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -91,13 +92,15 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
         left = LEFT + number % COLUMNS * (width + GAP)
         upper = top + 6 + number // COLUMNS * block
         part = table[table["targets"] == kind]
-        style.add_text(figure, left, upper + 2, "\n".join(style.wrap(kind, 0.85 * width, LABEL)[:2]), LABEL, weight="bold")
+        style.add_text(
+            figure, left, upper + 2, "\n".join(style.wrap(kind, 0.85 * width, LABEL)[:2]), LABEL, weight="bold"
+        )
         loss = style.add_axes(figure, left, upper + 9, width, LOSS)
         rate = style.add_axes(figure, left, upper + 9 + LOSS + 4, width, RATE)
         for run_name, rows_of_run in part.groupby("run", sort=False):
             look = looks[str(run_name)]
             label = titles[str(run_name)]
-            few = {"marker": look.marker, "markersize": 3} if len(rows_of_run) == 1 else {}
+            few: dict[str, Any] = {"marker": look.marker, "markersize": 3} if len(rows_of_run) == 1 else {}
             loss.plot(
                 rows_of_run["epoch"], rows_of_run["loss"], color=look.color, linestyle=look.line, label=label, **few
             )

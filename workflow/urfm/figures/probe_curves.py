@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ def read_predictions(files: Sequence[Path]) -> dict[str, Predictions]:
         verify_sha256(table_path, record["sha256"])
         table = pd.read_parquet(table_path).sort_values("image_id")
         columns = [f"p_{name}" for name in record["classes"]]
-        tests = {}
+        tests: dict[Any, Test] = {}
         for key, part in table.groupby(["probe", "encoder", "seed", "epoch"], sort=False):
             labels = part["label"].map(record["classes"].index).to_numpy(np.int64)
             tests[key] = Test(labels, part["patient_id"].astype(str).tolist(), part[columns].to_numpy(np.float64))
