@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from urfm.cli import Settings, parse_settings, run
@@ -117,6 +118,8 @@ def _finish(loss: Axes, rate: Axes, legend: float) -> None:
     rate.set_ylabel("Learning rate")
     rate.set_xlabel("Epoch")
     rate.set_ylim(bottom=0)
+    for axes in (loss, rate):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     rate.yaxis.get_offset_text().set_fontsize(SMALL)
     low, high = loss.get_xlim()

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from urfm.cli import Settings, parse_settings, run
@@ -188,6 +189,7 @@ def draw_panel(
 ) -> None:
     """One probe on one task; `last` is the last epoch of any series."""
     margin = max(last, 1) * 0.05
+    axes.axhline(0.5, color="black", linewidth=0.4, zorder=1, label="chance")
     untrained = panel[(panel["series"] == "Random initialisation")]
     values = untrained.loc[untrained["encoder"] == RANDOM, "auroc"]
     if len(values):
@@ -223,6 +225,7 @@ def draw_panel(
             axes.axhline(
                 own["auroc"].iloc[0], color=look.color, linewidth=0.9, linestyle=look.line, zorder=1, label=title
             )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(-margin / 2, last + margin * (1 + max(len(series), 1)))
 
 
