@@ -21,8 +21,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.images import ImageStore
 from urfm.errors import UrfmError
-from urfm.evaluation.predictions import FloatArray
 from urfm.evaluation.probes import knn_probabilities, linear_probabilities
+from urfm.evaluation.scores import FloatArray
 from urfm.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.models.classifier import Pooling, load_encoder
 from urfm.progress import progress, say

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from urfm.evaluation.predictions import FloatArray, IntArray
+from urfm.evaluation.scores import FloatArray, IntArray
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # C of the linear probe, from the strongest penalty on
 

@@ -22,8 +22,7 @@ from pydantic import Field
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
 from urfm.evaluation.bootstrap import bootstrap_scores, percentile_interval, task_seed
-from urfm.evaluation.metrics import score
-from urfm.evaluation.predictions import FloatArray, IntArray
+from urfm.evaluation.scores import FloatArray, IntArray, score
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
 from urfm.files import read_json, verify_sha256, write_csv
