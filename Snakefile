@@ -20,6 +20,7 @@ include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/probes.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/statistics.smk"
@@ -42,4 +43,7 @@ rule all:
         rules.table_5.output,
         rules.audit.output,
         rules.duplicates_sheet.output,
+        rules.probe_curves.output,
+        rules.loss_curves.output,
+        rules.reconstructions.input,
     localrule: True

@@ -22,7 +22,11 @@ ENTRIES = [
     "urfm.training.finetune",
     "urfm.evaluation.metrics",
     "urfm.evaluation.statistics",
+    "urfm.evaluation.probes",
     "urfm.figures.figure_2",
+    "urfm.figures.loss_curves",
+    "urfm.figures.probe_curves",
+    "urfm.figures.reconstructions",
     "urfm.tables.table_2",
     "urfm.tables.settings_table",
 ]

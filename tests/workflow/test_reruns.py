@@ -10,6 +10,10 @@ from working_copy import Repository
 CELLS = Counter(finetune=6)
 SUMMARY = Counter(figure_statistics=1, figure_2=1)
 AUDIT = Counter(audit=1, duplicates_sheet=1)
+# Probes of two runs on a task, a reconstruction of one of them, the losses.
+OBSERVED_FIGURES = Counter(probe_curves=1, loss_curves=1, draw_reconstructions=1)
+OBSERVED = Counter(probe_run=2, reconstruct=1) + OBSERVED_FIGURES
+ONE_OBSERVED = Counter(probe_run=1, probe_curves=1, loss_curves=1)
 
 
 def sources(repository: Repository) -> list[str]:
@@ -64,7 +68,7 @@ def test_resources(finished: Repository) -> None:
 def test_plot_setting(finished: Repository) -> None:
     with finished.configured(figure_dpi=120):
         jobs, output = finished.plan()
-    assert jobs == Counter(figure_2=1)
+    assert jobs == Counter(figure_2=1) + OBSERVED_FIGURES
     assert '"dpi":120' in output
 
 
@@ -72,7 +76,7 @@ def test_plot_style(finished: Repository) -> None:
     name = "workflow/urfm/figures/style.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(figure_2=1, duplicates_sheet=1)
+    assert jobs == Counter(figure_2=1, duplicates_sheet=1) + OBSERVED_FIGURES
     assert "urfm.figures.style@" in output
 
 
@@ -87,7 +91,7 @@ def test_metric(finished: Repository) -> None:
 def test_statistics_setting(finished: Repository) -> None:
     with finished.configured(**{"statistics.bootstrap_resamples": 300}):
         jobs, output = finished.plan()
-    assert jobs == SUMMARY
+    assert jobs == SUMMARY + Counter(probe_curves=1)
     assert '"bootstrap_resamples":300' in output
 
 
@@ -109,7 +113,7 @@ def test_setting_of_one_pretraining_run(finished: Repository) -> None:
     with finished.configured(**{"pretraining.runs.mim_us.mask_ratio": 0.6}):
         jobs, output = finished.plan()
     one_model = Counter(pretrain=1, encoder_from_run=1, finetune=2)
-    assert jobs == one_model + SUMMARY
+    assert jobs == one_model + SUMMARY + ONE_OBSERVED
     assert '"mask_ratio":0.6' in output
 
 
@@ -122,14 +126,14 @@ def test_images_of_one_run(finished: Repository) -> None:
     with finished.configured(**{"pretraining.runs.mim_us.share": 50}):
         jobs, output = finished.plan()
     one_model = Counter(pretrain_set=1, pretrain=1, encoder_from_run=1, finetune=2)
-    assert jobs == one_model + SUMMARY + AUDIT
+    assert jobs == one_model + SUMMARY + AUDIT + ONE_OBSERVED
     assert '"share":50' in output
 
 
 def test_sampling_of_one_run_leaves_its_images(finished: Repository) -> None:
     with finished.configured(**{"pretraining.runs.mim_us.sampling": "organ_balanced"}):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain=1, encoder_from_run=1, finetune=2) + SUMMARY
+    assert jobs == Counter(pretrain=1, encoder_from_run=1, finetune=2) + SUMMARY + ONE_OBSERVED
     assert '"sampling":"organ_balanced"' in output
 
 
@@ -139,7 +143,8 @@ def test_code_that_chooses_images(finished: Repository) -> None:
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)
-    assert jobs == lists + AUDIT + Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY
+    trained = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
+    assert jobs == lists + AUDIT + trained + SUMMARY
     reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
     assert len(reasons) == 2
     assert all(reason.startswith("Input files updated by another job") for reason in reasons)
@@ -149,7 +154,7 @@ def test_pretraining_code(finished: Repository) -> None:
     name = "workflow/urfm/models/mim.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY
+    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY + OBSERVED
     assert "urfm.models.mim@" in output
 
 

@@ -46,6 +46,8 @@ rule pretrain:
         decoder="<results>/pretrain/{run}/decoder.safetensors",
         record="<results>/pretrain/{run}/encoder.json",
         history="<results>/pretrain/{run}/history.csv",
+        snapshots="<results>/pretrain/{run}/snapshots.safetensors",
+        snapshots_record="<results>/pretrain/{run}/snapshots.json",
     log:
         "<logs>/pretrain/{run}.log",
     priority: 20

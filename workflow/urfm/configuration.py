@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from urfm.availability import Config, organs_of
+from urfm.availability import Config, organs_of, pretraining_settings
 from urfm.errors import UrfmError
 
 
@@ -21,6 +21,7 @@ def check(config: Config, schema: Path) -> None:
     mistakes = [_sentence(error) for error in validator.iter_errors(config)] or [
         *_dead_names(config),
         *_not_to_fetch(config),
+        *_without_snapshots(config),
     ]
     if mistakes:
         raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
@@ -63,6 +64,7 @@ def _dead_names(config: Config) -> Iterator[str]:
         *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
         ("tables.table_1.run", config["tables"]["table_1"]["run"]),
         *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
+        *_observed(config),
     ]:
         if run is not None and run not in known:
             yield f"{where}: no run {run}{nearest(run, known)}"
@@ -87,6 +89,18 @@ def _dead_pictures(config: Config) -> Iterator[str]:
         other = task.get("external", name)
         if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
             yield f"tasks.{name}.external: {other} has the classes {', '.join(tasks[other]['classes'])}"
+
+
+def _observed(config: Config) -> Iterator[tuple[str, str]]:
+    """The runs whose snapshots are asked for, and where."""
+    yield from (("probes.runs", run) for line in config["probes"]["runs"] for run in line)
+    yield from (("reconstructions.runs", run) for run in config["reconstructions"]["runs"])
+
+
+def _without_snapshots(config: Config) -> Iterator[str]:
+    for where, run in _observed(config):
+        if run in config["pretraining"]["runs"] and not pretraining_settings(config, run)["snapshot_every"]:
+            yield f"{where}: {run} keeps no snapshots; set pretraining.runs.{run}.snapshot_every"
 
 
 def _not_to_fetch(config: Config) -> Iterator[str]:
@@ -119,6 +133,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
         if "teacher" in settings:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
+    yield from (("probes.tasks", "tasks", task) for task in config["probes"]["tasks"])
+    yield from (("probes.models", "models", model) for model in config["probes"]["models"])
     pictures = config["pictures"]
     yield "pictures.model", "models", pictures["model"]
     yield "pictures.figure_1.sample", "tasks", pictures["figure_1"]["sample"]

@@ -150,6 +150,40 @@ def audited_runs(config: Config) -> list[str]:
     return runs(config) or pretrain_sets(config)
 
 
+def probed_runs(config: Config) -> list[str]:
+    """The runs whose snapshots are probed and that can be trained here, in the configured order."""
+    return _unique(run for line in config["probes"]["runs"] for run in line if missing_run(config, run) is None)
+
+
+def probed_models(config: Config) -> list[str]:
+    return [model for model in config["probes"]["models"] if missing_model(config, model) is None]
+
+
+def probed_tasks(config: Config) -> list[str]:
+    return available_tasks(config, config["probes"])
+
+
+def reconstructed_runs(config: Config) -> list[str]:
+    return [run for run in config["reconstructions"]["runs"] if missing_run(config, run) is None]
+
+
+def curve_runs(config: Config) -> list[str]:
+    """The runs whose loss is drawn: those that figures, probes and reconstructions train anyway."""
+    return _unique([*runs(config), *probed_runs(config), *reconstructed_runs(config)])
+
+
+def run_notes(config: Config, runs: Iterable[str]) -> list[str]:
+    """A sentence a run that cannot be trained here, or only on a part of its data sets."""
+    sentences = []
+    for run in runs:
+        title = config["pretraining"]["runs"][run]["title"]
+        if missing := missing_run(config, run):
+            sentences.append(f"Not available: {title} ({missing.reason}).")
+        else:
+            sentences += partial_run(config, run, title)
+    return sentences
+
+
 def datasets(config: Config) -> list[str]:
     """The data sets that the tasks, the pre-training runs and the tables need and that are there, each once."""
     return _unique(
@@ -183,16 +217,21 @@ def _missing(
 
 def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
     """A sentence a model that is pre-trained here on a part of its data sets only, because others are not there."""
-    sentences = []
-    for model in models:
-        run = config["models"][model].get("pretraining")
-        wanted = wanted_datasets(config, run) if run else []
-        there = available_datasets(config, run) if run else []
-        if len(there) < len(wanted):
-            title = config["models"][model]["title"]
-            names = ", ".join(config["datasets"][name]["folder"] for name in there)
-            sentences.append(f"{title}: pre-trained on {len(there)} of {len(wanted)} data sets ({names}).")
-    return sentences
+    records = [config["models"][model] for model in models]
+    return [
+        sentence
+        for record in records
+        if "pretraining" in record
+        for sentence in partial_run(config, record["pretraining"], record["title"])
+    ]
+
+
+def partial_run(config: Config, run: str, title: str) -> list[str]:
+    """A sentence if some data sets of a run are not there."""
+    wanted, there = wanted_datasets(config, run), available_datasets(config, run)
+    names = ", ".join(config["datasets"][name]["folder"] for name in there)
+    sentence = f"{title}: pre-trained on {len(there)} of {len(wanted)} data sets ({names})."
+    return [sentence] if len(there) < len(wanted) else []
 
 
 def split_note(config: Config) -> list[str]:

@@ -128,7 +128,8 @@ def pretraining(config: Config, run: str) -> Config:
     settings = pretraining_settings(config, run)
     if uses_cache(config, run):
         for key in VIEW_KEYS:
-            if settings[key] != config["pretraining"]["defaults"][key]:
+            # A run's own seed draws among the views that are there.
+            if key != "seed" and settings[key] != config["pretraining"]["defaults"][key]:
                 raise UrfmError(
                     f"pretraining.runs.{run}.{key}: with `targets: cached` it must equal pretraining.defaults.{key}, "
                     "because runs share the stored views; use `targets: online` for this run, or change the default"
@@ -331,6 +332,85 @@ def figure_7(config: Config) -> Config:
     return {**_picture(config, "figure_7", [before, after], tasks), **named}
 
 
+def probe(config: Config, name: str, task: str) -> Config:
+    """Of a run or a model; untrained networks are probed with the first run only, since they are alike."""
+    keys = ("pooling", "neighbours", "temperature")
+    first = grid.probed_runs(config)[:1]
+    return {
+        "name": name,
+        "task": task,
+        "classes": list(config["tasks"][task]["classes"]),
+        "random_seeds": config["probes"]["random_seeds"] if [name] == first else [],
+        **{key: config["probes"][key] for key in keys},
+    }
+
+
+def probe_curves(config: Config) -> Config:
+    section, titles = config["probes"], config["pretraining"]["runs"]
+    runs, tasks = set(grid.probed_runs(config)), grid.probed_tasks(config)
+    lines = [[run for run in line if run in runs] for line in section["runs"]]
+    missing = grid.unavailable(config, section["models"], section["tasks"])
+    return {
+        "series": [{"title": titles[line[0]]["title"], "runs": line} for line in lines if line],
+        "models": [[model, config["models"][model]["title"]] for model in grid.probed_models(config)],
+        "tasks": [[task, config["tasks"][task]["title"]] for task in tasks],
+        "neighbours": section["neighbours"],
+        "confidence": config["statistics"]["confidence"],
+        "resamples": config["statistics"]["bootstrap_resamples"],
+        "bootstrap_seed": config["statistics"]["bootstrap_seed"],
+        "notes": grid.run_notes(config, [line[0] for line in section["runs"]])
+        + [f"Not available: {entry['title']} ({entry['reason']})." for entry in missing]
+        + grid.split_note(config),
+        "dpi": config["figure_dpi"],
+    }
+
+
+def reconstruct(config: Config) -> Config:
+    return {"images": config["reconstructions"]["images"]}
+
+
+def reconstructions(config: Config, run: str) -> Config:
+    title = config["pretraining"]["runs"][run]["title"]
+    return {"title": title, "organs": config["organs"], "dpi": config["figure_dpi"]}
+
+
+def loss_curves(config: Config) -> Config:
+    runs = grid.curve_runs(config)
+    seen = {dataset for run in runs for dataset in available_datasets(config, run)}
+    wanted = [run for line in config["probes"]["runs"] for run in line] + config["reconstructions"]["runs"]
+    wanted += [
+        config["models"][model]["pretraining"]
+        for figure in config["figures"].values()
+        for model in figure["models"]
+        if figure["tasks"] and "pretraining" in config["models"][model]
+    ]
+    return {
+        "runs": [
+            {
+                "name": run,
+                "title": config["pretraining"]["runs"][run]["title"],
+                "targets": _targets_in_words(config, run),
+            }
+            for run in runs
+        ],
+        "simulated": any(is_simulated(config, dataset) for dataset in seen),
+        "notes": grid.run_notes(config, dict.fromkeys(wanted)),
+        "dpi": config["figure_dpi"],
+    }
+
+
+def _targets_in_words(config: Config, run: str) -> str:
+    """What a run regresses: runs for which this agrees have comparable losses."""
+    settings = pretraining_settings(config, run)
+    record = config["teachers"][settings["teacher"]]
+    pixels = "pixels, standardised by patch" if record.get("norm_pix") else "pixels"
+    words = [pixels if record["kind"] == "pixels" else f"tokens of {settings['teacher']}"]
+    words += ["standardised"] if settings["target_norm"] == "layernorm" else []
+    words += ["all patches"] if settings["loss_on"] == "all" else []
+    words += [f"blur {settings['blur_sigma']:g}"] if settings["blur_sigma"] else []
+    return "Targets: " + ", ".join(words)
+
+
 def table_1(config: Config) -> Config:
     item = config["tables"]["table_1"]
     return {
@@ -438,7 +518,8 @@ def settings_table(config: Config, table: str) -> Config:
         for record in (config["models"][model] for model in grid.models(config))
         if "finetuning" in record
     }
-    pretraining = {key: value for key, value in pretraining_settings(config, "urfm").items() if key != "title"}
+    pretraining = pretraining_settings(config, "urfm")
+    del pretraining["title"], pretraining["snapshot_every"]
     pretraining["organs"] = pretraining["organs"] or ["all"]
     values: dict[str, Any] = {
         "table_4": pretraining,

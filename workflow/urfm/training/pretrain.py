@@ -25,6 +25,7 @@ import timm
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -88,6 +89,7 @@ class PretrainSettings(Settings):
     precision: optimisation.Precision
     ema_decay: float = Field(ge=0, lt=1)
     sampling: Literal["natural", "organ_balanced"]
+    snapshot_every: int = Field(default=0, ge=0)  # epochs; 0: none
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -100,6 +102,12 @@ class PretrainSettings(Settings):
     def cached(self) -> bool:
         """Whether targets come from disk."""
         return self.targets == "cached" and self.teacher.kind != "pixels"
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The epochs after which the whole masked autoencoder is kept: 0 (untrained), every so many, and the last."""
+        every = self.snapshot_every
+        return sorted({*range(0, self.epochs, every), self.epochs}) if every else []
 
 
 def list_images(
@@ -235,6 +243,23 @@ def _same_teacher(wanted: TeacherSettings, made: TeacherSettings, found: dict[st
     return weights_agree and wanted.model_dump(include=same) == made.model_dump(include=same)
 
 
+def masked_autoencoder(settings: PretrainSettings, encoder: VisionTransformer, dim: int) -> MaskedAutoencoder:
+    """The network that is trained: the encoder, initialised anew, and a decoder to targets of `dim` channels."""
+    return MaskedAutoencoder(
+        encoder,
+        dim,
+        **settings.decoder.model_dump(),
+        mask_ratio=settings.mask_ratio,
+        target_norm=settings.target_norm,
+        loss_on=settings.loss_on,
+    )
+
+
+def snapshot_path(folder: Path, epoch: int) -> Path:
+    """Where the state keeps the network as it is after an epoch."""
+    return folder / f"snapshot-{epoch}.pt"
+
+
 def pretrain(
     settings: PretrainSettings,
     job: Processes,
@@ -292,14 +317,7 @@ def pretrain(
     with state.lock(folder) if job.is_main else nullcontext():
         finished = _restore(folder / "finished.pt", job)
         if finished is None:
-            model = MaskedAutoencoder(
-                encoder,
-                target["dim"],
-                **settings.decoder.model_dump(),
-                mask_ratio=settings.mask_ratio,
-                target_norm=settings.target_norm,
-                loss_on=settings.loss_on,
-            )
+            model = masked_autoencoder(settings, encoder, target["dim"])
             finished = train(settings, job, model, teacher, samples, folder, workers, micro_batch, checkpoint_minutes)
             if job.is_main:
                 state.save(folder / "finished.pt", finished)
@@ -318,6 +336,7 @@ def pretrain(
             }
             simulated = any(store.record["simulated"] for store in stores)
             export(settings, finished, len(samples), provenance, simulated, output)
+            export_snapshots(settings, folder, target, simulated, output)
             say(f"{settings.run}: encoder and history in {output}")
     job.barrier()
 
@@ -404,12 +423,22 @@ def train(
         }
         state.save(folder / "checkpoint.pt", content)
 
+    def keep_snapshot(epoch: int) -> None:
+        """Before the checkpoint of the same step, so that a run which goes on from there has it already."""
+        if job.is_main and epoch in settings.snapshots:
+            network = ema.module if ema is not None else model
+            path = snapshot_path(folder, epoch)
+            state.remove(path)  # of an attempt that was killed after it: this one's is the same, or the better one
+            state.save(path, {name: tensor.half().cpu() for name, tensor in network.state_dict().items()})
+
     def micro_batches(batch: Sample, noise: Tensor) -> Iterator[Sample]:
         size = micro_batch or share
         for first in range(0, share, size):
             part = {name: values[first : first + size] for name, values in (batch | {"noise": noise}).items()}
             yield {name: values.to(device, non_blocking=True) for name, values in part.items()}
 
+    if step == 0:
+        keep_snapshot(0)
     # A bar on a terminal, lines in a log.
     bar = tqdm(total=steps, initial=step, desc=settings.run, disable=not (job.is_main and sys.stderr.isatty()))
     reports = job.is_main and bar.disable
@@ -471,6 +500,7 @@ def train(
                 }
                 history.append(row)
                 loss_sum = 0.0
+                keep_snapshot(epoch)
                 now = time.monotonic()
                 if reports and (now - reported_at >= LOG_SECONDS or step == steps):
                     reported_at = now
@@ -533,6 +563,29 @@ def export(
         "provenance": provenance,
     }
     write_json(output / "encoder.json", record)
+
+
+def export_snapshots(
+    settings: PretrainSettings, folder: Path, target: dict[str, Any], simulated: bool, output: Path
+) -> None:
+    """Write the kept networks to one file, as float16 tensors `<epoch>/<name>`, and what rebuilds them."""
+    tensors: dict[str, Tensor] = {}
+    for epoch in settings.snapshots:
+        kept = state.load(snapshot_path(folder, epoch))
+        if kept is None:
+            raise UrfmError(f"{folder}: the snapshot of epoch {epoch} is gone; delete this folder and train again")
+        tensors |= {f"{epoch}/{name}": tensor for name, tensor in kept.items()}
+    weights = output / "snapshots.safetensors"
+    with atomic_path(weights) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    record = {
+        "settings": settings.model_dump(mode="json"),
+        "epochs": settings.snapshots,
+        "target": target,
+        "simulated": simulated,
+        "sha256": sha256(weights),
+    }
+    write_json(output / "snapshots.json", record)
 
 
 def _restore(path: Path, job: Processes) -> dict[str, Any] | None:

@@ -1,0 +1,153 @@
+"""Training loss and learning rate of pre-training runs over their epochs (stage `loss_curves`).
+
+A mean squared error has the scale of its targets, so runs are compared within a panel: same teacher, same
+normalisation of the targets, same patches in the loss. Below each panel are the learning rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pydantic import Field
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.errors import UrfmError
+from urfm.figures import style
+from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE
+from urfm.files import write_csv
+from urfm.progress import say
+
+LEFT, RIGHT, GAP = 13.0, 2.0, 13.0  # mm beside and between panels
+LOSS, RATE = 38.0, 15.0  # heights
+COLUMNS = 3
+
+
+class Run(Settings):
+    """A run to draw."""
+
+    name: str
+    title: str
+    targets: str  # what is regressed: runs that agree share a panel
+
+
+class LossCurvesSettings(Settings):
+    """Settings of the stage."""
+
+    runs: list[Run]
+    simulated: bool = Field(description="whether any of the runs saw simulated images")
+    notes: list[str]
+    dpi: int = Field(ge=72)
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """history.csv of a run: epoch, loss and lr, checked."""
+    table = pd.read_csv(path)
+    if absent := {"epoch", "loss", "lr"} - set(table.columns):
+        raise UrfmError(f"{path}: column {min(absent)} is missing; delete the run's folder and train again")
+    return table[["epoch", "loss", "lr"]]
+
+
+def numbers(settings: LossCurvesSettings, histories: Sequence[Path]) -> pd.DataFrame:
+    """All that is drawn: targets, run, title, epoch, loss, lr; one file of `histories` a run, in order."""
+    tables = [
+        read_history(path).assign(targets=entry.targets, run=entry.name, title=entry.title)
+        for entry, path in zip(settings.runs, histories, strict=True)
+    ]
+    columns = ["targets", "run", "title", "epoch", "loss", "lr"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
+    """The figure, a column a kind of target, three in a row."""
+    kinds = list(dict.fromkeys(table["targets"]))
+    titles = dict(zip(table["run"], table["title"], strict=True))
+    looks = style.appearances(list(titles))
+    longest = max((table.loc[table["targets"] == kind, "run"].nunique() for kind in kinds), default=0)
+    legend = 4.0 + LINE * longest
+    block = 9.0 + LOSS + 4 + RATE + 8 + legend
+    notes = [
+        line
+        for sentence in (
+            "Mean over the steps of an epoch, of training batches. The loss is a mean squared error over patches and "
+            "channels; panels differ in what it is an error of, so their values must not be compared.",
+            *settings.notes,
+        )
+        for line in style.wrap(sentence, DOUBLE_COLUMN - 4)
+    ]
+    top = style.SIMULATED_BAND if settings.simulated else 1.0
+    rows = -(-len(kinds) // COLUMNS)
+    figure = style.new_figure(DOUBLE_COLUMN, top + 6 + rows * block + len(notes) * LINE + 4)
+    if settings.simulated:
+        style.mark_simulated(figure)
+    style.add_text(figure, 2, top + 1, "Pre-training: loss and learning rate", TITLE, weight="bold")
+    columns = min(COLUMNS, max(len(kinds), 1))
+    width = (DOUBLE_COLUMN - LEFT - RIGHT - (columns - 1) * GAP) / columns
+    for number, kind in enumerate(kinds):
+        left = LEFT + number % COLUMNS * (width + GAP)
+        upper = top + 6 + number // COLUMNS * block
+        part = table[table["targets"] == kind]
+        style.add_text(
+            figure, left, upper + 2, "\n".join(style.wrap(kind, 0.85 * width, LABEL)[:2]), LABEL, weight="bold"
+        )
+        loss = style.add_axes(figure, left, upper + 9, width, LOSS)
+        rate = style.add_axes(figure, left, upper + 9 + LOSS + 4, width, RATE)
+        for run_name, rows_of_run in part.groupby("run", sort=False):
+            look = looks[str(run_name)]
+            label = titles[str(run_name)]
+            few: dict[str, Any] = {"marker": look.marker, "markersize": 3} if len(rows_of_run) == 1 else {}
+            loss.plot(
+                rows_of_run["epoch"], rows_of_run["loss"], color=look.color, linestyle=look.line, label=label, **few
+            )
+            rate.plot(rows_of_run["epoch"], rows_of_run["lr"], color=look.color, linestyle=look.line, **few)
+        _finish(loss, rate, legend)
+    lowest = top + 6 + rows * block
+    style.add_text(figure, 2, lowest + 1, "\n".join(notes), SMALL, linespacing=1.2)
+    return figure
+
+
+def _finish(loss: Axes, rate: Axes, legend: float) -> None:
+    loss.set_ylabel("Training loss (MSE)")
+    loss.tick_params(labelbottom=False)
+    rate.set_ylabel("Learning rate")
+    rate.set_xlabel("Epoch")
+    rate.set_ylim(bottom=0)
+    for axes in (loss, rate):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    rate.yaxis.get_offset_text().set_fontsize(SMALL)
+    low, high = loss.get_xlim()
+    rate.set_xlim(low, high)
+    handles, labels = loss.get_legend_handles_labels()
+    # Below the axis label, which takes 8 mm.
+    height = style.size_mm(rate)[1]
+    rate.legend(
+        handles, labels, loc="upper left", bbox_to_anchor=(0, -7 / height), borderaxespad=0, handlelength=3.2,
+        labelspacing=0.15,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Draw training loss and learning rate of pre-training runs.")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(LossCurvesSettings.model_fields))
+    parser.add_argument("--histories", type=Path, nargs="*", default=[], help="history.csv of each run, in order")
+    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
+    arguments = parser.parse_args()
+    settings = parse_settings(LossCurvesSettings, arguments.settings)
+    if len(arguments.histories) != len(settings.runs):
+        raise UrfmError(f"--histories: {len(arguments.histories)} files for {len(settings.runs)} runs; give one a run")
+    table = numbers(settings, arguments.histories)
+    style.save(draw(table, settings), arguments.output, settings.dpi)
+    write_csv(arguments.output.with_name(f"{arguments.output.name}.csv"), table)
+    say(f"loss curves of {len(settings.runs)} run(s) in {arguments.output}.pdf, .png and .csv")
+
+
+if __name__ == "__main__":
+    run(main)
