@@ -1,4 +1,4 @@
-# Named targets, one a stage: all that the chosen figures and tables need of it.
+# Named targets, one a stage: all that the chosen figures and tables need of it; and the report, which shows all.
 localrules:
     manifests,
     splits,
@@ -60,3 +60,44 @@ rule statistics:
 rule export:
     input:
         [f"<results>/export/{name}/README.md" for name in grid.models(config) if name in FROM_RUN],
+
+
+# What `all` builds and the report shows.
+PRODUCTS = [
+    rules.figure_2.output,
+    rules.table_1.output,
+    rules.table_2.output,
+    rules.table_3.output,
+    rules.table_4.output,
+    rules.table_5.output,
+    rules.audit.output,
+    rules.duplicates_sheet.output,
+]
+PAGES = HOME / "workflow" / "report"
+
+
+rule report:
+    input:
+        *PRODUCTS,
+        pages=sorted(str(path) for path in PAGES.iterdir()),
+    output:
+        "<results>/report.html",
+    log:
+        "<logs>/report.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.report.page"),
+        settings=reads(lambda wildcards: settings.report(config)),
+    shell:
+        """
+        python -m urfm.report.page \
+            --settings {params.settings:q} \
+            --results $(dirname {output}) \
+            --pages $(dirname {input.pages[0]:q}) \
+            --output {output} \
+            2>&1 | tee -i {log}
+        """
