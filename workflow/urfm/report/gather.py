@@ -6,7 +6,7 @@ import math
 import platform
 import subprocess
 from collections.abc import Iterator
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +193,8 @@ def versions() -> Iterator[tuple[str, str]]:
     yield "Python", platform.python_version()
     for name in PACKAGES:
         try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
+            yield name, version(name)
+        except PackageNotFoundError:
             yield name, "not installed"
 
 
