@@ -34,16 +34,6 @@ include: "workflow/rules/collect.smk"
 rule all:
     default_target: True
     input:
-        rules.figure_2.output,
-        DRAWN_FIGURES,
-        rules.table_1.output,
-        rules.table_2.output,
-        rules.table_3.output,
-        rules.table_4.output,
-        rules.table_5.output,
-        rules.audit.output,
-        rules.duplicates_sheet.output,
-        rules.probe_curves.output,
-        rules.loss_curves.output,
-        rules.reconstructions.input,
+        *PRODUCTS,
+        rules.report.output,
     localrule: True

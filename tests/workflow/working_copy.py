@@ -40,10 +40,13 @@ class Repository:
         return self.snakemake(*targets, "--cores", "2", "--configfile", *OVERLAYS, check=check)
 
     def plan(self, *targets: str) -> tuple[Counter[str], str]:
-        """Jobs by rule, `all` left out and all fine-tuning under one name, and the whole output with its reasons."""
+        """Jobs by rule, all fine-tuning under one name, and the whole output with its reasons.
+
+        `all` and the report are left out, because they follow every change.
+        """
         output = self.snakemake(*targets, "--dry-run", "--configfile", *OVERLAYS)
         rules = re.findall(r"^\s*(?:local)?rule (\w+?)(?:_with_weights)?:", output, flags=re.MULTILINE)
-        return Counter(rules) - Counter(all=1), output
+        return Counter(rules) - Counter(all=1, report=1), output
 
     @contextmanager
     def edited(self, name: str, text: str) -> Iterator[None]:

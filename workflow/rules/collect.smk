@@ -1,4 +1,4 @@
-# Named targets, one a stage: all that the chosen figures and tables need of it.
+# Named targets, one a stage: all that the chosen figures and tables need of it; and the report, which shows all.
 localrules:
     manifests,
     splits,
@@ -60,3 +60,61 @@ rule statistics:
 rule export:
     input:
         [f"<results>/export/{name}/README.md" for name in grid.models(config) if name in FROM_RUN],
+
+
+# What `all` builds and the report shows: of the figures, those of which something can be drawn.
+FIGURES = {
+    rules.figure_1: OVERVIEW_RUN or OVERVIEW_SCORES,
+    rules.figure_2: True,
+    rules.figure_3: grid.drawn(config, "figure_3"),
+    rules.figure_4: grid.drawn(config, "figure_4"),
+    rules.figure_5: grid.drawn(config, "figure_5"),
+    rules.figure_6: grid.pictured_tasks(config, "figure_6"),
+    rules.figure_7: FIGURE_7,
+    rules.figure_8: grid.drawn(config, "figure_8"),
+    rules.critical_difference: grid.cells(config, "figure_2"),
+    rules.calibration: grid.cells(config, "figure_2"),
+    rules.probe_curves: probe_files("json"),
+    rules.loss_curves: grid.curve_runs(config),
+}
+PRODUCTS = [
+    *(rule.output for rule, drawable in FIGURES.items() if drawable),
+    rules.table_1.output,
+    rules.table_2.output,
+    rules.table_3.output,
+    rules.table_4.output,
+    rules.table_5.output,
+    rules.comparison_with_paper.output,
+    rules.claims.output,
+    rules.audit.output,
+    rules.duplicates_sheet.output,
+    rules.reconstructions.input,
+]
+PAGES = HOME / "workflow" / "report"
+
+
+rule report:
+    input:
+        *PRODUCTS,
+        pages=sorted(str(path) for path in PAGES.iterdir()),
+    output:
+        "<results>/report.html",
+    log:
+        "<logs>/report.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.report.page"),
+        settings=reads(lambda wildcards: settings.report(config)),
+    shell:
+        """
+        python -m urfm.report.page \
+            --settings {params.settings:q} \
+            --results $(dirname {output}) \
+            --pages $(dirname {input.pages[0]:q}) \
+            --output {output} \
+            2>&1 | tee -i {log}
+        """

@@ -306,10 +306,3 @@ rule calibration:
             --output $(dirname {output.pdf})/calibration \
             2>&1 | tee -i {log}
         """
-
-
-DRAWN_FIGURES = [
-    f"<results>/figures/{name}.pdf"
-    for name in ("figure_3", "figure_4", "figure_5", "figure_8")
-    if grid.drawn(config, name)
-]

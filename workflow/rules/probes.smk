@@ -9,7 +9,7 @@ rule probe_run:
         record="<results>/pretrain/{run}/snapshots.json",
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
     output:
         predictions="<results>/probes/runs/{run}/{task}.parquet",
         record="<results>/probes/runs/{run}/{task}.json",
@@ -43,7 +43,7 @@ rule probe_model:
         record="<results>/encoders/{model}.json",
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{config['finetuning']['split']}.json",
+        split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
     output:
         predictions="<results>/probes/models/{model}/{task}.parquet",
         record="<results>/probes/models/{model}/{task}.json",

@@ -526,3 +526,9 @@ def settings_table(config: Config, table: str) -> Config:
         "table_5": {**config["finetuning"], "seeds": config["seeds"], **own},
     }
     return {"table": table, "values": values[table]}
+
+
+def report(config: Config) -> Config:
+    """The configuration that the report prints: all of it but what no result depends on."""
+    sections = ("images", "splits", "audit", "finetuning", "seeds", "statistics")
+    return doctor(config) | {key: config[key] for key in sections}

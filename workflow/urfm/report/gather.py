@@ -1,0 +1,211 @@
+"""What the report says beside figures and tables: key numbers, what is there, cost, versions, provenance."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from urfm import doctor
+from urfm.availability import Config, missing_model, missing_task
+from urfm.files import read_json
+from urfm.report.contents import Table, make_table, read_table
+
+METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
+AVERAGE = "average"  # the statistics' name for the mean over tasks
+PACKAGES = (
+    "snakemake", "torch", "torchvision", "timm", "open-clip-torch", "numpy", "scipy", "scikit-learn", "pandas",
+    "pyarrow", "matplotlib", "pillow", "nibabel", "safetensors",
+)  # fmt: skip
+
+
+def records(results: Path, pattern: str) -> list[dict[str, Any]]:
+    """All JSON sidecars of a stage, in order of their paths."""
+    return [read_json(path) for path in sorted(results.glob(pattern))]
+
+
+# --- Key numbers ------------------------------------------------------------------------------------------------
+
+
+def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
+    """Each comparison that has statistics: its name, models, tasks, scores and differences, in the configured order."""
+    found = []
+    for name, item in config["figures"].items():
+        folder = results / "statistics" / name
+        if (folder / "scores.csv").is_file():
+            scores = pd.read_csv(folder / "scores.csv")
+            tasks = set(scores["task"]) - {AVERAGE}
+            found.append(
+                {
+                    "name": name,
+                    "title": name.replace("_", " ").capitalize(),
+                    "reference": config["models"][item["reference"]]["title"],
+                    "has_reference": item["reference"] in set(scores["model"]),
+                    "models": scores["model"].nunique(),
+                    "tasks": len(tasks),
+                    "leaders": leaders(config, scores, item),
+                    "scores": read_table(folder / "scores.csv"),
+                    "differences": read_table(folder / "differences.csv"),
+                }
+            )
+    return found
+
+
+def leaders(config: Config, scores: pd.DataFrame, item: Config) -> Table:
+    """A row a model, a column a metric: the mean over tasks, in percent, of the scores at the largest share."""
+    scores = scores[scores["share"] == max(scores["share"])]
+    rows = []
+    for model in (model for model in item["models"] if model in set(scores["model"])):
+        own = scores[scores["model"] == model]
+        rows.append([config["models"][model]["title"], *(cell_text(average(own, metric)) for metric in METRICS)])
+    return make_table(["Model", *METRICS.values()], rows)
+
+
+def average(scores: pd.DataFrame, metric: str) -> tuple[float, float, float]:
+    """(value, low, high) of one model over tasks, from 0 to 1; the interval is NaN where the statistics have none."""
+    own = scores[scores["metric"] == metric]
+    combined = own[own["task"] == AVERAGE]
+    if len(own[own["task"] != AVERAGE]) == 1:
+        combined = own
+    if len(combined):
+        value, low, high = combined.iloc[0][["ensemble", "boot_low", "boot_high"]]
+        return float(value), float(low), float(high)
+    return float(own["ensemble"].mean()), float("nan"), float("nan")
+
+
+def cell_text(score: tuple[float, float, float]) -> str:
+    """86.35 (84.02 to 88.41), in percent."""
+    value, low, high = (100 * part for part in score)
+    if math.isnan(value):
+        return "undefined"
+    return f"{value:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+
+
+def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
+    """The reference model of the first comparison that has it: averages over tasks, and a row a task."""
+    for name, item in config["figures"].items():
+        path = results / "statistics" / name / "scores.csv"
+        if not path.is_file():
+            continue
+        scores = pd.read_csv(path)
+        own = scores[scores["model"] == item["reference"]]
+        if own.empty:
+            continue
+        own = own[own["share"] == max(own["share"])]
+        rows = []
+        for task in (task for task in item["tasks"] if task in set(own["task"])):
+            part = own[own["task"] == task]
+            first = part.iloc[0]
+            patients = "unknown" if pd.isna(first["patients"]) else f"{first['patients']:,.0f}"
+            cells = [cell_text(average(part, metric)) for metric in METRICS]
+            rows.append([config["tasks"][task]["title"], f"{first['images']:,.0f}", patients, *cells])
+        columns = ["Task", "Test images", "Test patients", *METRICS.values()]
+        return {
+            "model": config["models"][item["reference"]]["title"],
+            "comparison": name.replace("_", " "),
+            "tasks": len(rows),
+            "averages": {label: average(own, metric) for metric, label in METRICS.items()},
+            "table": make_table(columns, rows),
+        }
+    return None
+
+
+# --- Data -------------------------------------------------------------------------------------------------------
+
+
+def status(config: Config, results: Path) -> dict[str, Any]:
+    """What kind of run this is: simulated data sets, stand-in encoders, and tasks and models that are missing."""
+    wanted = [item for item in config["figures"].values() if item["tasks"]]
+    tasks = dict.fromkeys(task for item in wanted for task in item["tasks"])
+    models = dict.fromkeys(model for item in wanted for model in item["models"])
+    manifests = records(results, "manifests/*.json")
+    encoders = records(results, "encoders/*.json")
+    return {
+        "simulated": sorted(record["dataset"] for record in manifests if record.get("simulated")),
+        "datasets": len(manifests),
+        "stand_ins": sorted(record["model"] for record in encoders if record.get("stand_in")),
+        "tasks": [config["tasks"][task]["title"] for task in tasks],
+        "models": [config["models"][model]["title"] for model in models],
+        "missing": [
+            *(("task", config["tasks"][task]["title"], gap) for task in tasks if (gap := missing_task(config, task))),
+            *(
+                ("model", config["models"][model]["title"], gap)
+                for model in models
+                if (gap := missing_model(config, model))
+            ),
+        ],
+    }
+
+
+def inventory(config: Config) -> Table:
+    """What `snakemake doctor` says of every data set and checkpoint, a row each."""
+    rows = [
+        [
+            entry.name,
+            entry.state.word,
+            "; ".join(entry.state.facts),
+            entry.use or "nothing that is configured",
+            entry.origin.get("licence", "not stated"),
+            doctor.how_to_get(config, entry).replace(doctor.GLUE, " ")
+            if entry.state.word in ("absent", "partial")
+            else entry.origin.get("where", ""),
+        ]
+        for entry in doctor.entries(config)
+    ]
+    columns = ["Data set or checkpoint", "State", "Found", "For", "Licence", "Where, or how to get it"]
+    return make_table(columns, rows)
+
+
+# --- Cost, versions, provenance ---------------------------------------------------------------------------------
+
+
+def cost(results: Path) -> tuple[Table, float]:
+    """A row a pre-training run and a fine-tuned model, and the hours of all: training and validation alone."""
+    rows: list[tuple[str, str, int, float]] = []
+    for path in sorted(results.glob("pretrain/*/history.csv")):
+        history = pd.read_csv(path)
+        rows.append(("pre-training", path.parent.name, len(history), float(history["seconds"].iloc[-1])))
+    cells = [record for record in records(results, "finetune/*/*/*/cell.json") if "seconds" in record]
+    if cells:
+        table = pd.DataFrame(cells).assign(trained=[len(cell["seeds"]) for cell in cells])
+        for model, own in table.groupby("model"):
+            rows.append(("fine-tuning", str(model), int(own["trained"].sum()), float(own["seconds"].sum())))
+    columns = ["Stage", "Run or model", "Epochs, or networks trained", "Time"]
+    lines = [[stage, name, f"{number:,}", duration(seconds)] for stage, name, number, seconds in rows]
+    return make_table(columns, lines), sum(row[3] for row in rows) / 3600
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12.5 min, 3.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def versions() -> Iterator[tuple[str, str]]:
+    """Name and version of Python and of the packages that matter, where they are installed."""
+    yield "Python", platform.python_version()
+    for name in PACKAGES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            yield name, "not installed"
+
+
+def commit(folder: Path) -> str:
+    """The commit of the checkout that holds `folder`, and whether it was edited; empty without git."""
+    command = ["git", "-C", str(folder)]
+    try:
+        found = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=30)
+        edits = subprocess.run(
+            [*command, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return found.stdout.strip() + (", with uncommitted changes" if edits.stdout.strip() else "")
