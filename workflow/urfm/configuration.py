@@ -21,6 +21,7 @@ def check(config: Config, schema: Path) -> None:
     mistakes = [_sentence(error) for error in validator.iter_errors(config)] or [
         *_dead_names(config),
         *_not_to_fetch(config),
+        *_no_stand_in(config),
     ]
     if mistakes:
         raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
@@ -94,6 +95,24 @@ def _not_to_fetch(config: Config) -> Iterator[str]:
             yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
         if name in config["download"] and origin.get("access") != "open":
             yield f"download: {name} is not free to fetch; `snakemake --cores 1 doctor` says how to get it"
+
+
+def _no_stand_in(config: Config) -> Iterator[str]:
+    """Stand-ins that cannot be, and a checkpoint_root that may hold somebody's files."""
+    for section in ("models", "teachers"):
+        for name in config["stand_ins"][section]:
+            record = config[section].get(name, {})
+            if name not in config[section]:
+                yield f"stand_ins.{section}: no {name} under {section}{nearest(name, config[section])}"
+            elif not record.get("checkpoint", record).get("file"):
+                yield f"stand_ins.{section}: {name} is loaded from no file, so nothing stands in for one"
+    results = Path(config.get("pathvars", {}).get("results", "results"))
+    root = Path(config["checkpoint_root"])
+    if any(config["stand_ins"][section] for section in ("models", "teachers")) and results not in root.parents:
+        yield (
+            f"stand_ins: checkpoint_root is {root}, where published files may lie; random weights are only written "
+            f"below the results, e.g. --config checkpoint_root={results / 'checkpoints'}"
+        )
 
 
 def _references(config: Config) -> Iterator[tuple[str, str, Any]]:

@@ -1,6 +1,7 @@
 """What is there, what it is good for, and where to get the rest: a report for a person, without network.
 
-Marks and words say the same, so no colour is needed: `+` present, `~` partial, `-` absent, `*` simulated.
+Marks and words say the same, so no colour is needed: `+` present, `~` partial, `-` absent, `*` simulated or
+stand-in.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from urfm.availability import Config, missing_split, pretraining_settings, wanted_datasets
+from urfm.availability import Config, missing_split, pretraining_settings, stand_ins, wanted_datasets
 from urfm.cli import Settings, parse_settings, run
 from urfm.inventory import State, checkpoint_files, look_at_dataset, look_at_file
 from urfm.progress import say
 
-MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*"}
+MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*", "stand-in": "*"}
 WAYS = {"open": "free to fetch", "web": "by hand", "form": "through a form", "request": "on request"}  # easiest first
 STEPS = 8  # next steps that are listed
 INDENT = 13  # columns, of what is said of an entry
@@ -39,6 +40,7 @@ class DoctorSettings(Settings):
     checkpoint_root: str
     strict_counts: bool
     simulation: dict[str, Any]
+    stand_ins: dict[str, Any]
     pretraining: dict[str, Any]
     organs: dict[str, Any]
     finetuning: dict[str, Any]
@@ -72,7 +74,8 @@ def entries(config: Config) -> Iterator[Entry]:
         yield Entry(name, path, state, use, record.get("origin", {}), is_dataset=True)
     for name, record in checkpoint_files(config).items():
         path = Path(config["checkpoint_root"]) / name
-        state, use = look_at_file(path, record.get("sha256", "")), file_use(config, name)
+        state = look_at_file(path, record.get("sha256", ""), name in stand_ins(config))
+        use = file_use(config, name)
         yield Entry(name, path, state, use, record.get("origin", {}), is_dataset=False)
 
 

@@ -19,6 +19,7 @@ from urfm.availability import (
     missing_task,
     organs_of,
     pretraining_settings,
+    stand_ins,
     wanted_datasets,
 )
 from urfm.errors import UrfmError
@@ -32,6 +33,14 @@ VIEW_KEYS = ("input_size", "views", "view_dtype", "crop_scale", "flip", "seed")
 def _without_origin(record: Config) -> Config:
     """Where a file is published changes no result."""
     return {key: value for key, value in record.items() if key != "origin"}
+
+
+def _weights(config: Config, record: Config) -> Config:
+    """What is read of a checkpoint or a teacher; a stand-in has another hash than the published file."""
+    kept = _without_origin(record)
+    if record.get("file") in stand_ins(config):
+        kept.pop("sha256", None)
+    return kept
 
 
 def download(config: Config) -> Config:
@@ -48,7 +57,7 @@ def download(config: Config) -> Config:
 
 def doctor(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
-    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining", "organs")
+    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "stand_ins", "pretraining", "organs")
     sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
     return {
         "finetuning": {"split": config["finetuning"]["split"]},
@@ -103,7 +112,7 @@ def split(config: Config, task: str, split: str) -> Config:
 
 
 def teacher(config: Config, name: str) -> Config:
-    return {"name": name, **_without_origin(config["teachers"][name])}
+    return {"name": name, **_weights(config, config["teachers"][name])}
 
 
 def targets(config: Config, name: str) -> Config:
@@ -156,7 +165,12 @@ def duplicates_sheet(config: Config) -> Config:
 
 def encoder(config: Config, model: str) -> Config:
     record = config["models"][model]
-    return {"model": model, "checkpoint": _without_origin(record["checkpoint"]) if "checkpoint" in record else None}
+    return {"model": model, "checkpoint": _weights(config, record["checkpoint"]) if "checkpoint" in record else None}
+
+
+def stand_in(config: Config, file: str) -> Config:
+    """The size of an upstream file and its format; its hash is the published file's."""
+    return {"checkpoint": _weights(config, stand_ins(config)[file]), "seed": config["stand_ins"]["seed"]}
 
 
 def export(config: Config, model: str) -> Config:

@@ -216,6 +216,22 @@ def test_checkpoints(config: dict[str, Any]) -> None:
     assert config["teachers"]["clip"]["file"] not in look(config)
 
 
+def test_stand_ins(config: dict[str, Any]) -> None:
+    """Before and after the workflow made them, even when the configuration no longer asks for them."""
+    file = config["models"]["mim_imagenet"]["checkpoint"]["file"]
+    config["stand_ins"]["models"] = ["mim_imagenet"]
+    assert look(config)[file].state == (
+        "stand-in", True, ["not made yet; the workflow makes it when it is needed"],
+    )  # fmt: skip
+    assert "MIM-ImageNet" in next(line for line in lines(config) if line.startswith("  figure_2: nothing yet; 1 of 6"))
+    checkpoint(config, file)
+    assert look(config)[file].state.word == "present"
+    checkpoint(config, f"{file}.stand_in.json", b"{}")
+    config["stand_ins"]["models"] = []
+    assert look(config)[file].state == ("stand-in", True, ["random weights, for demonstration only"])
+    assert block(lines(config), "* stand-in").endswith("licence: CC BY-NC 4.0")  # nothing to get
+
+
 def test_what_is_drawn_is_what_the_workflow_plans(config: dict[str, Any]) -> None:
     """The report and the grid of runs agree, for every combination of a task's data, pre-training data and teacher."""
     busbra(config, 2)

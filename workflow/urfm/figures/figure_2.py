@@ -79,7 +79,7 @@ class Numbers:
     scores: model, task, metric, the columns of INTERVAL, seeds, images, patients (NaN: not known), simulated.
     comparisons: task, metric, model (the strongest other one), difference, boot_difference, boot_low,
     boot_high and the P values t_p, t_p_holm, boot_p, boot_p_holm (not percent). curves: model, task, fpr, tpr, auroc.
-    means: index model, a column a metric, over `common` tasks.
+    means: index model, a column a metric, over `common` tasks. stand_ins: models that stand in for a checkpoint.
     """
 
     scores: pd.DataFrame
@@ -90,6 +90,7 @@ class Numbers:
     models: list[str]
     tasks: list[str]
     simulated: bool
+    stand_ins: list[str]
     t_test: str
     resamples: int
 
@@ -129,6 +130,7 @@ def read_numbers(folder: Path, settings: Figure2Settings) -> Numbers:
         models=models,
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
+        stand_ins=record.get("stand_ins", []),
         t_test=record["settings"]["t_test"],
         resamples=record["settings"]["bootstrap_resamples"],
     )
@@ -143,7 +145,7 @@ def strongest(scores: pd.DataFrame, differences: pd.DataFrame, reference: str) -
 
 def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
-    titles = {model: settings.models[model] for model in numbers.models}
+    titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
     radar = len(numbers.common) >= 3
     panels = panels_of(numbers.tasks, settings.tasks)
@@ -574,6 +576,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
             )
             + " Not corrected for several tests; Holm-corrected values are in the CSV file."
         )
+    sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     sentences.append("ROC curves of seed-averaged predictions; one-vs-rest, averaged, for more than two classes.")
     known = {(entry.kind, entry.name) for entry in settings.unavailable}
     unnamed = [
