@@ -74,7 +74,13 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
             ["usfm"],
             r"where published files may lie; .* below the results, e\.g\. --config checkpoint_root=results/checkpoints",
         ),
-        (("download",), ["busbar"], r"download: no busbar under datasets; did you mean busbra\?"),
+        (("download",), ["busbar"], r"download: no busbar under datasets, teachers or models; did you mean busbra\?"),
+        (("download",), ["usfm"], r"download: usfm is not free to fetch; `snakemake .*doctor` says how"),
+        (
+            ("models", "usfm", "checkpoint", "origin", "access"),
+            "open",
+            r"models\.usfm: `access: open` needs `file`, and one entry of `origin\.files`",
+        ),
         (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
         (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
         (

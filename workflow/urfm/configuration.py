@@ -88,12 +88,27 @@ def _dead_pictures(config: Config) -> Iterator[str]:
 
 
 def _not_to_fetch(config: Config) -> Iterator[str]:
-    """Data sets that `download` could not fetch."""
+    """Data sets, and files of models and teachers, that `download` could not fetch."""
+    fetchable = set()
     for name, record in config["datasets"].items():
         origin = record.get("origin", {})
-        if origin.get("access") == "open" and not {"files", "record"} & origin.keys():
-            yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
-        if name in config["download"] and origin.get("access") != "open":
+        if origin.get("access") == "open":
+            fetchable.add(name)
+            if not {"files", "record"} & origin.keys():
+                yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
+    for section in ("teachers", "models"):
+        for name, record in config[section].items():
+            checkpoint = record.get("checkpoint", record)
+            origin = checkpoint.get("origin", {})
+            if origin.get("access") == "open":
+                fetchable.add(name)
+                if len(origin.get("files", [])) != 1 or "file" not in checkpoint:
+                    yield f"{section}.{name}: `access: open` needs `file`, and one entry of `origin.files`"
+    known = {*config["datasets"], *config["teachers"], *config["models"]}
+    for name in config["download"]:
+        if name not in known:
+            yield f"download: no {name} under datasets, teachers or models{nearest(name, known)}"
+        elif name not in fetchable:
             yield f"download: {name} is not free to fetch; `snakemake --cores 1 doctor` says how to get it"
 
 
@@ -118,7 +133,6 @@ def _no_stand_in(config: Config) -> Iterator[str]:
 def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     for name in config["simulation"]:
         yield f"simulation.{name}", "datasets", name
-    yield from (("download", "datasets", name) for name in config["download"])
     for name in config["datasets"]:
         yield from ((f"datasets.{name}.organ", "organs", organ) for organ in organs_of(config, name))
     yield from (("tables.table_1.paper", "organs", organ) for organ in config["tables"]["table_1"]["paper"])

@@ -44,15 +44,30 @@ def _weights(config: Config, record: Config) -> Config:
 
 
 def download(config: Config) -> Config:
-    """The data sets to fetch: those asked for, or all that are open; one of several that share a folder."""
+    """What to fetch: what is asked for, or all that is open; one of several data sets that share a folder."""
     archives: dict[str, Config] = {}
-    for name in config["download"] or config["datasets"]:
+    for name in _asked_for(config, "datasets"):
         record = config["datasets"][name]
         origin = record.get("origin", {})
         if origin.get("access") == "open" and not is_simulated(config, name):
             kept = {key: value for key, value in origin.items() if key not in ("access", "steps", "images")}
             archives.setdefault(record["folder"], {"dataset": name, "folder": record["folder"], **kept})
-    return {"archives": list(archives.values())}
+    weights: dict[str, Config] = {}
+    for section in ("teachers", "models"):
+        for name in _asked_for(config, section):
+            record = config[section][name].get("checkpoint", config[section][name])
+            origin = record.get("origin", {})
+            if origin.get("access") == "open" and record["file"] not in stand_ins(config):
+                item = {"name": name, "file": record["file"], **{key: origin[key] for key in ("where", "licence")}}
+                published = {"hash": f"sha256:{record['sha256']}"} if "sha256" in record else {}
+                address = {key: value for key, value in origin["files"][0].items() if key != "name"}
+                weights.setdefault(record["file"], {**item, **published, **address})
+    return {"archives": list(archives.values()), "weights": list(weights.values())}
+
+
+def _asked_for(config: Config, section: str) -> list[str]:
+    """The names of a section that `download` holds; all if it is empty."""
+    return [name for name in config[section] if name in config["download"] or not config["download"]]
 
 
 def doctor(config: Config) -> Config:
