@@ -474,7 +474,7 @@ def test_no_section_is_an_alias_of_another() -> None:
 
 
 def test_stand_ins_have_the_sizes_of_the_demo() -> None:
-    """Each is described as the model or teacher that reads it, without the published file's hash, and counts as there."""
+    """Each is described as what reads it, without the published file's hash, and counts as there."""
     demo = overlay("demo")
     files = availability.stand_ins(demo)
     assert len(files) == len(demo["stand_ins"]["models"]) + len(demo["stand_ins"]["teachers"])

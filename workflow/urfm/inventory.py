@@ -18,7 +18,7 @@ from urfm.progress import human_bytes
 
 
 class State(NamedTuple):
-    """How much of it is there: present, partial, absent, simulated, stand-in; whether it can be used; facts in words."""
+    """How much is there: present, partial, absent, simulated or stand-in; whether it can be used; facts in words."""
 
     word: str
     usable: bool

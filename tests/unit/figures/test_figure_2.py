@@ -74,7 +74,13 @@ CASES = {
     },
     "two tasks": {"models": ["random", "mim_us", "usfm", "urfm"], "tasks": ["breast_tumor", "liver_mass"]},
     "one task, one seed": {"models": ["mim_us", "urfm"], "tasks": ["breast_tumor"], "seeds": 1},
-    "five tasks, eight models, two seeds": {"models": MODELS, "tasks": NAMES[:5], "seeds": 2, "simulated": True, "stand_ins": MODELS[:6]},
+    "five tasks, eight models, two seeds": {
+        "models": MODELS,
+        "tasks": NAMES[:5],
+        "seeds": 2,
+        "simulated": True,
+        "stand_ins": MODELS[:6],
+    },
     "no reference": {"models": ["mim_us", "usfm"], "tasks": NAMES[:4], "seeds": 2},
     "one model": {"models": ["urfm"], "tasks": ["breast_tumor", "ovarian_tumor"], "patients_known": False},
 }

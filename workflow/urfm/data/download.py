@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.extract import extract, extract_nested, is_archive
@@ -65,7 +65,7 @@ class DownloadSettings(Settings):
     """Settings of the stage."""
 
     archives: list[Archive]
-    weights: list[Weights] = []
+    weights: list[Weights] = Field(default_factory=list)
 
 
 def zenodo_files(record: str, session: requests.Session) -> list[RemoteFile]:
@@ -190,7 +190,11 @@ def download_weights(weights: Weights, root: Path, session: requests.Session) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     fetched = fetch(RemoteFile(name=path.name, url=weights.url, hash=weights.hash), path, session)
     _record(
-        path.with_name(f"{path.name}.downloaded.json"), {"name": weights.name}, weights.where, weights.licence, [fetched]
+        path.with_name(f"{path.name}.downloaded.json"),
+        {"name": weights.name},
+        weights.where,
+        weights.licence,
+        [fetched],
     )
     verdict = (
         "checksum agrees with the published one"

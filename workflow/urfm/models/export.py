@@ -70,7 +70,10 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
     if record["simulated"]:
         lines += ["**Simulated: trained on drawn images, for demonstration. These weights know no ultrasound.**", ""]
     if record.get("stand_in", False):
-        lines += ["**Stand-in: random weights, or taught by a teacher of random weights. Not the published model.**", ""]
+        lines += [
+            "**Stand-in: random weights, or taught by a teacher of random weights. Not the published model.**",
+            "",
+        ]
     lines += [
         f"An image encoder, {record['architecture']} with {record['parameters'] / 1e6:.1f} M parameters, for "
         f"{size} x {size} pixels. Weights: {record['source']}.",

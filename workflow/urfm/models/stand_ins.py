@@ -99,7 +99,9 @@ def content(settings: StandInSettings) -> dict[str, Any]:
         options["global_pool"] = "token"  # its final norm comes before pooling
     digest = hashlib.sha256(f"{settings.seed} {checkpoint.file}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:4]))
-    model = build(checkpoint.architecture or form.architecture, form.model_args | checkpoint.model_args, None, **options)
+    model = build(
+        checkpoint.architecture or form.architecture, form.model_args | checkpoint.model_args, None, **options
+    )
     return WRITERS[checkpoint.format](dict(model.state_dict()))
 
 
