@@ -102,7 +102,8 @@ def dataset_use(config: Config, name: str) -> str:
 def owner(config: Config, file: str) -> str:
     """The teacher or the model that a file below checkpoint_root is described by."""
     records = {**config["models"], **config["teachers"]}
-    return next(name for name, record in records.items() if record.get("checkpoint", record).get("file") == file)
+    names = (name for name, record in records.items() if record.get("checkpoint", record).get("file") == file)
+    return str(next(names))
 
 
 def file_use(config: Config, file: str) -> str:
