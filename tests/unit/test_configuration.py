@@ -12,6 +12,7 @@ from urfm import availability, configuration, grid, provenance, settings
 from urfm.data.download import DownloadSettings
 from urfm.data.simulation.archive import SimulateSettings
 from urfm.errors import UrfmError
+from urfm.models.stand_ins import StandInSettings
 
 HOME = Path(__file__).resolve().parents[2]
 SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
@@ -68,7 +69,21 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (("probes", "runs"), [["urfm"], ["urfn"]], r"probes\.runs: no run urfn; did you mean urfm\?"),
         (("probes", "runs"), [["urfm_clip"]], r"probes\.runs: urfm_clip keeps no snapshots; set pretraining\.runs"),
         (("reconstructions", "runs"), ["urfn"], r"reconstructions\.runs: no run urfn; did you mean urfm\?"),
-        (("download",), ["busbar"], r"download: no busbar under datasets; did you mean busbra\?"),
+        (("stand_ins", "models"), ["usfn"], r"stand_ins\.models: no usfn under models; did you mean usfm\?"),
+        (("stand_ins", "models"), ["urfm"], r"stand_ins\.models: urfm is loaded from no file"),
+        (("stand_ins", "teachers"), ["pixels"], r"stand_ins\.teachers: pixels is loaded from no file"),
+        (
+            ("stand_ins", "models"),
+            ["usfm"],
+            r"where published files may lie; .* below the results, e\.g\. --config checkpoint_root=results/checkpoints",
+        ),
+        (("download",), ["busbar"], r"download: no busbar under datasets, teachers or models; did you mean busbra\?"),
+        (("download",), ["usfm"], r"download: usfm is not free to fetch; `snakemake .*doctor` says how"),
+        (
+            ("models", "usfm", "checkpoint", "origin", "access"),
+            "open",
+            r"models\.usfm: `access: open` needs `file`, and one entry of `origin\.files`",
+        ),
         (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
         (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
         (
@@ -459,3 +474,20 @@ def test_no_section_is_an_alias_of_another() -> None:
 
     found = list(sections(PAPER))
     assert len({id(section) for section in found}) == len(found)
+
+
+def test_stand_ins_have_the_sizes_of_the_demo() -> None:
+    """Each is described as what reads it, without the published file's hash, and counts as there."""
+    demo = overlay("demo")
+    files = availability.stand_ins(demo)
+    assert len(files) == len(demo["stand_ins"]["models"]) + len(demo["stand_ins"]["teachers"])
+    for file in files:
+        stage = StandInSettings.model_validate(settings.stand_in(demo, file))
+        assert stage.checkpoint.file == file
+        assert stage.checkpoint.sha256 == ""
+        assert availability.missing_file(demo, file) is None
+    for figure in demo["figures"]:
+        assert grid.available_models(demo, figure) == demo["figures"][figure]["models"]
+    demo["teachers"]["clip"]["sha256"] = "0" * 64
+    assert "sha256" not in settings.teacher(demo, "clip")
+    assert "sha256" in settings.teacher(PAPER, "biomedclip")

@@ -157,9 +157,10 @@ def target_files(run, name):
 
 
 def upstream_file(record):
-    """A checkpoint or teacher file if it is there, so that another file in its place is noticed."""
-    path = Path(config["checkpoint_root"]) / record.get("file", "")
-    return [path] if path.is_file() else []
+    """A checkpoint or teacher file if it is there or made here, so that another file in its place is noticed."""
+    file = record.get("file", "")
+    path = Path(config["checkpoint_root"]) / file
+    return [path] if path.is_file() or file in availability.stand_ins(config) else []
 
 
 def teacher_file(run):

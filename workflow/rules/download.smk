@@ -21,6 +21,7 @@ rule download:
         """
         python -m urfm.data.download \
             --root "$URFM_DATA" \
+            --checkpoint-root "$URFM_CHECKPOINTS" \
             --settings {params.settings:q} \
             | tee -i {log}
         """

@@ -2,6 +2,31 @@
 FROM_RUN = {model: record["pretraining"] for model, record in config["models"].items() if "pretraining" in record}
 
 
+rule stand_in:
+    output:
+        weights=str(Path(config["checkpoint_root"]) / "{checkpoint}"),
+        mark=str(Path(config["checkpoint_root"]) / "{checkpoint}.stand_in.json"),
+    log:
+        "<logs>/stand_in/{checkpoint}.log",
+    wildcard_constraints:
+        checkpoint=configuration.one_of(availability.stand_ins(config)),
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+        runtime=minutes("small"),
+    params:
+        *code("urfm.models.stand_ins"),
+        settings=reads(lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
+    shell:
+        """
+        python -m urfm.models.stand_ins \
+            --settings {params.settings:q} \
+            --root "$URFM_CHECKPOINTS" \
+            2>&1 | tee -i {log:q}
+        """
+
+
 rule encoder_from_run:
     input:
         weights=lambda wildcards: ancient(f"<results>/pretrain/{FROM_RUN[wildcards.model]}/encoder.safetensors"),

@@ -83,10 +83,21 @@ def folders_and_tables(folder: Path, depth: int = WATCHED) -> list[Path]:
     return sorted(found)
 
 
+def stand_ins(config: Config) -> dict[str, Config]:
+    """The files that random weights stand in for: path below checkpoint_root -> what `models` says of a checkpoint."""
+    records = [config["models"][name]["checkpoint"] for name in config["stand_ins"]["models"]]
+    for name in config["stand_ins"]["teachers"]:
+        teacher = config["teachers"][name]
+        record = {"format": teacher["kind"], "file": teacher["file"], "model_args": teacher.get("model_args", {})}
+        records.append(record)
+    return {record["file"]: record for record in records}
+
+
 def missing_file(config: Config, name: str) -> str | None:
     """What to say when `name`, a file below checkpoint_root, is absent."""
     path = Path(config["checkpoint_root"]) / name
-    return None if planning(config) or path.is_file() else f"no file {path}"
+    there = planning(config) or name in stand_ins(config) or path.is_file()
+    return None if there else f"no file {path}"
 
 
 def missing_teacher(config: Config, teacher: str) -> Missing | None:

@@ -22,6 +22,7 @@ def check(config: Config, schema: Path) -> None:
         *_dead_names(config),
         *_not_to_fetch(config),
         *_without_snapshots(config),
+        *_no_stand_in(config),
     ]
     if mistakes:
         raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
@@ -104,19 +105,51 @@ def _without_snapshots(config: Config) -> Iterator[str]:
 
 
 def _not_to_fetch(config: Config) -> Iterator[str]:
-    """Data sets that `download` could not fetch."""
+    """Data sets, and files of models and teachers, that `download` could not fetch."""
+    fetchable = set()
     for name, record in config["datasets"].items():
         origin = record.get("origin", {})
-        if origin.get("access") == "open" and not {"files", "record"} & origin.keys():
-            yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
-        if name in config["download"] and origin.get("access") != "open":
+        if origin.get("access") == "open":
+            fetchable.add(name)
+            if not {"files", "record"} & origin.keys():
+                yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
+    for section in ("teachers", "models"):
+        for name, record in config[section].items():
+            checkpoint = record.get("checkpoint", record)
+            origin = checkpoint.get("origin", {})
+            if origin.get("access") == "open":
+                fetchable.add(name)
+                if len(origin.get("files", [])) != 1 or "file" not in checkpoint:
+                    yield f"{section}.{name}: `access: open` needs `file`, and one entry of `origin.files`"
+    known = {*config["datasets"], *config["teachers"], *config["models"]}
+    for name in config["download"]:
+        if name not in known:
+            yield f"download: no {name} under datasets, teachers or models{nearest(name, known)}"
+        elif name not in fetchable:
             yield f"download: {name} is not free to fetch; `snakemake --cores 1 doctor` says how to get it"
+
+
+def _no_stand_in(config: Config) -> Iterator[str]:
+    """Stand-ins that cannot be, and a checkpoint_root that may hold somebody's files."""
+    for section in ("models", "teachers"):
+        for name in config["stand_ins"][section]:
+            record = config[section].get(name, {})
+            if name not in config[section]:
+                yield f"stand_ins.{section}: no {name} under {section}{nearest(name, config[section])}"
+            elif not record.get("checkpoint", record).get("file"):
+                yield f"stand_ins.{section}: {name} is loaded from no file, so nothing stands in for one"
+    results = Path(config.get("pathvars", {}).get("results", "results"))
+    root = Path(config["checkpoint_root"])
+    if any(config["stand_ins"][section] for section in ("models", "teachers")) and results not in root.parents:
+        yield (
+            f"stand_ins: checkpoint_root is {root}, where published files may lie; random weights are only written "
+            f"below the results, e.g. --config checkpoint_root={results / 'checkpoints'}"
+        )
 
 
 def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     for name in config["simulation"]:
         yield f"simulation.{name}", "datasets", name
-    yield from (("download", "datasets", name) for name in config["download"])
     for name in config["datasets"]:
         yield from ((f"datasets.{name}.organ", "organs", organ) for organ in organs_of(config, name))
     yield from (("tables.table_1.paper", "organs", organ) for organ in config["tables"]["table_1"]["paper"])

@@ -1,6 +1,7 @@
 """What is there, what it is good for, and where to get the rest: a report for a person, without network.
 
-Marks and words say the same, so no colour is needed: `+` present, `~` partial, `-` absent, `*` simulated.
+Marks and words say the same, so no colour is needed: `+` present, `~` partial, `-` absent, `*` simulated or
+stand-in.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from urfm.availability import Config, missing_split, pretraining_settings, wanted_datasets
+from urfm.availability import Config, missing_split, pretraining_settings, stand_ins, wanted_datasets
 from urfm.cli import Settings, parse_settings, run
 from urfm.inventory import State, checkpoint_files, look_at_dataset, look_at_file
 from urfm.progress import say
 
-MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*"}
+MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*", "stand-in": "*"}
 WAYS = {"open": "free to fetch", "web": "by hand", "form": "through a form", "request": "on request"}  # easiest first
 STEPS = 8  # next steps that are listed
 INDENT = 13  # columns, of what is said of an entry
@@ -39,6 +40,7 @@ class DoctorSettings(Settings):
     checkpoint_root: str
     strict_counts: bool
     simulation: dict[str, Any]
+    stand_ins: dict[str, Any]
     pretraining: dict[str, Any]
     organs: dict[str, Any]
     finetuning: dict[str, Any]
@@ -59,6 +61,7 @@ class Entry(NamedTuple):
     use: str
     origin: Config
     is_dataset: bool
+    key: str  # what `download` calls it
 
 
 Stock = frozenset[str]  # names of entries that can be worked with
@@ -69,11 +72,12 @@ def entries(config: Config) -> Iterator[Entry]:
     for name, record in config["datasets"].items():
         path = Path(config["data_root"]) / record["folder"]
         state, use = look_at_dataset(config, name), dataset_use(config, name)
-        yield Entry(name, path, state, use, record.get("origin", {}), is_dataset=True)
+        yield Entry(name, path, state, use, record.get("origin", {}), True, name)
     for name, record in checkpoint_files(config).items():
         path = Path(config["checkpoint_root"]) / name
-        state, use = look_at_file(path, record.get("sha256", "")), file_use(config, name)
-        yield Entry(name, path, state, use, record.get("origin", {}), is_dataset=False)
+        state = look_at_file(path, record.get("sha256", ""), name in stand_ins(config))
+        use = file_use(config, name)
+        yield Entry(name, path, state, use, record.get("origin", {}), False, owner(config, name))
 
 
 # --- What it is good for ----------------------------------------------------------------------------------------
@@ -93,6 +97,13 @@ def dataset_use(config: Config, name: str) -> str:
     tables = [table for table, shown in counted.items() if shown & runs]
     phrases = _shown(config, "task", "tasks", tasks) + _pretraining(config, "pre-training of", runs)
     return "; ".join(phrases + ([f"images in {', '.join(tables)}"] if tables else []))
+
+
+def owner(config: Config, file: str) -> str:
+    """The teacher or the model that a file below checkpoint_root is described by."""
+    records = {**config["models"], **config["teachers"]}
+    names = (name for name, record in records.items() if record.get("checkpoint", record).get("file") == file)
+    return str(next(names))
 
 
 def file_use(config: Config, file: str) -> str:
@@ -169,7 +180,7 @@ def gain(config: Config, stock: Stock, more: Iterable[str]) -> list[tuple[str, s
 def next_steps(config: Config, found: list[Entry], stock: Stock) -> Iterator[str]:
     """What to get: what one command fetches, what completes, and then one by one what adds most models and tasks."""
     missing = [entry for entry in found if not entry.state.usable]
-    fetchable = [entry.name for entry in missing if entry.state.word == "absent" and _is_fetched(entry)]
+    fetchable = [entry.name for entry in missing if not entry.path.exists() and _is_fetched(entry)]
     if fetchable:
         adds = gain(config, stock, fetchable)
         yield f"{download_command(config)}: fetches {', '.join(fetchable)}{_adds(adds)}"
@@ -247,21 +258,22 @@ def how_to_get(config: Config, entry: Entry) -> str:
     if not entry.origin:
         return "no origin is configured; put it there"
     if _is_fetched(entry):
-        first = "" if entry.state.word == "absent" else "move the folder away, then "
-        return f"{first}{download_command(config, entry.name)}"
+        first = "" if entry.state.word == "absent" or not entry.path.exists() else "move it away, then "
+        return f"{first}{download_command(config, entry.key)}"
     way = WAYS[entry.origin["access"]]
     return f"{entry.origin['where']} ({way}). {entry.origin.get('steps', '')}".strip()
 
 
 def _is_fetched(entry: Entry) -> bool:
-    return entry.is_dataset and entry.origin.get("access") == "open"
+    return bool(entry.origin.get("access") == "open")
 
 
 def download_command(config: Config, name: str = "") -> str:
-    """What to type to fetch one data set, or all that are open."""
+    """What to type to fetch one data set or weight file, or all that are open."""
     chosen = [f"'download=[{name}]'"] if name else []
-    place = [f"data_root={shlex.quote(config['data_root'])}"] if config["data_root"] != "data" else []
-    words = ["snakemake --cores 1 download", *(["--config", *chosen, *place] if chosen or place else [])]
+    defaults = {"data_root": "data", "checkpoint_root": "checkpoints"}
+    places = [f"{key}={shlex.quote(config[key])}" for key, value in defaults.items() if config[key] != value]
+    words = ["snakemake --cores 1 download", *(["--config", *chosen, *places] if chosen or places else [])]
     return " ".join(words).replace(" ", GLUE)
 
 

@@ -135,6 +135,7 @@ def fetch(file: RemoteFile, path: Path, session: requests.Session) -> Fetched:
         raise UrfmError(f"{part}: {error.strerror or error}; {todo}, and run the same again") from error
     if file.hash and (found := _digest(part, file.hash)) != file.hash:
         part.unlink()
+        _origin(part).unlink(missing_ok=True)
         raise UrfmError(
             f"{file.url}: what arrived is not the published file: {found}, expected {file.hash}. It was deleted; run "
             "the same again. If that does not help, the publisher has changed the file: compare with the page"

@@ -128,6 +128,12 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def stand_in_mark(path: str | Path) -> Path:
+    """The file beside a weight file that says it is a stand-in: random weights in the publisher's form."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.stand_in.json")
+
+
 def verify_sha256(path: str | Path, expected: str) -> None:
     """Raise an UrfmError if the file is not the one its sidecar describes."""
     found = sha256(path)

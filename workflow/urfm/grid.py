@@ -245,6 +245,8 @@ def split_note(config: Config) -> list[str]:
 def summary(config: Config) -> list[str]:
     """Lines for a person: what will be drawn, and what is missing and why."""
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
+    if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
+        lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
     for name, item in config["figures"].items():
         if not item["tasks"]:  # an overlay leaves this figure out
             continue

@@ -13,12 +13,12 @@ from urfm.data.counts import Expected
 from urfm.data.manifest import ManifestSettings, list_records
 from urfm.data.manifest import is_simulated as made_by_simulator
 from urfm.errors import UrfmError
-from urfm.files import sha256
+from urfm.files import sha256, stand_in_mark
 from urfm.progress import human_bytes
 
 
 class State(NamedTuple):
-    """How much of something is there: present, partial, absent or simulated; whether it can be used; facts in words."""
+    """How much is there: present, partial, absent, simulated or stand-in; whether it can be used; facts in words."""
 
     word: str
     usable: bool
@@ -115,8 +115,15 @@ def _count(found: int | None, expected: int | None, what: str) -> str:
     return f"{number} {what}" + (f" ({expected:,} expected)" if expected not in (None, found) else "")
 
 
-def look_at_file(path: Path, expected_sha256: str) -> State:
-    """Look for a checkpoint; one of another hash than expected is refused by the workflow."""
+def look_at_file(path: Path, expected_sha256: str, stand_in: bool = False) -> State:
+    """Look for a checkpoint; one of another hash than expected is refused by the workflow.
+
+    `stand_in`: whether the configuration wants random weights there.
+    """
+    if stand_in_mark(path).is_file() and path.is_file():
+        return State("stand-in", True, ["random weights, for demonstration only"])
+    if not path.is_file() and stand_in:
+        return State("stand-in", True, ["not made yet; the workflow makes it when it is needed"])
     if not path.is_file():
         half = path.with_name(f"{path.name}.part").exists()
         return State("partial", False, ["half fetched"]) if half else State("absent", False, [])

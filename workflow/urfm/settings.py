@@ -19,6 +19,7 @@ from urfm.availability import (
     missing_task,
     organs_of,
     pretraining_settings,
+    stand_ins,
     wanted_datasets,
 )
 from urfm.errors import UrfmError
@@ -34,21 +35,44 @@ def _without_origin(record: Config) -> Config:
     return {key: value for key, value in record.items() if key != "origin"}
 
 
+def _weights(config: Config, record: Config) -> Config:
+    """What is read of a checkpoint or a teacher; a stand-in has another hash than the published file."""
+    kept = _without_origin(record)
+    if record.get("file") in stand_ins(config):
+        kept.pop("sha256", None)
+    return kept
+
+
 def download(config: Config) -> Config:
-    """The data sets to fetch: those asked for, or all that are open; one of several that share a folder."""
+    """What to fetch: what is asked for, or all that is open; one of several data sets that share a folder."""
     archives: dict[str, Config] = {}
-    for name in config["download"] or config["datasets"]:
+    for name in _asked_for(config, "datasets"):
         record = config["datasets"][name]
         origin = record.get("origin", {})
         if origin.get("access") == "open" and not is_simulated(config, name):
             kept = {key: value for key, value in origin.items() if key not in ("access", "steps", "images")}
             archives.setdefault(record["folder"], {"dataset": name, "folder": record["folder"], **kept})
-    return {"archives": list(archives.values())}
+    weights: dict[str, Config] = {}
+    for section in ("teachers", "models"):
+        for name in _asked_for(config, section):
+            record = config[section][name].get("checkpoint", config[section][name])
+            origin = record.get("origin", {})
+            if origin.get("access") == "open" and record["file"] not in stand_ins(config):
+                item = {"name": name, "file": record["file"], **{key: origin[key] for key in ("where", "licence")}}
+                published = {"hash": f"sha256:{record['sha256']}"} if "sha256" in record else {}
+                address = {key: value for key, value in origin["files"][0].items() if key != "name"}
+                weights.setdefault(record["file"], {**item, **published, **address})
+    return {"archives": list(archives.values()), "weights": list(weights.values())}
+
+
+def _asked_for(config: Config, section: str) -> list[str]:
+    """The names of a section that `download` holds; all if it is empty."""
+    return [name for name in config[section] if name in config["download"] or not config["download"]]
 
 
 def doctor(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
-    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "pretraining", "organs")
+    folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "stand_ins", "pretraining", "organs")
     sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
     return {
         "finetuning": {"split": config["finetuning"]["split"]},
@@ -103,7 +127,7 @@ def split(config: Config, task: str, split: str) -> Config:
 
 
 def teacher(config: Config, name: str) -> Config:
-    return {"name": name, **_without_origin(config["teachers"][name])}
+    return {"name": name, **_weights(config, config["teachers"][name])}
 
 
 def targets(config: Config, name: str) -> Config:
@@ -157,7 +181,12 @@ def duplicates_sheet(config: Config) -> Config:
 
 def encoder(config: Config, model: str) -> Config:
     record = config["models"][model]
-    return {"model": model, "checkpoint": _without_origin(record["checkpoint"]) if "checkpoint" in record else None}
+    return {"model": model, "checkpoint": _weights(config, record["checkpoint"]) if "checkpoint" in record else None}
+
+
+def stand_in(config: Config, file: str) -> Config:
+    """The size of an upstream file and its format; its hash is the published file's."""
+    return {"checkpoint": _weights(config, stand_ins(config)[file]), "seed": config["stand_ins"]["seed"]}
 
 
 def export(config: Config, model: str) -> Config:

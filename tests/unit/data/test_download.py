@@ -7,13 +7,16 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+import yaml
 from file_server import Page, Server, serve
 from urfm import fetch as fetching
+from urfm import inventory, settings
 from urfm.data import download as module
-from urfm.data.download import Archive, download, main
+from urfm.data.download import Archive, Weights, download, download_weights, main
 from urfm.errors import UrfmError
 from urfm.fetch import RemoteFile, open_session
 
@@ -261,3 +264,86 @@ def test_one_failure_does_not_keep_the_others(
     server.put("/gone.zip", Page(zipped(NORMAL)))
     main()
     assert (tmp_path / "Gone" / "Normal").is_dir()
+
+
+# Weight files ---------------------------------------------------------------------------------------------------------
+
+CONTENT = b"weights" * 60_000  # arrives in parts of 65,536 bytes, of which whole ones are kept
+
+
+def weights(server: Server, digest: str = "", **page: Any) -> Weights:
+    url = server.put("/model.pth", Page(CONTENT, **page))
+    return Weights(name="mae", file="mae/vit.pth", where="https://a.org", licence="MIT", url=url, hash=digest)
+
+
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+@pytest.mark.parametrize("digest", [SHA256, ""])
+def test_weights_come_under_the_configured_name_and_are_recorded(
+    tmp_path: Path, server: Server, session: requests.Session, capsys: pytest.CaptureFixture[str], digest: str
+) -> None:
+    """Broken off twice; the checksum is compared where one is published, and recorded in any case."""
+    download_weights(weights(server, digest, cut=[100_000, 100_000]), tmp_path, session)
+    assert server.ranges() == ["", "bytes=65536-", "bytes=131072-"]
+    found = tree(tmp_path)
+    record = json.loads(found.pop("mae/vit.pth.downloaded.json"))
+    assert found == {"mae/vit.pth": CONTENT}
+    described = {"name": "vit.pth", "url": f"{server.url}/model.pth", "bytes": len(CONTENT), "hash": SHA256}
+    assert record["files"] == [{**described, "verified": bool(digest)}]
+    assert (record["name"], record["licence"]) == ("mae", "MIT")
+    said = capsys.readouterr().out
+    assert ("checksum agrees with the published one" in said) == bool(digest)
+    assert (f"NOT verified, because no checksum is published; recorded: {SHA256}" in said) != bool(digest)
+    before = len(server.requests)
+    download_weights(weights(server, digest), tmp_path, session)
+    assert len(server.requests) == before
+
+
+def test_other_weights_than_published_are_not_kept(tmp_path: Path, server: Server, session: requests.Session) -> None:
+    with pytest.raises(UrfmError, match="is not the published file"):
+        download_weights(weights(server, f"sha256:{'0' * 64}"), tmp_path, session)
+    assert tree(tmp_path) == {}
+
+
+def test_interrupted_weights_go_on(tmp_path: Path, server: Server, session: requests.Session) -> None:
+    """Between two calls `<file>.part` is all there is: neither the workflow nor `doctor` take it for the file."""
+    with pytest.raises(UrfmError, match="brought nothing new"):
+        download_weights(weights(server, SHA256, cut=[100_000, *[0] * 10]), tmp_path, session)
+    assert {"mae/vit.pth.part", "mae/vit.pth.part.json"} == set(tree(tmp_path))
+    assert inventory.look_at_file(tmp_path / "mae" / "vit.pth", "") == ("partial", False, ["half fetched"])
+    server.requests.clear()
+    download_weights(weights(server, SHA256), tmp_path, session)
+    assert server.ranges() == ["bytes=65536-"]
+    assert tree(tmp_path)["mae/vit.pth"] == CONTENT
+
+
+def test_somebodys_weights_are_never_touched(tmp_path: Path, server: Server, session: requests.Session) -> None:
+    (tmp_path / "mae").mkdir()
+    (tmp_path / "mae" / "vit.pth").write_bytes(b"mine")
+    download_weights(weights(server, SHA256), tmp_path, session)
+    assert tree(tmp_path) == {"mae/vit.pth": b"mine"}
+    assert server.requests == []
+    outside = weights(server).model_copy(update={"file": "../vit.pth"})
+    with pytest.raises(UrfmError, match="is not below the checkpoint root"):
+        download_weights(outside, tmp_path, session)
+
+
+def test_the_configuration_names_what_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Server) -> None:
+    """By name of a model or teacher, with its pinned hash, through the command line; stand-ins are not fetched."""
+    config = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
+    everything = settings.download(config)
+    names = {item["name"] for item in everything["weights"]}
+    assert names == {"biomedclip", "clip", "sl_imagenet", "mim_imagenet", "moco_v3_imagenet", "dino_imagenet"}
+    assert everything["archives"]
+    config["teachers"]["clip"] |= {"sha256": SHA256.removeprefix("sha256:")}
+    config["teachers"]["clip"]["origin"]["files"][0]["url"] = server.put("/clip", Page(CONTENT))
+    config["download"] = ["clip"]
+    chosen = settings.download(config)
+    assert chosen["archives"] == []
+    roots = ["--root", str(tmp_path / "data"), "--checkpoint-root", str(tmp_path / "checkpoints")]
+    monkeypatch.setattr(sys, "argv", ["download", *roots, "--settings", json.dumps(chosen)])
+    main()
+    assert (tmp_path / "checkpoints" / config["teachers"]["clip"]["file"]).read_bytes() == CONTENT
+    config["stand_ins"]["teachers"] = ["clip"]
+    assert settings.download(config)["weights"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -336,6 +337,19 @@ def test_stage_writes_the_contract_and_the_same_bytes_again(paths, tmp_path, mon
     assert record["models"] == ["mim_us", "urfm", "usfm"]
     assert record["tasks"] == ["breast_tumor", "liver_mass"]
     assert record["simulated"] is False
+
+
+def test_models_that_are_stand_ins_are_named(paths, tmp_path, monkeypatch):
+    root = paths[0].parents[3]
+    shutil.copytree(root, tmp_path / "cells")
+    cells = [tmp_path / "cells" / path.relative_to(root) for path in paths]
+    for path in cells:
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "stand_in": record["model"] in ("usfm", "mim_us")}))
+    for name, given, expected in (("with", cells, ["mim_us", "usfm"]), ("without", paths, [])):
+        monkeypatch.setattr(sys, "argv", ["statistics", *command(given, tmp_path / name)])
+        run(main)
+        assert json.loads((tmp_path / name / "statistics.json").read_text())["stand_ins"] == expected
 
 
 def test_missing_reference_gives_scores_only(paths, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from synthetic_cells import write_cells
@@ -52,6 +53,7 @@ def make_statistics(
     resamples: int = 200,
     reference: str = "urfm",
     patients_known: bool = True,
+    stand_ins: Sequence[str] = (),
 ) -> Path:
     """Run the statistics stage on synthetic cells; return its folder."""
     paths = write_cells(
@@ -71,7 +73,7 @@ def make_statistics(
         bootstrap_resamples=resamples,
         bootstrap_seed=0,
     )
-    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings)
+    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings, stand_ins)
     return folder / "statistics"
 
 

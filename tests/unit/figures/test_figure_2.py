@@ -37,7 +37,13 @@ CASES = {
     },
     "two tasks": {"models": ["random", "mim_us", "usfm", "urfm"], "tasks": ["breast_tumor", "liver_mass"]},
     "one task, one seed": {"models": ["mim_us", "urfm"], "tasks": ["breast_tumor"], "seeds": 1},
-    "five tasks, eight models, two seeds": {"models": MODELS, "tasks": NAMES[:5], "seeds": 2, "simulated": True},
+    "five tasks, eight models, two seeds": {
+        "models": MODELS,
+        "tasks": NAMES[:5],
+        "seeds": 2,
+        "simulated": True,
+        "stand_ins": MODELS[:6],
+    },
     "no reference": {"models": ["mim_us", "usfm"], "tasks": NAMES[:4], "seeds": 2},
     "one model": {"models": ["urfm"], "tasks": ["breast_tumor", "ovarian_tumor"], "patients_known": False},
 }
@@ -97,6 +103,9 @@ def test_titles_counts_and_what_is_missing_are_written(case):
         assert entry.title in written
         assert entry.reason in written
     assert ("SIMULATED DATA: demonstration only" in written) == bool(case.get("simulated"))
+    note = "not the published model: " + ", ".join(TITLES[model] for model in case.get("stand_ins", [])) + "."
+    assert (note in written) == ("stand_ins" in case)
+    assert written.count("(stand-in)") == len(case.get("stand_ins", []))
     patients = "48 patients" if case.get("patients_known", True) else "patients unknown"
     assert f"n = 48 images, {patients}, {case.get('seeds', 3)} seed" in written
     assert ("radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)

@@ -1,9 +1,12 @@
-"""Fetching the data sets that anybody may fetch, into the folders of the data root where their readers look.
+"""Fetching the data sets and the weight files that anybody may fetch, to where they are looked for.
 
 Files are named in the configuration with their publisher's checksum, or asked of the repository's own interface
 (`record`), which gives names, addresses and checksums. They arrive in `<data_root>/.downloads/<folder>/`, are verified,
 unpacked there, and the folder moves to its place when it is whole, with DOWNLOADED.json in it. So a folder in its
 place is complete, an interrupted call goes on where it stopped, and a folder that somebody else made is never touched.
+
+A weight file arrives beside its place below the checkpoint root, as `<file>.part`, and moves there when it is whole and
+has the checksum that its publisher states; where none is stated, what came is recorded in `<file>.downloaded.json`.
 """
 
 from __future__ import annotations
@@ -15,16 +18,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.data.extract import extract, extract_nested, is_archive
 from urfm.errors import UrfmError
-from urfm.fetch import RemoteFile, fetch, open_session, request
+from urfm.fetch import Fetched, RemoteFile, fetch, open_session, request
 from urfm.files import read_json, write_json
 from urfm.progress import human_bytes, say
 
@@ -46,10 +50,22 @@ class Archive(Settings):
     nested: bool = False  # archives in the archives are unpacked too
 
 
+class Weights(Settings):
+    """One weight file, of a model or a teacher."""
+
+    name: str
+    file: str  # below the checkpoint root
+    where: str  # the page a person looks at
+    licence: str
+    url: str
+    hash: str = ""  # empty: not published
+
+
 class DownloadSettings(Settings):
     """Settings of the stage."""
 
     archives: list[Archive]
+    weights: list[Weights] = Field(default_factory=list)
 
 
 def zenodo_files(record: str, session: requests.Session) -> list[RemoteFile]:
@@ -117,8 +133,7 @@ def _ask(url: str, session: requests.Session) -> Any:
 
 def download(archive: Archive, root: Path, session: requests.Session) -> None:
     """Bring one data set to its folder below `root`, unless there is something already."""
-    if PurePosixPath(archive.folder).is_absolute() or ".." in PurePosixPath(archive.folder).parts:
-        raise UrfmError(f"datasets.{archive.dataset}.folder: {archive.folder!r} is not below the data root")
+    _check_below(archive.folder, f"datasets.{archive.dataset}.folder", "data root")
     target = root / archive.folder
     if (target / RECORD).is_file():
         say(f"{archive.dataset}: {target} is there already, fetched {read_json(target / RECORD)['fetched']}")
@@ -146,16 +161,7 @@ def download(archive: Archive, root: Path, session: requests.Session) -> None:
             (work / file.name).rename(unpacked / file.name)
             if file.name.lower().endswith((".rar", ".7z")):
                 say(f"{archive.dataset}: {target / file.name} is of a kind that is not unpacked here; do it by hand")
-    write_json(
-        unpacked / RECORD,
-        {
-            "dataset": archive.dataset,
-            "where": archive.where,
-            "licence": archive.licence,
-            "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": [asdict(file) for file in fetched],
-        },
-    )
+    _record(unpacked / RECORD, {"dataset": archive.dataset}, archive.where, archive.licence, fetched)
     target.parent.mkdir(parents=True, exist_ok=True)
     unpacked.rename(target)
     shutil.rmtree(work)
@@ -173,23 +179,64 @@ def download(archive: Archive, root: Path, session: requests.Session) -> None:
     )
 
 
+def download_weights(weights: Weights, root: Path, session: requests.Session) -> None:
+    """Bring one weight file to its place below `root`, unless there is one already."""
+    _check_below(weights.file, f"the file of {weights.name}", "checkpoint root")
+    path = root / weights.file
+    if os.path.lexists(path):
+        say(f"{weights.name}: {path} is there already, and is left alone")
+        return
+    say(f"{weights.name}: fetching from {weights.where}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fetched = fetch(RemoteFile(name=path.name, url=weights.url, hash=weights.hash), path, session)
+    _record(
+        path.with_name(f"{path.name}.downloaded.json"),
+        {"name": weights.name},
+        weights.where,
+        weights.licence,
+        [fetched],
+    )
+    verdict = (
+        "checksum agrees with the published one"
+        if fetched.verified
+        else f"NOT verified, because no checksum is published; recorded: {fetched.hash}"
+    )
+    say(f"{weights.name}: {human_bytes(fetched.bytes)} in {path}; {verdict}. Licence: {weights.licence}")
+
+
+def _check_below(place: str, what: str, root: str) -> None:
+    if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+        raise UrfmError(f"{what}: {place!r} is not below the {root}")
+
+
+def _record(path: Path, what: dict[str, str], where: str, licence: str, files: list[Fetched]) -> None:
+    """Write down what was fetched, from where, when and under which licence."""
+    fetched = datetime.now(UTC).isoformat(timespec="seconds")
+    described = {"where": where, "licence": licence, "fetched": fetched, "files": [asdict(file) for file in files]}
+    write_json(path, {**what, **described})
+
+
 def main() -> None:
     """Command line of the stage. What cannot be fetched does not keep the others from being fetched."""
-    parser = argparse.ArgumentParser(description="Fetch the data sets that are free to fetch.")
+    parser = argparse.ArgumentParser(description="Fetch the data sets and weight files that are free to fetch.")
     parser.add_argument("--root", type=Path, required=True, help="the data root")
+    parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files go")
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(DownloadSettings.model_fields))
     arguments = parser.parse_args()
     settings = parse_settings(DownloadSettings, arguments.settings)
-    if not settings.archives:
-        say("nothing to fetch: no data set is open, or those that are open are simulated")
+    if not settings.archives and not settings.weights:
+        say("nothing to fetch: nothing is open, or what is open is simulated or stood in for")
     session = open_session()
+    jobs = [(item.dataset, partial(download, item, arguments.root, session)) for item in settings.archives]
+    root = arguments.checkpoint_root
+    jobs += [(item.name, partial(download_weights, item, root, session)) for item in settings.weights]
     failures = []
-    for archive in settings.archives:
+    for name, fetch_it in jobs:
         try:
-            download(archive, arguments.root, session)
+            fetch_it()
         except (UrfmError, OSError) as error:
-            say(f"{archive.dataset}: failed. {error}")
-            failures.append(archive.dataset)
+            say(f"{name}: failed. {error}")
+            failures.append(name)
     if failures:
         raise UrfmError(f"not fetched: {', '.join(failures)}; the lines above say why and what to do")
 

@@ -30,6 +30,7 @@ class Cell:
     predictions: pd.DataFrame
     resplit: bool = False
     training_images: float = float("nan")
+    stand_in: bool = False  # the encoder has random weights in a publisher's form, or was taught by such
 
     @property
     def name(self) -> str:
@@ -109,6 +110,7 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
         predictions=table[columns],
         resplit=record.get("split") == "per_seed" and subset == "test",  # another set is the same for all seeds
         training_images=float(record.get("images", {}).get("train", np.nan)),
+        stand_in=bool(record.get("stand_in", False)),
     )
 
 

@@ -417,8 +417,10 @@ def binary_curve(positive: np.ndarray, scores: FloatArray) -> FloatArray:
     return np.interp(GRID, fpr, np.r_[0, hits / positive.sum()])
 
 
-def write(folder: Path, tables: Mapping[str, pd.DataFrame], settings: StatisticsSettings) -> None:
-    """Write every table as parquet and csv, and statistics.json."""
+def write(
+    folder: Path, tables: Mapping[str, pd.DataFrame], settings: StatisticsSettings, stand_ins: Sequence[str] = ()
+) -> None:
+    """Write every table as parquet and csv, and statistics.json; `stand_ins` names models that are no results."""
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
         write_csv(folder / f"{name}.csv", table)
@@ -430,6 +432,7 @@ def write(folder: Path, tables: Mapping[str, pd.DataFrame], settings: Statistics
             "tasks": sorted(set(scores["task"])),
             "shares": sorted({int(share) for share in scores["share"]}),
             "simulated": bool(scores["simulated"].any()),
+            "stand_ins": list(stand_ins),
             "settings": settings.model_dump(),
             "sha256": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in tables},
         },
@@ -447,7 +450,7 @@ def main() -> None:
     if settings.reference not in {cell.model for cell in cells}:
         say(f"{settings.figure}: no cell of the reference {settings.reference}: scores only, no differences")
     tables = compute(cells, settings)
-    write(options.output, tables, settings)
+    write(options.output, tables, settings, sorted({cell.model for cell in cells if cell.stand_in}))
     say(
         f"{settings.figure}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
         f"{settings.reference}; written to {options.output}"

@@ -55,7 +55,7 @@ class Figure2Settings(Comparison):
 
 def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
-    titles = {model: settings.models[model] for model in numbers.models}
+    titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
     radar = len(numbers.common) >= 3
     panels = panels_of(numbers.tasks, settings.tasks)
@@ -271,6 +271,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
         )
     sentences.append(notes_of.bars([numbers], settings.confidence))
     sentences.append(notes_of.p_values(numbers, settings))
+    sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     sentences.append(notes_of.ROC)
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 

@@ -57,10 +57,8 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
 
 def missing(settings: FigureSettings, numbers: Mapping[str, Numbers]) -> list[str]:
     """The configuration's notes, stand-ins, and what is not available, each once for the whole figure."""
-    stand_ins = dict.fromkeys(
-        settings.comparisons[name].models[model] for name, one in numbers.items() for model in one.stand_ins
-    )
-    said = [f"Stand-ins for checkpoints that are not here: {', '.join(stand_ins)}."] if stand_ins else []
+    titles = {model: settings.comparisons[name].models[model] for name, one in numbers.items() for model in one.models}
+    said = style.stand_in_note(titles, [model for one in numbers.values() for model in one.stand_ins])
     said += [note for name in numbers for note in settings.comparisons[name].notes]
     lacking = [entry for name, item in settings.comparisons.items() for entry in unavailable(item, numbers.get(name))]
     return [*dict.fromkeys(said), *style.note_unavailable([*dict.fromkeys(lacking)])]

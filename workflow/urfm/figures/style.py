@@ -8,7 +8,7 @@ A model is told by colour, hatch, marker and line, so that no figure depends on 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -167,6 +167,22 @@ def wrap(text: str, width: float, size: float = SMALL) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def stand_in_titles(titles: Mapping[str, str], stand_ins: Sequence[str]) -> dict[str, str]:
+    """Titles of models for a legend, those that stand in for a checkpoint with the word."""
+    return {model: f"{title} (stand-in)" if model in stand_ins else title for model, title in titles.items()}
+
+
+def stand_in_note(titles: Mapping[str, str], stand_ins: Sequence[str]) -> list[str]:
+    """The sentence that a figure with stand-ins needs; none without."""
+    names = [title for model, title in titles.items() if model in stand_ins]
+    if not names:
+        return []
+    return [
+        "Stand-in (random weights in the upstream file's format, or taught by a teacher of such), not the published "
+        f"model: {', '.join(names)}."
+    ]
 
 
 def mark_simulated(figure: Figure) -> None:

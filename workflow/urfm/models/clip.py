@@ -53,6 +53,17 @@ _NAMES = (
 )
 
 
+def openai_names(tower: Tensors) -> Tensors:
+    """A vision tower under timm's names, named and shaped as in OpenAI's file: what `vision_tower` undoes."""
+    renamed = {}
+    for name, tensor in tower.items():
+        tensor = {"cls_token": tensor.flatten(), "pos_embed": tensor.squeeze(0)}.get(name, tensor)
+        for theirs, ours in _NAMES:
+            name = name.replace(ours, theirs)
+        renamed[f"visual.{name}"] = tensor.contiguous()
+    return renamed
+
+
 def vision_tower(tensors: Tensors) -> Checkpoint:
     """The vision tower of a CLIP model whose file holds `tensors`.
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from urfm.cli import Settings, parse_settings, run
 from urfm.errors import UrfmError
-from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_json
+from urfm.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
 from urfm.models import checkpoints, clip
 from urfm.models.classifier import build, timm_config
 from urfm.models.weights import Checkpoint, Tensors, check_sha256, load_strictly
@@ -184,16 +184,18 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
             "std": list(settings.std or IMAGENET_DEFAULT_STD),
             "weights": "random",
             "source": "random initialisation, drawn anew for every seed",
+            "stand_in": False,
             "parameters": _parameters(model),
             "provenance": {"format": "random"},
         }
 
-    origin = _format(settings)
+    origin = format_of(settings)
     path = checkpoints.efficientnet_lite0_file() if settings.format == "efficientnet_lite0" else root / settings.file
     digest = check_sha256(path, settings.sha256)
     checkpoint = origin.read(path)
     architecture = settings.architecture or origin.architecture
     model_args = origin.model_args | settings.model_args
+    stand_in = stand_in_mark(path).is_file()
     model, size, native = from_tensors(checkpoint.tensors, architecture, model_args, settings.input_size, path)
     return dict(model.state_dict()), {
         "architecture": architecture,
@@ -202,7 +204,9 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
         "mean": list(settings.mean or origin.mean),
         "std": list(settings.std or origin.std),
         "weights": "file",
-        "source": f"{origin.title}, {settings.file}".removesuffix(", "),
+        "source": ("stand-in with random weights for: " if stand_in else "")
+        + f"{origin.title}, {settings.file}".removesuffix(", "),
+        "stand_in": stand_in,
         "parameters": _parameters(model),
         "provenance": {
             "format": settings.format,
@@ -215,7 +219,8 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
     }
 
 
-def _format(settings: CheckpointSettings) -> Format:
+def format_of(settings: CheckpointSettings) -> Format:
+    """How the file of `settings` is read; the format `random` has none."""
     if settings.format == "timm":
         config = timm_config(settings.architecture)
         classifier = config.classifier or ()

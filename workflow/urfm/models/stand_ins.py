@@ -1,0 +1,145 @@
+"""Stand-ins for upstream weight files, for demonstration where there are none (stage `stand_in`).
+
+A network of timm with random weights, at whatever size the configuration asks for, written under the names and in the
+form of the model's publisher, so that everything that reads such a file is exercised. Nothing here may pass for the
+published model: a file beside it says what it is (`urfm.files.stand_in_mark`), and marks every result made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import NonNegativeInt
+
+from urfm.cli import Settings, parse_settings, run
+from urfm.errors import UrfmError
+from urfm.files import atomic_path, sha256, stand_in_mark, write_json
+from urfm.models.classifier import build
+from urfm.models.clip import openai_names
+from urfm.models.encoders import CheckpointSettings, format_of
+from urfm.models.weights import Tensors
+from urfm.progress import say
+
+CLASSES = 1000  # of the ImageNet classifier that some files carry
+
+
+class StandInSettings(Settings):
+    """Settings of the stage: the checkpoint that is stood in for, as `models` or `teachers` describe it."""
+
+    checkpoint: CheckpointSettings
+    seed: NonNegativeInt
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _urfm(tensors: Tensors) -> dict[str, Any]:
+    """Weights of a process group and their moving average, here the same; `model` is a string."""
+    return {"epoch": 0, "model": "stand-in", "state_dict": _prefixed("module.", tensors), "ema_state_dict": tensors}
+
+
+def _vissl(tensors: Tensors) -> dict[str, Any]:
+    trunk = _prefixed("_feature_blocks.", tensors)
+    return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": {}}}}}
+
+
+def _simclr_v2(tensors: Tensors) -> dict[str, Any]:
+    """Separius/SimCLRv2-Pytorch's numbered layers (urfm.models.checkpoints.read_simclr_v2)."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        name = name.replace("stem.conv.", "net.0.0.").replace("stem.norm.", "net.0.1.0.")
+        name = re.sub(r"^stages\.(\d+)\.", lambda match: f"net.{int(match[1]) + 1}.", name)
+        name = name.replace("downsample.conv.", "projection.shortcut.").replace("downsample.norm.", "projection.bn.0.")
+        name = re.sub(r"\.conv(\d)\.", lambda match: f".net.{2 * int(match[1]) - 2}.", name)
+        name = re.sub(r"\.norm(\d)\.", lambda match: f".net.{2 * int(match[1]) - 1}.0.", name)
+        if name.startswith("head.fc."):  # timm's classifier is a convolution
+            name, tensor = name.removeprefix("head."), tensor.flatten(1) if tensor.ndim > 1 else tensor
+        renamed[name] = tensor
+    return {"resnet": renamed, "head": {}}
+
+
+def _usfm(tensors: Tensors) -> Tensors:
+    return {**tensors, "mask_token": torch.zeros_like(tensors["cls_token"])}
+
+
+WRITERS: dict[str, Callable[[Tensors], dict[str, Any]]] = {
+    "timm": dict,
+    "mae": lambda tensors: {"model": tensors},
+    "urfm": _urfm,
+    "moco_v3": lambda tensors: {"state_dict": _prefixed("module.base_encoder.", tensors)},
+    "dino": dict,
+    "simclr": _vissl,
+    "simclr_v2": _simclr_v2,
+    "usfm": _usfm,
+    "clip": openai_names,
+    "biomedclip": lambda tensors: _prefixed("visual.trunk.", tensors),
+}
+
+
+def content(settings: StandInSettings) -> dict[str, Any]:
+    """What the file holds: fresh weights as timm draws them, at the architecture's own input size.
+
+    Equal settings give equal weights; files of other names have others.
+    """
+    checkpoint = settings.checkpoint
+    if checkpoint.format not in WRITERS:
+        raise UrfmError(f"stand_ins: format {checkpoint.format} needs no file, so nothing stands in for one")
+    form = format_of(checkpoint)
+    options: dict[str, Any] = {"num_classes": CLASSES if checkpoint.format in ("timm", "simclr_v2") else 0}
+    if checkpoint.format == "usfm":
+        options["global_pool"] = "token"  # its final norm comes before pooling
+    digest = hashlib.sha256(f"{settings.seed} {checkpoint.file}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:4]))
+    model = build(
+        checkpoint.architecture or form.architecture, form.model_args | checkpoint.model_args, None, **options
+    )
+    return WRITERS[checkpoint.format](dict(model.state_dict()))
+
+
+def write_stand_in(settings: StandInSettings, root: Path) -> Path:
+    """Write a stand-in below `root`, its mark first, so that no moment shows weights without it.
+
+    A file that is there without a mark is somebody's and is never touched.
+    """
+    path = root / settings.checkpoint.file
+    if path.is_file() and not stand_in_mark(path).is_file():
+        raise UrfmError(
+            f"{path}: is no stand-in, and is left alone; take its model or teacher out of `stand_ins`, or name another "
+            "checkpoint_root"
+        )
+    tensors = content(settings)
+    mark = {"what": "random weights, for demonstration only: not the published model", **settings.model_dump()}
+    write_json(stand_in_mark(path), mark)
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+        else:
+            buffer = io.BytesIO()  # into a file, torch would write the temporary's name too
+            torch.save(tensors, buffer)
+            temporary.write_bytes(buffer.getvalue())
+    write_json(stand_in_mark(path), {**mark, "sha256": sha256(path)})
+    return path
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Write random weights in the form of an upstream file.")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(StandInSettings.model_fields))
+    parser.add_argument("--root", type=Path, required=True, help="the checkpoint root")
+    arguments = parser.parse_args()
+    settings = parse_settings(StandInSettings, arguments.settings)
+    path = write_stand_in(settings, arguments.root)
+    say(f"{path}: random weights in the format {settings.checkpoint.format}, a stand-in for the published file")
+
+
+if __name__ == "__main__":
+    run(main)
