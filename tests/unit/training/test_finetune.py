@@ -112,7 +112,7 @@ def make_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 32, 
 def arguments(folder: Path, output: str, settings: dict[str, Any], *more: str) -> list[str]:
     return [
         *("--settings", json.dumps({**PAPER, **settings}), "--images", str(folder / "images")),
-        *("--split", str(folder / "split.parquet"), "--encoder", str(folder / "encoder.json")),
+        *("--split", str(folder / "split.json"), "--encoder", str(folder / "encoder.json")),
         *("--state", str(folder / f"state-{output}"), "--output", str(folder / output), *more),
     ]
 
@@ -384,7 +384,7 @@ def test_another_set_is_predicted_unchanged(toy: Path, monkeypatch: pytest.Monke
     summary = json.loads((toy / "split.json").read_text())
     shutil.copy(toy / "split.parquet", toy / "other.parquet")
     (toy / "other.json").write_text(json.dumps({**summary, "task": "elsewhere", "patients": None}))
-    more = ("--external-images", str(toy / "images"), "--external-split", str(toy / "other.parquet"))
+    more = ("--external-images", str(toy / "images"), "--external-split", str(toy / "other.json"))
     both = train(toy, monkeypatch, "out", *more, seeds=[0, 1])
     pd.testing.assert_frame_equal(both[both["subset"] != "external"].reset_index(drop=True), alone)
     external = both[both["subset"] == "external"]
