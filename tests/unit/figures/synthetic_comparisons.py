@@ -102,8 +102,7 @@ def write_statistics(
         bootstrap_resamples=resamples,
         bootstrap_seed=0,
     )
-    metrics = pd.concat([pd.read_csv(path.with_name("metrics.csv")) for path in cells])
-    stage.write(folder / name, stage.compute([read_cell(path) for path in cells], metrics, settings), settings)
+    stage.write(folder / name, stage.compute([read_cell(path) for path in cells], settings), settings)
     return folder / name
 
 
