@@ -107,8 +107,8 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
             if heading:
                 panel_letter(figure, left, row_top - HEADING, *heading)
             width = min(cell_width, WIDEST_CELL)
-            place = Place(left, row_top, width, CELL_HEIGHT, min(30.0, 0.34 * width))
-            draw_task(figure, place, BARS, task, numbers, settings, looks)
+            where = Place(left, row_top, width, CELL_HEIGHT, min(30.0, 0.34 * width))
+            draw_task(figure, where, BARS, task, numbers, settings, looks)
     top += 1
     for number, line in enumerate(foot):
         style.add_text(figure, MARGIN, top + LINE * number, line, color="#333333")

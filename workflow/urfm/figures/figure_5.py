@@ -192,7 +192,7 @@ def draw_matrix(
 
 def colour_bar(figure: Figure, bar: Axes, matrix: Axes, extreme: float) -> None:
     colours = figure.colorbar(matrix.images[0], cax=bar, ticks=[-extreme, 0, extreme])
-    colours.outline.set_linewidth(0.4)  # type: ignore[operator]
+    colours.outline.set_linewidth(0.4)
     end = f"{extreme:.0f}" if extreme >= 10 or extreme == 1 else f"{extreme:.1f}"
     bar.set_yticklabels([f"−{end}", "0", f"+{end}"])
 

@@ -374,8 +374,8 @@ def foot(
     for name in placed:
         unknown = [model for model in numbers[name].models if model not in sizes[name]]
         if unknown:
-            titles = ", ".join(settings.comparisons[name].models[model] for model in unknown)
-            sentences.append(f"{PANELS[name][0]}: without {titles}, whose place on the axis is not known.")
+            without = ", ".join(settings.comparisons[name].models[model] for model in unknown)
+            sentences.append(f"{PANELS[name][0]}: without {without}, whose place on the axis is not known.")
     if "figure_8c" in numbers:
         sentences.append(
             "C: shares of the training part are nested, drawn by patient within classes"
@@ -400,10 +400,11 @@ def drawn_numbers(
         scores = drawn.score_rows(letter, "scaling" if name in sizes else "labels", one, [METRIC])
         if name in sizes:
             places = {model: size.x for model, size in sizes[name].items()}
-            scores = scores[scores["model"].isin(places)].assign(x=lambda rows, at=places: rows["model"].map(at))
+            scores = scores[scores["model"].isin(places)]
+            scores = scores.assign(x=scores["model"].map(places))
         else:
             keys = zip(scores["model"], scores["task"], scores["share"], strict=True)
-            scores = scores.assign(x=[images.get(key) for key in keys])
+            scores = scores.assign(x=[float(images.get(key, np.nan)) for key in keys])
         tables += [scores, drawn.difference_rows(letter, one, [METRIC])]
         if name == "figure_8c":
             own = curves[curves["task"].isin(one.tasks) & curves["model"].isin(one.models)]
