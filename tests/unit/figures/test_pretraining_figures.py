@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
-from test_figure_2 import clipped, overlaps, texts
+from layout import clipped, overlaps, texts
 from urfm.errors import UrfmError
 from urfm.figures import loss_curves, probe_curves, reconstructions
 from urfm.figures.loss_curves import LossCurvesSettings

@@ -22,7 +22,7 @@ from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import Comparison, FigureSettings, Numbers, read_comparisons, records
-from urfm.figures.style import GREY, SMALL, Appearance
+from urfm.figures.style import GREY, SMALL, TITLE, Appearance
 
 METRIC = "f1_macro"
 COLOURS = "PuOr"  # diverging, told apart with any colour vision; purple is better
@@ -150,7 +150,9 @@ def matrices(numbers: Numbers, settings: Comparison, own: Mapping[str, list[str]
 
     def draw_both(figure: Figure, top: float) -> None:
         draw_one(figure, top, 0, MARGIN, named=True)
-        draw_one(figure, top, 1, MARGIN + names + width * len(table.columns) + BAR, named=False)
+        first = names + width * len(table.columns) + BAR
+        headed = 14.0 + style.text_width(panels[0][1], TITLE)
+        draw_one(figure, top, 1, MARGIN + max(first, headed), named=False)
 
     height = page.HEADING + titles + ROW * len(table) + 2
     if beside:

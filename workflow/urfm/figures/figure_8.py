@@ -404,7 +404,7 @@ def drawn_numbers(
             scores = scores.assign(x=scores["model"].map(places))
         else:
             keys = zip(scores["model"], scores["task"], scores["share"], strict=True)
-            scores = scores.assign(x=pd.Series([images.get(key) for key in keys], scores.index, dtype=float))
+            scores = scores.assign(x=[float(images.get(key, np.nan)) for key in keys])
         tables += [scores, drawn.difference_rows(letter, one, [METRIC])]
         if name == "figure_8c":
             own = curves[curves["task"].isin(one.tasks) & curves["model"].isin(one.models)]
