@@ -46,9 +46,10 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
     (repository.folder / "nodes.yaml").write_text("resources: {pretrain: {nodes: 2}}")
     two = ("--dry-run", "--printshellcmds", "--configfile", "nodes.yaml")
     output = repository.snakemake("pretraining", "--profile", "slurm", *two)
-    assert len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain', output)) == 3
+    runs = jobs(output)["pretrain"]
+    assert runs == len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain', output)) >= 3
     for resource in ("gpu=16", "nodes=2", "tasks=2", "mpi=srun", "processes=8", "mem_mb=256000"):
-        assert output.count(resource) >= 3, resource
+        assert output.count(resource) >= runs, resource
 
 
 def test_partition_and_account_come_from_the_environment(
