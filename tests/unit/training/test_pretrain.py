@@ -31,6 +31,7 @@ from urfm.errors import UrfmError
 from urfm.files import read_json, write_json, write_parquet
 from urfm.models.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
+from urfm.models.stand_ins import StandInSettings, write_stand_in
 from urfm.models.teachers import TeacherSettings, load_teacher
 from urfm.training import state
 from urfm.training.distributed import Processes
@@ -153,6 +154,26 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(LIBRARY), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.parametrize("targets", ["online", "cached"])
+def test_a_run_that_a_stand_in_taught_is_marked(stores: list[Path], tmp_path: Path, targets: str) -> None:
+    """Its encoder says so, whether the teacher looked on or its targets were stored."""
+    network = {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    file = {"format": "clip", "file": "clip.safetensors", "model_args": network}
+    write_stand_in(StandInSettings.model_validate({"checkpoint": file, "seed": 0}), tmp_path)
+    teacher = {"name": "clip", "kind": "clip", "file": "clip.safetensors", "model_args": network}
+    chosen = settings(teacher=teacher, targets=targets, epochs=1, warmup_epochs=0)
+    folders = []
+    if targets == "cached":
+        made = load_teacher(TeacherSettings.model_validate(teacher), tmp_path, 32)
+        keys = ("views", "view_dtype", "crop_scale", "flip", "seed", "input_size")
+        stored = TargetSettings.model_validate({"teacher": teacher, **{key: getattr(chosen, key) for key in keys}})
+        folders = [tmp_path / "targets" / store.name for store in stores]
+        for store, folder in zip(stores, folders, strict=True):
+            build(ImageStore(store), stored, made, folder, torch.device("cpu"))
+    here(chosen, stores, tmp_path, targets=folders)
+    assert read_json(tmp_path / "out" / "encoder.json")["stand_in"] is True
+
+
 def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = here(settings(epochs=30), stores, tmp_path)
     assert list(history.columns) == ["epoch", "step", "images_seen", "loss", "lr", "seconds"]
@@ -171,6 +192,7 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert record["parameters"] == sum(parameter.numel() for parameter in encoder.parameters())
     assert record["sha256"] == images.sha256(tmp_path / "out" / "encoder.safetensors")
     assert record["simulated"] is True  # one of the two stores is
+    assert record["stand_in"] is False
     assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)
     assert record["mean"] == [0.485, 0.456, 0.406]
     assert record["provenance"]["selection"]["images"] == 21
