@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from layout import clipped, overlaps
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 from synthetic_figures import TASKS, TITLES, make_statistics
 from synthetic_pictures import CLASSES, common, label, make_attention, make_embeddings
-from test_figure_2 import clipped, overlaps
 from urfm.errors import UrfmError
 from urfm.figures import figure_1, figure_6, figure_7, pictures
 

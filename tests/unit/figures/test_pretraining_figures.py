@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from layout import clipped, overlaps, texts
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
-from layout import clipped, overlaps, texts
 from urfm.errors import UrfmError
 from urfm.figures import loss_curves, probe_curves, reconstructions
 from urfm.figures.loss_curves import LossCurvesSettings
