@@ -179,7 +179,7 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
         sentences.append(
             "Numbers: means over n test images. In lesion: share of the map within the outline, divided by that of the "
             "image (× 1.0: no preference). ρ: Spearman's correlation with the other map. R²: of reconstructed "
-            "representations in hidden patches. Intervals are in the CSV file."
+            "representations in hidden patches. Flat: zero everywhere. Intervals are in the CSV file."
         )
     return sentences + settings.notes + style.note_unavailable(settings.unavailable)
 
