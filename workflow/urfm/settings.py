@@ -419,6 +419,7 @@ def loss_curves(config: Config) -> Config:
                 "name": run,
                 "title": config["pretraining"]["runs"][run]["title"],
                 "targets": _targets_in_words(config, run),
+                "stand_in": _teacher_stands_in(config, run),
             }
             for run in runs
         ],
@@ -426,6 +427,10 @@ def loss_curves(config: Config) -> Config:
         "notes": grid.run_notes(config, dict.fromkeys(wanted)),
         "dpi": config["figure_dpi"],
     }
+
+
+def _teacher_stands_in(config: Config, run: str) -> bool:
+    return config["teachers"][pretraining_settings(config, run)["teacher"]].get("file") in stand_ins(config)
 
 
 def _targets_in_words(config: Config, run: str) -> str:

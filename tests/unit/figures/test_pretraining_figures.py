@@ -41,7 +41,8 @@ def write_probes(
             tables.append(table.assign(encoder=encoder, seed=number, epoch=epoch, probe=probe))
     path = folder / f"{name}.json"
     write_parquet(path.with_suffix(".parquet"), pd.concat(tables).sample(frac=1, random_state=0))
-    sidecar = {"task": "t", "classes": ["0", "1"], "patients_known": True, "simulated": False}
+    sidecar = {"name": name, "task": "t", "classes": ["0", "1"], "patients_known": True, "simulated": False}
+    sidecar |= {"stand_in": False}
     write_json(path, sidecar | {"sha256": sha256(path.with_suffix(".parquet"))} | record)
     return path
 
@@ -62,7 +63,7 @@ def test_probe_curves(tmp_path: Path) -> None:
         write_probes(tmp_path, "urfm", 0, [0, 10, 20], random=3, skill=0.6),
         write_probes(tmp_path, "urfm_b", 1, [0, 10, 20], skill=0.5),
         write_probes(tmp_path, "mim_us", 0, [0, 10, 20], skill=0.2, simulated=True),
-        write_probes(tmp_path, "mim_imagenet", 0, [-1]),
+        write_probes(tmp_path, "mim_imagenet", 0, [-1], stand_in=True),
     ]
     settings = probe_settings()
     predictions = probe_curves.read_predictions(files)
@@ -88,6 +89,8 @@ def test_probe_curves(tmp_path: Path) -> None:
         "number of seeds: URFM 2; MIM-US 1",
     ):
         assert part in shown.replace("\n", " ")
+    assert "MIM-ImageNet (stand-in)" in shown
+    assert "not the published model: MIM-ImageNet." in shown.replace("\n", " ")
     assert "90 % interval" in shown.replace("\n", " ")
 
 
@@ -102,7 +105,8 @@ def test_probe_curves_of_nothing_and_of_disagreeing_files(tmp_path: Path) -> Non
         probe_curves.read_predictions(files)
     write_json(
         files[1],
-        {"task": "t", "classes": ["0", "1"], "patients_known": True, "simulated": False}
+        {"name": "mim_us", "task": "t", "classes": ["0", "1"], "patients_known": True, "simulated": False}
+        | {"stand_in": False}
         | {"sha256": sha256(tmp_path / "mim_us.parquet")},
     )
     with pytest.raises(UrfmError, match="other test images"):
@@ -119,7 +123,14 @@ def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, files = [], []
     for number in range(9):
         kind = kinds[min(number, 3)] if number < 4 else kinds[0]
-        runs.append({"name": f"run_{number}", "title": f"A run with the number {number}", "targets": kind})
+        runs.append(
+            {
+                "name": f"run_{number}",
+                "title": f"A run with the number {number}",
+                "targets": kind,
+                "stand_in": number == 3,
+            }
+        )
         epoch = np.arange(1, 2 if number == 5 else 41)
         files.append(tmp_path / f"{number}.csv")
         write_csv(
@@ -132,7 +143,8 @@ def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.query("run == 'run_3' and epoch == 2")["loss"].tolist() == [3.5]
     shown = texts_on_the_page(loss_curves.draw(table, settings))
     assert sum("Learning rate" in text for text in shown) == 4  # a panel a kind of target
-    assert {f"A run with the number {number}" for number in range(9)} <= set(shown)
+    assert {f"A run with the number {number}" for number in range(9) if number != 3} <= set(shown)
+    assert "A run with the number 3 (stand-in)" in shown
     assert any("Not available: Y." in text for text in shown)
 
     arguments = ["", "--settings", settings.model_dump_json(), "--histories", *map(str, files)]
@@ -176,10 +188,12 @@ def test_reconstructions() -> None:
     record = {
         "epochs": list(range(0, 90, 10)), "image_ids": ["a", "b"], "organs": ["liver", "heart"], "pixels": False,
         "restored": False, "loss_on": "masked", "mask_ratio": 0.5, "teacher": "lite, block 5", "simulated": True,
+        "stand_in": True,
     }  # fmt: skip
     settings = reconstructions.ReconstructionsSettings(title="URFM", organs={"liver": "Liver"}, dpi=80)
     shown = texts_on_the_page(reconstructions.draw(arrays, record, settings))
     assert {"Liver", "heart", "epoch 80", f"{17 / 7:.3f}"} <= set(shown)
     assert any("tokens of the teacher (lite, block 5)" in text.replace("\n", " ") for text in shown)
+    assert any("The teacher is a stand-in" in text.replace("\n", " ") for text in shown)
     table = reconstructions.numbers(arrays, record)
     assert table.query("image_id == 'b' and epoch == 80")["loss"].tolist() == [pytest.approx(17 / 7)]

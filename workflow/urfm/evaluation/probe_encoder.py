@@ -72,7 +72,10 @@ def candidates(settings: ProbeSettings, path: Path, snapshots: bool) -> tuple[in
             network = feature_network(found.untrained(seed), found.settings, settings.pooling)
             yield Candidate("random", seed, 0, network)
 
-    record = found.settings.model_dump(include={"input_size", "mean", "std"}) | {"simulated": found.simulated}
+    record = found.settings.model_dump(include={"input_size", "mean", "std"}) | {
+        "simulated": found.simulated,
+        "stand_in": found.target["stand_in"],  # taught by random weights
+    }
     return len(found.epochs) + len(settings.random_seeds), each(), record
 
 
@@ -168,6 +171,7 @@ def main() -> None:
             "patients_known": summary["patients"] is not None,
             "penalties": strengths,
             "simulated": any(origin["simulated"] for origin in (summary, store.record, record)),
+            "stand_in": record.get("stand_in", False),
             "sha256": sha256(arguments.output),
         },
     )

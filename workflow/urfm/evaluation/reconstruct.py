@@ -195,6 +195,7 @@ def main() -> None:
             "image_ids": chosen["image_id"].tolist(),
             "organs": chosen["organ"].tolist(),
             "simulated": snapshots.simulated,
+            "stand_in": teacher.stand_in,
             "sha256": sha256(arguments.output),
         },
     )

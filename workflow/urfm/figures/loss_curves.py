@@ -35,6 +35,7 @@ class Run(Settings):
     name: str
     title: str
     targets: str  # what is regressed: runs that agree share a panel
+    stand_in: bool = False  # taught by a stand-in with random weights
 
 
 class LossCurvesSettings(Settings):
@@ -55,19 +56,21 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def numbers(settings: LossCurvesSettings, histories: Sequence[Path]) -> pd.DataFrame:
-    """All that is drawn: targets, run, title, epoch, loss, lr; one file of `histories` a run, in order."""
+    """All that is drawn: targets, run, title, stand_in, epoch, loss, lr; one file of `histories` a run, in order."""
     tables = [
-        read_history(path).assign(targets=entry.targets, run=entry.name, title=entry.title)
+        read_history(path).assign(targets=entry.targets, run=entry.name, title=entry.title, stand_in=entry.stand_in)
         for entry, path in zip(settings.runs, histories, strict=True)
     ]
-    columns = ["targets", "run", "title", "epoch", "loss", "lr"]
+    columns = ["targets", "run", "title", "stand_in", "epoch", "loss", "lr"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
     """The figure, a column a kind of target, three in a row."""
     kinds = list(dict.fromkeys(table["targets"]))
-    titles = dict(zip(table["run"], table["title"], strict=True))
+    plain = dict(zip(table["run"], table["title"], strict=True))
+    stand_ins = [entry.name for entry in settings.runs if entry.stand_in]
+    titles = style.stand_in_titles(plain, stand_ins)
     looks = style.appearances(list(titles))
     longest = max((table.loc[table["targets"] == kind, "run"].nunique() for kind in kinds), default=0)
     legend = 4.0 + LINE * longest
@@ -77,6 +80,7 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
         for sentence in (
             "Mean over the steps of an epoch, of training batches. The loss is a mean squared error over patches and "
             "channels; panels differ in what it is an error of, so their values must not be compared.",
+            *style.stand_in_note(plain, stand_ins),
             *settings.notes,
         )
         for line in style.wrap(sentence, DOUBLE_COLUMN - 4)

@@ -71,6 +71,7 @@ class Predictions(NamedTuple):
     images: int
     patients: int | None  # None: unknown, each image counts as one
     simulated: bool
+    stand_ins: frozenset[str]  # runs and models that are, or were taught by, random weights
 
 
 def read_predictions(files: Sequence[Path]) -> dict[str, Predictions]:
@@ -88,12 +89,14 @@ def read_predictions(files: Sequence[Path]) -> dict[str, Predictions]:
             tests[key] = Test(labels, part["patient_id"].astype(str).tolist(), part[columns].to_numpy(np.float64))
         first = next(iter(tests.values()))
         patients = len(set(first.patients)) if record["patients_known"] else None
-        known = found.setdefault(record["task"], Predictions({}, len(first.labels), patients, False))
+        known = found.setdefault(record["task"], Predictions({}, len(first.labels), patients, False, frozenset()))
         other = next(iter(known.tests.values()), first)
         if other.patients != first.patients or not np.array_equal(other.labels, first.labels):
             raise UrfmError(f"{path}: other test images than in the other files of {record['task']}; probe again")
         found[record["task"]] = known._replace(
-            tests=known.tests | tests, simulated=known.simulated or record["simulated"]
+            tests=known.tests | tests,
+            simulated=known.simulated or record["simulated"],
+            stand_ins=known.stand_ins | ({record["name"]} if record["stand_in"] else frozenset()),
         )
     return found
 
@@ -144,7 +147,10 @@ def draw(table: pd.DataFrame, predictions: dict[str, Predictions], settings: Pro
     looks = style.appearances([entry.runs[0] for entry in settings.series] + [name for name, _ in settings.models])
     keys = [(entry.title, looks[entry.runs[0]]) for entry in settings.series]
     levels = [(title, looks[name]) for name, title in settings.models if title in set(table["series"])]
-    notes = [line for sentence in sentences(table, settings) for line in style.wrap(sentence, DOUBLE_COLUMN - 4)]
+    titles = {entry.runs[0]: entry.title for entry in settings.series} | dict(settings.models)
+    stand_ins = sorted({name for found in predictions.values() for name in found.stand_ins})
+    said = [*sentences(table, settings), *style.stand_in_note(titles, stand_ins)]
+    notes = [line for sentence in said for line in style.wrap(sentence, DOUBLE_COLUMN - 4)]
     top = (style.SIMULATED_BAND if simulated else 1.0) + 13
     body = len(PROBES) * (HEIGHT + BELOW) if tasks else 0
     figure = style.new_figure(DOUBLE_COLUMN, top + 4 + body + len(notes) * LINE + 4)
@@ -170,6 +176,9 @@ def draw(table: pd.DataFrame, predictions: dict[str, Predictions], settings: Pro
                 axes.set_ylabel(f"{probe_title}: AUROC", fontsize=LABEL)
     if first is not None:
         handles, labels = first.get_legend_handles_labels()
+        labels = [
+            f"{label} (stand-in)" if label in {titles.get(name) for name in stand_ins} else label for label in labels
+        ]
         page = figure.get_size_inches() * 25.4
         figure.legend(
             handles, labels, loc="upper left", bbox_to_anchor=(2 / page[0], 1 - (top - 7.5) / page[1]),

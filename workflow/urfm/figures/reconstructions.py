@@ -118,6 +118,8 @@ def sentences(record: dict[str, Any]) -> list[str]:
             f"Targets are tokens of the teacher ({record['teacher']}). Red, green and blue are the first three "
             "principal components of the target tokens of these images, onto which predictions are projected."
         )
+    if record["stand_in"]:
+        targets += " The teacher is a stand-in with random weights, not the published model."
     visible = (
         "Predictions are shown for all patches, which all count in the loss."
         if record["loss_on"] == "all"
