@@ -255,7 +255,7 @@ def test_stand_ins_are_named(tmp_path):
     )
     figure = figure_4.draw(read_comparisons([folder], settings), settings)
     written = " ".join(text.get_text() for text in figure.findobj(Text))
-    assert "Stand-ins for checkpoints that are not here: URFM (CLIP targets)." in written
+    assert "not the published model: URFM (CLIP targets)." in " ".join(written.split())
 
 
 GOLDEN: dict[str, dict[str, Any]] = {
@@ -285,7 +285,11 @@ def test_stage_equals_its_golden_csv_and_picture(number, tmp_path, monkeypatch):
 
 def test_a_picture_with_other_bars_is_told_apart(tmp_path):
     """The tolerance is not so wide that anything passes."""
-    case = Drawn(tmp_path / "a", "4", GOLDEN["4"] | {"seeds": 2})
+    case = Drawn(tmp_path / "a", "4", GOLDEN["4"])
+    for axes in case.figure.axes:
+        if axes.get_ylabel() == "F1 (%)":
+            for bar in axes.patches:
+                bar.set_height(0.7 * bar.get_height())
     case.figure.savefig(tmp_path / "other.png", dpi=72)
     baseline = tmp_path / "baseline.png"
     baseline.write_bytes((HERE / "golden" / "figure_4.png").read_bytes())
