@@ -55,7 +55,7 @@ class Figure2Settings(Comparison):
 
 def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
-    titles = {model: settings.models[model] for model in numbers.models}
+    titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
     radar = len(numbers.common) >= 3
     panels = panels_of(numbers.tasks, settings.tasks)
@@ -107,8 +107,8 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
             if heading:
                 panel_letter(figure, left, row_top - HEADING, *heading)
             width = min(cell_width, WIDEST_CELL)
-            where = Place(left, row_top, width, CELL_HEIGHT, min(30.0, 0.34 * width))
-            draw_task(figure, where, BARS, task, numbers, settings, looks)
+            cell = Place(left, row_top, width, CELL_HEIGHT, min(30.0, 0.34 * width))
+            draw_task(figure, cell, BARS, task, numbers, settings, looks)
     top += 1
     for number, line in enumerate(foot):
         style.add_text(figure, MARGIN, top + LINE * number, line, color="#333333")
@@ -271,6 +271,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
         )
     sentences.append(notes_of.bars([numbers], settings.confidence))
     sentences.append(notes_of.p_values(numbers, settings))
+    sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     sentences.append(notes_of.ROC)
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
