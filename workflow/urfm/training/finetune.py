@@ -137,7 +137,7 @@ def seed_everything(*numbers: int) -> None:
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
+    optimisation.seed_torch(seed)
 
 
 # First number of every seed, so that streams never meet.

@@ -56,8 +56,18 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str,
 def adamw(
     groups: Iterable[dict[str, Any]], betas: tuple[float, float], device: torch.device, lr: float = 0.0
 ) -> torch.optim.AdamW:
-    """AdamW, in one fused kernel on CUDA; the schedule sets the learning rate before every step."""
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=device.type == "cuda" or None)
+    """AdamW in one fused kernel; the schedule sets the learning rate before every step."""
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=device.type in ("cuda", "cpu") or None)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed what layers draw from, on the CPU and on GPUs in use.
+
+    `torch.manual_seed` does the same, but keeps a traceback for every kind of device that is not in use: 2.5 ms a call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

@@ -454,7 +454,7 @@ def train(
             )
             optimisation.set_learning_rate(optimiser, lr)
             # For what draws inside the network, such as a drop path among model_args.
-            torch.manual_seed(int(2**53 * generator(Stream.LAYERS, settings.seed, step, job.rank).random()))
+            optimisation.seed_torch(int(2**53 * generator(Stream.LAYERS, settings.seed, step, job.rank).random()))
             noise = mask_noise(settings.seed, step, batch_size, model.patches, job)
             loss = torch.zeros((), device=device)
             done = 0
