@@ -12,6 +12,7 @@ this package, no random state that a stage reads, and no device is touched befor
 For one machine and short jobs (envs/run demo); clusters and long jobs do without.
 """
 
+# ruff: noqa: F401 (imported for the processes to come)
 from __future__ import annotations
 
 import json
@@ -25,15 +26,6 @@ import threading
 import traceback
 from pathlib import Path
 
-LIBRARIES = (
-    "matplotlib.backends.backend_agg",
-    "pyarrow.parquet",
-    "pydantic",
-    "scipy.stats",
-    "sklearn.metrics",
-    "timm",
-    "tqdm",
-)
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -82,8 +74,14 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 def serve(path: str) -> None:
     """Import the libraries, then answer at `path` until killed."""
-    for name in LIBRARIES:
-        __import__(name)
+    import matplotlib.backends.backend_agg
+    import pyarrow.parquet
+    import pydantic
+    import scipy.stats
+    import sklearn.metrics
+    import timm
+    import tqdm
+
     with Server(path, Stage) as server:
         server.serve_forever()
 
