@@ -19,7 +19,7 @@ rule audit:
         splits=[f"<results>/splits/{name}/{grid.shown_split(config)}.json" for name in grid.tasks(config)],
         selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.audited_runs(config)],
     output:
-        table="<results>/audit/pairs.parquet",
+        tables=expand("<results>/audit/{table}.parquet", table=["pairs", "tasks", "datasets"]),
         pairs=report(
             "<results>/audit/pairs.csv",
             caption="../report/audit_pairs.rst",

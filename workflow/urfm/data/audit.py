@@ -289,8 +289,9 @@ def main() -> None:
     datasets["simulated"] = datasets["dataset"].isin(simulated)
     write_parquet(arguments.output / "pairs.parquet", pairs)
     write_csv(arguments.output / "pairs.csv", pairs.head(LISTED))
-    write_csv(arguments.output / "tasks.csv", tasks)
-    write_csv(arguments.output / "datasets.csv", datasets)
+    for name, table in (("tasks", tasks), ("datasets", datasets)):
+        write_parquet(arguments.output / f"{name}.parquet", table)
+        write_csv(arguments.output / f"{name}.csv", table)
     write_json(
         arguments.output / "audit.json",
         {
