@@ -8,7 +8,9 @@ from working_copy import Repository
 
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6)
-SUMMARY = Counter(figure_statistics=1, figure_2=1)
+SCORED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1)  # pictures of the statistics
+SUMMARY = Counter(figure_statistics=1, comparison_with_paper=1, claims=1) + SCORED
+LOOKED_AT = Counter(attention=2, figure_6=1, finetuned_embeddings=2, figure_7=1)  # two fine-tuned networks of urfm
 AUDIT = Counter(audit=1, duplicates_sheet=1)
 # Probes of two runs on a task, a reconstruction of one of them, the losses.
 OBSERVED_FIGURES = Counter(probe_curves=1, loss_curves=1, draw_reconstructions=1)
@@ -70,7 +72,7 @@ def test_resources(finished: Repository) -> None:
 def test_plot_setting(finished: Repository) -> None:
     with finished.configured(figure_dpi=120):
         jobs, output = finished.plan()
-    assert jobs == Counter(figure_2=1) + OBSERVED_FIGURES
+    assert jobs == SCORED + Counter(figure_6=1, figure_7=1) + OBSERVED_FIGURES
     assert '"dpi":120' in output
 
 
@@ -78,7 +80,7 @@ def test_plot_style(finished: Repository) -> None:
     name = "workflow/urfm/figures/style.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(figure_2=1, duplicates_sheet=1) + OBSERVED_FIGURES
+    assert jobs == SCORED + Counter(figure_6=1, figure_7=1, duplicates_sheet=1) + OBSERVED_FIGURES
     assert "urfm.figures.style@" in output
 
 
@@ -100,7 +102,7 @@ def test_statistics_setting(finished: Repository) -> None:
 def test_finetuning_setting(finished: Repository) -> None:
     with finished.configured(**{"finetuning.label_smoothing": 0.2}):
         jobs, output = finished.plan()
-    assert jobs == CELLS + SUMMARY + Counter(table_5=1)  # the table prints the settings in force
+    assert jobs == CELLS + SUMMARY + LOOKED_AT + Counter(table_5=1)  # the table prints the settings in force
     assert '"label_smoothing":0.2' in output
 
 
@@ -108,7 +110,7 @@ def test_two_settings_swap_values(finished: Repository) -> None:
     """Snakemake compares params as a set of values; ours carry their names."""
     with finished.configured(**{"finetuning.mixup": 1.0, "finetuning.cutmix": 0.8}):
         jobs, _ = finished.plan()
-    assert jobs == CELLS + SUMMARY + Counter(table_5=1)
+    assert jobs == CELLS + SUMMARY + LOOKED_AT + Counter(table_5=1)
 
 
 def test_setting_of_one_pretraining_run(finished: Repository) -> None:
@@ -146,7 +148,7 @@ def test_code_that_chooses_images(finished: Repository) -> None:
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)
     trained = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
-    assert jobs == lists + AUDIT + trained + SUMMARY
+    assert jobs == lists + AUDIT + trained + SUMMARY + LOOKED_AT + Counter(embeddings=1)
     reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
     assert len(reasons) == 2
     assert all(reason.startswith("Input files updated by another job") for reason in reasons)
@@ -156,7 +158,8 @@ def test_pretraining_code(finished: Repository) -> None:
     name = "workflow/urfm/models/mim.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
-    assert jobs == Counter(pretrain=2, encoder_from_run=2, finetune=4) + SUMMARY + OBSERVED
+    trained = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
+    assert jobs == trained + SUMMARY + LOOKED_AT + Counter(embeddings=1)
     assert "urfm.models.mim@" in output
 
 
@@ -180,7 +183,7 @@ def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:
     assert kept
     with finished.configured(seeds=[0, 1, 2]):
         jobs, _ = finished.plan()
-        assert jobs == CELLS + SUMMARY + Counter(table_5=1)
+        assert jobs == CELLS + SUMMARY + LOOKED_AT + Counter(table_5=1)
         finished.run(str((record / "cell.json").relative_to(finished.folder)))
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         assert len(list(finished.folder.glob("out/state/finetune/random/breast_tumor/100/*/seed-2"))) == 1
