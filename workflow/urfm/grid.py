@@ -74,7 +74,7 @@ def stated(config: Config, table: str) -> list[str]:
 
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
-    return [name for name in comparisons(config) if figure_of(name) == figure]
+    return sorted(name for name in comparisons(config) if figure_of(name) == figure)
 
 
 def figure_of(comparison: str) -> str:

@@ -226,7 +226,7 @@ def figure(config: Config, name: str) -> Config:
 
 def comparisons(config: Config, name: str) -> Config:
     """The same of a figure of several comparisons; those of which nothing can be drawn are named in it."""
-    names = [item for item in config["figures"] if grid.figure_of(item) == name]
+    names = sorted(item for item in config["figures"] if grid.figure_of(item) == name)  # an overlay's come first
     return {
         "comparisons": [[item, {**comparison(config, item), "against": against(config, item)}] for item in names],
         "confidence": config["statistics"]["confidence"],

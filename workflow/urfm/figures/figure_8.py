@@ -189,8 +189,9 @@ def organ_lines(settings: Figure8Settings, organs: Mapping[str, int]) -> dict[st
     return {task: f"{title}: {organs.get(organ, 0):,} images" for task, (organ, title) in settings.organs.items()}
 
 
-def count_line(scores: pd.DataFrame) -> str:
-    simulated = ", simulated" if scores["simulated"].any() else ""
+def count_line(scores: pd.DataFrame, numbers: Numbers) -> str:
+    """Where all tasks are simulated the top of the figure says so, and six panels a row have no room to repeat it."""
+    simulated = ", simulated" if scores["simulated"].any() and not numbers.scores["simulated"].all() else ""
     return f"n = {scores['images'].iloc[0]:,}, {count_seeds(scores)}{simulated}"
 
 
@@ -227,7 +228,7 @@ def draw_scaling(
         [f"{unit(size.x)}\n{size.name.removeprefix('ViT-')}".strip() for size in ticks],
     )
     axes.set_xlabel("Pre-training images" if name == "figure_8a" else "Million parameters")
-    written = [count_line(scores)] if task not in lines else [lines[task], count_line(scores)]
+    written = [count_line(scores, numbers)] if task not in lines else [lines[task], count_line(scores, numbers)]
     for row in numbers.comparisons[
         (numbers.comparisons["task"] == task) & (numbers.comparisons["metric"] == METRIC)
     ].to_dict("records"):
@@ -300,7 +301,7 @@ def draw_labels(
     labels = [f"{share} %\n{compact(counts[share])}" if share in counts else f"{share} %" for share in shares]
     log_ticks(axes, shares, labels)
     axes.set_xlabel("Share, and training images")
-    head(title=settings.tasks[task].title, lines=[count_line(scores)])
+    head(title=settings.tasks[task].title, lines=[count_line(scores, numbers)])
 
 
 def draw_curves(
