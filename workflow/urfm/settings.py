@@ -329,10 +329,14 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
     """What the pictures share: tasks that can be drawn, what is missing, notes and the look."""
     wanted = config["pictures"][figure]["tasks"]
     there = [model for model in models if missing_model(config, model) is None]
+    compared = config["figures"][config["pictures"]["figure_1"]["comparison"]]["models"] if figure == "figure_1" else []
+    shown = dict.fromkeys([*compared, *models])
+    stand_ins = [config["models"][model]["title"] for model in shown if model in config["stand_ins"]["models"]]
+    marked = f"Stand-in (random weights in the upstream format), not the published model: {', '.join(stand_ins)}."
     return {
         "tasks": _pictured(config, tasks),
         "unavailable": grid.unavailable(config, models, wanted),
-        "notes": grid.split_note(config) + grid.partial_pretraining(config, there),
+        "notes": ([marked] if stand_ins else []) + grid.split_note(config) + grid.partial_pretraining(config, there),
         "dpi": config["figure_dpi"],
     }
 

@@ -57,7 +57,7 @@ def draw(numbers: Mapping[str, Numbers], settings: Figure5Settings) -> Figure:
         blocks.append(page.absent_block("A", "Each organ's model on the tasks of its organ", "nothing to draw"))
     table = differences(one, item)
     if table.empty:
-        blocks.append(page.absent_block("B, C", "Organ models and tasks", "needs the reference and an organ model"))
+        blocks.append(page.absent_block("B", "and C. Organ models and tasks", "needs the reference and an organ model"))
     else:
         blocks += matrices(one, item, settings.own)
     return page.compose(blocks, foot(one, item, settings, bool(pairs)), one.simulated)
@@ -129,8 +129,8 @@ def matrices(numbers: Numbers, settings: Comparison, own: Mapping[str, list[str]
     width = min(CELL[1], free / len(table.columns) / (2 if beside else 1))
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
     panels = [
-        ("B", "Difference of macro F1 (points)", table, limit, "+.1f"),
-        ("C", "Divided by the task's largest difference", normalised(table), 1.0, "+.2f"),
+        ("B", "Difference of macro F1 (points)", table, limit, "+z.1f"),
+        ("C", "Divided by the task's largest difference", normalised(table), 1.0, "+z.2f"),
     ]
 
     def draw_one(figure: Figure, top: float, number: int, left: float, named: bool) -> None:

@@ -34,9 +34,9 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
-    """Each comparison that has statistics: its name, models, tasks, scores and differences, in the configured order."""
+    """Each comparison that has statistics: its name, models, tasks, scores and differences, in the order of their names."""
     found = []
-    for name, item in config["figures"].items():
+    for name, item in sorted(config["figures"].items()):
         folder = results / "statistics" / name
         if (folder / "scores.csv").is_file():
             scores = pd.read_csv(folder / "scores.csv")
@@ -89,7 +89,7 @@ def cell_text(score: tuple[float, float, float]) -> str:
 
 def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
     """The reference model of the first comparison that has it: averages over tasks, and a row a task."""
-    for name, item in config["figures"].items():
+    for name, item in sorted(config["figures"].items()):
         path = results / "statistics" / name / "scores.csv"
         if not path.is_file():
             continue
