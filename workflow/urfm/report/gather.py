@@ -34,7 +34,7 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
-    """Each comparison that has statistics: its name, models, tasks, scores and differences, in the order of their names."""
+    """Each comparison that has statistics: its name, models, tasks, scores and differences, ordered by name."""
     found = []
     for name, item in sorted(config["figures"].items()):
         folder = results / "statistics" / name
