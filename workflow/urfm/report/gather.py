@@ -39,7 +39,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
     for name, item in sorted(config["figures"].items()):
         folder = results / "statistics" / name
         if (folder / "scores.csv").is_file():
-            scores = pd.read_csv(folder / "scores.csv")
+            scores = read_scores(folder)
             tasks = set(scores["task"]) - {AVERAGE}
             found.append(
                 {
@@ -55,6 +55,13 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """Scores of the tasks and, where there are several, of their average."""
+    files = [folder / f"{name}.csv" for name in ("scores", "average_scores")]
+    tables = [pd.read_csv(file) for file in files if file.is_file()]
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
 def leaders(config: Config, scores: pd.DataFrame, item: Config) -> Table:
@@ -93,7 +100,7 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
         path = results / "statistics" / name / "scores.csv"
         if not path.is_file():
             continue
-        scores = pd.read_csv(path)
+        scores = read_scores(path.parent)
         own = scores[scores["model"] == item["reference"]]
         if own.empty:
             continue
