@@ -202,3 +202,44 @@ def cell_files(name):
         return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}/{name}" for cell in cells]
 
     return files
+
+
+def probe_files(suffix):
+    """Predictions of all runs and models that are probed."""
+    names = [f"runs/{run}" for run in grid.probed_runs(config)]
+    names += [f"models/{model}" for model in grid.probed_models(config)]
+    return [f"<results>/probes/{name}/{task}.{suffix}" for name in names for task in grid.probed_tasks(config)]
+
+
+def task_stores(tasks, name):
+    """A file of the image store of each of these tasks that is here."""
+    there = grid.available_tasks(config, {"tasks": tasks})
+    return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
+
+
+def drawn_statistics(figure, *names):
+    """Files of the statistics that a figure draws; an error when there are none."""
+
+    def files(wildcards):
+        found = grid.drawn(config, figure)
+        if not found:
+            raise WorkflowError(f"{figure}: nothing to draw; the lines above say which models and tasks are missing")
+        return [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names]
+
+    return files
+
+
+def scaled_models(comparison):
+    """The models of a panel of figure 8 whose sizes stand on its axis."""
+    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
+
+
+def scaled_runs(comparison):
+    records = [config["models"][model] for model in scaled_models(comparison)]
+    return dict.fromkeys(record["pretraining"] for record in records if "pretraining" in record)
+
+
+def efficiency_cells():
+    """Folders of the cells of panels C and D."""
+    cells = grid.cells(config, "figure_8c") if "figure_8c" in grid.drawn(config, "figure_8") else []
+    return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]

@@ -1,18 +1,6 @@
 # One rule a figure; each draws from the statistics, figure 8 also from sizes and histories.
 
 
-def drawn_statistics(figure, *names):
-    """Files of the statistics that a figure draws; an error when there are none."""
-
-    def files(wildcards):
-        found = grid.drawn(config, figure)
-        if not found:
-            raise WorkflowError(f"{figure}: nothing to draw; the lines above say which models and tasks are missing")
-        return [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names]
-
-    return files
-
-
 TABLES = ["scores.parquet", "differences.parquet", "curves.parquet"]
 
 
@@ -171,22 +159,6 @@ rule figure_5:
             --output $(dirname {output.pdf})/figure_5 \
             2>&1 | tee -i {log}
         """
-
-
-def scaled_models(comparison):
-    """The models of a panel of figure 8 whose sizes stand on its axis."""
-    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
-
-
-def scaled_runs(comparison):
-    records = [config["models"][model] for model in scaled_models(comparison)]
-    return dict.fromkeys(record["pretraining"] for record in records if "pretraining" in record)
-
-
-def efficiency_cells():
-    """Folders of the cells of panels C and D."""
-    cells = grid.cells(config, "figure_8c") if "figure_8c" in grid.drawn(config, "figure_8") else []
-    return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]
 
 
 rule figure_8:

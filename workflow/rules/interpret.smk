@@ -15,12 +15,6 @@ OVERVIEW_SAMPLE = [
 OVERVIEW_SCORES = [OVERVIEW["comparison"]] if grid.cells(config, OVERVIEW["comparison"]) else []
 
 
-def task_stores(tasks, name):
-    """A file of the image store of each of these tasks that is here."""
-    there = grid.available_tasks(config, {"tasks": tasks})
-    return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
-
-
 rule attention:
     input:
         pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),

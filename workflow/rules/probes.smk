@@ -71,13 +71,6 @@ rule probe_model:
         """
 
 
-def probe_files(suffix):
-    """Predictions of all runs and models that are probed."""
-    names = [f"runs/{run}" for run in grid.probed_runs(config)]
-    names += [f"models/{model}" for model in grid.probed_models(config)]
-    return [f"<results>/probes/{name}/{task}.{suffix}" for name in names for task in grid.probed_tasks(config)]
-
-
 rule probe_curves:
     input:
         predictions=[ancient(file) for file in probe_files("parquet")],
