@@ -24,7 +24,7 @@ def repository(tmp_path: Path) -> Repository:
     repository = Repository(tmp_path)
     (tmp_path / "tiny.yaml").write_text((Path(__file__).parent / "tiny.yaml").read_text())
     stored = ("tokens.bin", "views.parquet", "targets.json")
-    names = [f"checkpoints/{file}" for file in FILES.values()]
+    names = [f"out/checkpoints/{file}" for file in FILES.values()]
     for dataset, folder in DATASETS.items():
         names += [f"out/raw/{folder}/SIMULATED.json", f"out/images/{dataset}/pixels.bin"]
         names += [f"out/images/{dataset}/{name}" for name in ("index.parquet", "store.json")]
@@ -39,10 +39,10 @@ def repository(tmp_path: Path) -> Repository:
 
 def test_only_the_targets_of_the_changed_file(repository: Repository) -> None:
     assert repository.plan(*TARGETS)[0] == Counter()
-    path = repository.folder / "checkpoints" / FILES["clip"]
+    path = repository.folder / "out" / "checkpoints" / FILES["clip"]
     path.write_text("another version")
     os.utime(path, (later := path.stat().st_mtime + 10, later))
     jobs, output = repository.plan(*TARGETS)
     assert jobs == Counter(cache_targets=len(DATASETS))
     assert set(re.findall(r"wildcards: teacher=(\w+)", output)) == {"clip"}
-    assert "Updated input files: checkpoints/clip" in output
+    assert "Updated input files: out/checkpoints/clip" in output
