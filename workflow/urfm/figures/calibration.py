@@ -17,6 +17,7 @@ from urfm.cli import parse_settings, run
 from urfm.errors import UrfmError
 from urfm.evaluation.stored import Stored, read_statistics
 from urfm.figures import style
+from urfm.figures.page import legend_rows
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
 from urfm.figures.summary import MARGIN, SummarySettings, foot, page
 from urfm.files import write_csv
@@ -93,20 +94,6 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
     for number, line in enumerate(lines):
         style.add_text(figure, MARGIN, foot_top + LINE * number, line, color="#333333")
     return figure
-
-
-def legend_rows(titles: Mapping[str, str]) -> list[list[str]]:
-    """Models of each row of the legend, as many as fit across the page."""
-    rows: list[list[str]] = [[]]
-    used = 0.0
-    for model, title in titles.items():
-        width = 11 + style.text_width(title, LABEL)
-        if rows[-1] and used + width > DOUBLE_COLUMN - 2 * MARGIN:
-            rows.append([])
-            used = 0.0
-        rows[-1].append(model)
-        used += width
-    return rows
 
 
 def draw_legend(
