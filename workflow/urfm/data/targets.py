@@ -179,8 +179,7 @@ def _write_tokens(
         for batch, pixels in zip(batches, progress(loader, f"targets of {teacher.name}"), strict=True):
             for part in pixels.split(BATCH):
                 values = teacher.tokens(part.to(device)).float().cpu().numpy()
-                arrays: tuple[npt.NDArray[Any], ...]
-                arrays = quantise(values) if len(paths) > 1 else (values.astype(np.float16),)
+                arrays: list[npt.NDArray[Any]] = [values.astype(np.float16)] if len(paths) == 1 else [*quantise(values)]
                 if not np.isfinite(arrays[-1]).all():
                     raise UrfmError(f"teacher {teacher.name} gave values that float16 cannot hold; check its weights")
                 for output, array in zip(outputs, arrays, strict=True):
