@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from urfm.data.division import TOLERANCE, divide
+from sklearn.model_selection import StratifiedGroupKFold
+from urfm.data.division import TOLERANCE, _QuickFolds, divide
 from urfm.data.splits import make_split
 from urfm.errors import UrfmError
 
@@ -110,7 +111,7 @@ def test_larger_sets_are_divided_better_than_by_chance(counts: list[list[int]], 
     found = held(rows, divide(rows, PARTS, seed))
     if len(chance):
         assert (found > 0).all()
-        assert worst(found) <= max(TOLERANCE, worst(chance).min())
+        assert worst(found) <= max(TOLERANCE, worst(chance).min()) + 1e-9
 
 
 @settings(max_examples=60, deadline=None)
@@ -185,3 +186,18 @@ def test_two_parts() -> None:
     found = pd.crosstab(divide(single, {"val": 1, "train": 3}, 0), single["label"])
     assert found.loc["val"].tolist() == [7, 5]
     assert found.loc["train"].tolist() == [23, 17]
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+@settings(max_examples=200, deadline=None)
+@given(counts=patients(13, 60, 13), folds=st.integers(2, 13), seed=st.integers(0, 99))
+def test_folds_are_those_of_scikit_learn(counts: list[list[int]], folds: int, seed: int) -> None:
+    images = table(counts)
+    label, patient = images["label"].to_numpy(), images["patient_id"].to_numpy()
+    if images["label"].value_counts().max() < folds:
+        return
+    ours, theirs = (
+        [test.tolist() for _, test in kind(folds, shuffle=True, random_state=seed).split(label, label, patient)]
+        for kind in (_QuickFolds, StratifiedGroupKFold)
+    )
+    assert ours == theirs

@@ -55,6 +55,15 @@ def test_every_unusable_file_is_rejected_with_its_reason_and_the_rest_goes_on(tm
     assert (rejected["detail"] != "").all()
 
 
+def test_the_data_root_may_lie_above_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(own_set(tmp_path / "data", ["1.png,p,benign"]) / "1.png", 1)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    table, rejected = make_manifest(Path("../data"), OWN, 1)
+    assert table["path"].tolist() == ["Own/images/1.png"]
+    assert rejected.empty
+
+
 def test_the_first_of_many_with_one_name_is_taken(tmp_path: Path) -> None:
     names = ["1.png", "2.png", "1.png", "3.png", "2.png", "1.png"]
     folder = own_set(tmp_path, [f"{name},p{row},benign" for row, name in enumerate(names)])

@@ -111,9 +111,36 @@ def _by_patient(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Se
     return pd.Series(np.array(list(parts))[part[patient]], index=images.index)
 
 
+class _QuickFolds(StratifiedGroupKFold):  # type: ignore[misc]
+    """scikit-learn's folds, to the bit; the folds a patient may go to are tried together, not one by one.
+
+    Should scikit-learn rename the method, its own takes the place of this one: slower, with the same folds.
+    """
+
+    def _find_best_fold(
+        self,
+        y_counts_per_fold: npt.NDArray[np.float64],
+        y_cnt: Counts,
+        group_y_counts: npt.NDArray[np.float64],
+    ) -> int:
+        folds, classes = y_counts_per_fold.shape
+        tried = np.repeat(y_counts_per_fold[None], folds, axis=0)
+        tried[range(folds), range(folds)] += group_y_counts
+        tried /= y_cnt
+        tried -= np.add.reduce(tried, axis=1, keepdims=True) / folds
+        spreads = np.add.reduce(np.sqrt(np.add.reduce(tried * tried, axis=1) / folds), axis=1) / classes
+        sizes = y_counts_per_fold.sum(axis=1).tolist()
+        best, least = 0, math.inf
+        for fold, spread in enumerate(spreads.tolist()):
+            alike = abs(spread - least) <= 1e-8 + 1e-5 * least  # np.isclose
+            if spread < least or (alike and sizes[fold] < sizes[best]):
+                best, least = fold, spread
+        return best
+
+
 def _folds(patient: Counts, label: Counts, folds: int, seed: int) -> Counts | None:
     """The fold of each patient, from the numbers of each image's patient and label; None where there are too few."""
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    splitter = _QuickFolds(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.zeros(patient.max() + 1, np.int64)
     try:
         with warnings.catch_warnings():

@@ -152,7 +152,7 @@ def screen(records: Iterable[Record], root: Path, repeated: set[int]) -> Iterato
     """
     seen = set()
     for record in records:
-        if ".." in record.path.parts or not record.path.is_relative_to(root):
+        if not record.path.is_relative_to(root) or ".." in record.path.relative_to(root).parts:
             yield record, Rejection("outside", f"image {record.name} is not below the data root")
         elif record.name in seen:
             yield record, Rejection("listed_twice", f"another row or file is image {record.name} too")
