@@ -52,6 +52,14 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
         assert output.count(resource) >= runs, resource
 
 
+def test_numbers_on_the_command_line_are_numbers(repository: Repository) -> None:
+    """Those within braces and brackets too, which Snakemake takes for words; README's examples."""
+    overrides = ("--config", "finetuning={epochs: 50}", "seeds=[0, 3]", "resources={finetune: {minutes: 55}}")
+    output = repository.snakemake("figure_2", "--profile", "slurm", "--dry-run", "--printshellcmds", *overrides)
+    assert output.count('"epochs":50,') == output.count('"seeds":[0,3],') == 60
+    assert output.count("runtime=55") == 60
+
+
 def test_partition_and_account_come_from_the_environment(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

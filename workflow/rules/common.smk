@@ -4,7 +4,9 @@ import shlex
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 HOME = Path(workflow.basedir)
 sys.path.insert(0, str(HOME / "workflow"))
@@ -25,6 +27,12 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": 1,
     "PYTHONUNBUFFERED": 1,
 }
+
+# Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
+for argument in workflow.config_settings.config_args:
+    key, value = argument.split("=", 1)
+    if value.startswith(("{", "[")):
+        update_config(config, {key: yaml.safe_load(value)})
 
 try:
     configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
