@@ -226,7 +226,7 @@ def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     assert [cell.model for cell in grid.cells(config, "figure_2")] == ["mim_us", "deblur_mim", "urfm"]
     notes = settings.figure(config, "figure_2")["notes"]
     assert notes[-1] == "URFM: pre-trained on 1 of 10 data sets (CAMUS)."
-    assert "  URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
+    assert "URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
 
 
 def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[str, Any]) -> None:

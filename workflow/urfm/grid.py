@@ -247,20 +247,18 @@ def summary(config: Config) -> list[str]:
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
         lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
-    for name, item in config["figures"].items():
-        if not item["tasks"]:  # an overlay leaves this figure out
-            continue
+    figures = {name: item for name, item in sorted(config["figures"].items()) if item["tasks"]}
+    absent: dict[str, list[str]] = {}
+    for figure, item in figures.items():
         lines.append(
-            f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "
+            f"{figure}: {len(available_models(config, figure))} of {len(item['models'])} models on "
             f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
         )
-        lines += [
-            f"  not available: {kind} {name}: {missing.reason} ({missing.detail})"
-            for kind, name, missing in _missing(config, item["models"], item["tasks"], subset_of(item))
-        ]
-        notes = split_note(config) + partial_pretraining(config, available_models(config, name))
-        lines += [f"  {sentence}" for sentence in notes]
-    return lines
+        for kind, name, missing in _missing(config, item["models"], item["tasks"], subset_of(item)):
+            absent.setdefault(f"{kind} {name}: {missing.reason} ({missing.detail})", []).append(figure)
+    lines += [f"not available: {what}, wanted by {', '.join(names)}" for what, names in absent.items()]
+    models = _unique(model for figure in figures for model in available_models(config, figure))
+    return lines + split_note(config) + partial_pretraining(config, models)
 
 
 def _unique(items: Iterable[Item]) -> list[Item]:
