@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from urfm.figures import style
-from urfm.figures.read import INTERVAL, METRICS, Numbers, records
+from urfm.figures.read import METRICS, Numbers, Uncertainty, records
 from urfm.figures.style import GREY, Appearance
 
 
@@ -32,14 +32,20 @@ class Group:
 
 
 def grouped_bars(
-    axes: Axes, groups: Sequence[Group], reference: str, looks: Mapping[str, Appearance], least: int = 5
+    axes: Axes,
+    groups: Sequence[Group],
+    reference: str,
+    looks: Mapping[str, Appearance],
+    over: Uncertainty,
+    least: int = 5,
 ) -> list[float]:
     """Groups of bars with a common percent axis; returns their centres. A group is at least `least` bars wide.
 
-    A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients.
+    A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients;
+    with a split a seed the right line is the corrected interval, and there is no diamond.
     """
     # With two or three seeds a t interval may leave the range of a score.
-    drawn = np.clip([[row[name] for name in INTERVAL] for group in groups for row in group.rows.values()], 0, 100)
+    drawn = np.clip([[row[name] for name in over.score] for group in groups for row in group.rows.values()], 0, 100)
     high = float(np.nanmax(drawn))
     low, step = style.bar_scale(float(np.nanmin(drawn)), high)
     slots, gap = max(least, *(len(group.rows) for group in groups)), 1.3  # few bars stay slim
@@ -49,7 +55,8 @@ def grouped_bars(
             x = centre - (len(group.rows) - 1) / 2 + place
             bar(axes, x, row["mean"], low, 0.86, looks[model])
             over_seeds, over_patients = (
-                np.clip([row[f"{kind}_low"], row[f"{kind}_high"]], 0, 100) for kind in ("ci", "boot")
+                np.clip([row[low_end], row[high_end]], 0, 100)
+                for low_end, high_end in (("ci_low", "ci_high"), (over.low, over.high))
             )
             axes.plot([x - 0.2] * 2, over_seeds, color="black", linewidth=0.9, zorder=4)
             axes.plot([x + 0.2] * 2, over_patients, color=GREY, linewidth=0.5, zorder=4)
@@ -76,7 +83,7 @@ def grouped_bars(
             linewidth=0.5,
         )
         has_t = not math.isnan(group.comparison["t_p"])
-        p = style.format_p(group.comparison["boot_p"])
+        p = style.format_p(group.comparison[over.p])
         axes.text(centre, y + (3.6 if has_t else 1.0) * millimetre, p, ha="center")
         if has_t:
             t_test = style.format_p(group.comparison["t_p"]).removeprefix("P ").removeprefix("= ")

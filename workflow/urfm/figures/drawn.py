@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from urfm.figures import style
-from urfm.figures.read import DIFFERENCE, INTERVAL, FigureSettings, Numbers
+from urfm.figures.read import FigureSettings, Numbers
 from urfm.files import write_csv
 from urfm.progress import say
 
@@ -21,13 +21,14 @@ COUNTS = ["seeds", "images", "patients"]
 
 def score_rows(panel: str, chart: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFrame:
     """Means, intervals and counts: a row a number, in percent."""
-    return long(panel, chart, numbers, numbers.scores[numbers.scores["metric"].isin(metrics)], [*INTERVAL, *COUNTS])
+    table = numbers.scores[numbers.scores["metric"].isin(metrics)]
+    return long(panel, chart, numbers, table, [*numbers.over.score, *COUNTS])
 
 
 def difference_rows(panel: str, numbers: Numbers, metrics: Sequence[str], all_models: bool = False) -> pd.DataFrame:
     """The reference minus the strongest other model, or minus every other one; P values as they are."""
     table = numbers.differences if all_models else numbers.comparisons
-    return long(panel, "comparison", numbers, table[table["metric"].isin(metrics)], DIFFERENCE)
+    return long(panel, "comparison", numbers, table[table["metric"].isin(metrics)], numbers.over.difference)
 
 
 def mean_rows(panel: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFrame:
@@ -35,7 +36,8 @@ def mean_rows(panel: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFr
     means = numbers.means[list(metrics)].melt(ignore_index=False, var_name="metric").reset_index()
     means = means.assign(panel=panel, chart="mean", task="", quantity="mean_over_tasks")
     average = numbers.average[numbers.average["metric"].isin(metrics)]
-    return pd.concat([means, long(panel, "mean_comparison", numbers, average, DIFFERENCE)], ignore_index=True)
+    compared = long(panel, "mean_comparison", numbers, average, numbers.over.difference)
+    return pd.concat([means, compared], ignore_index=True)
 
 
 def curve_rows(panel: str, numbers: Numbers) -> pd.DataFrame:

@@ -25,8 +25,6 @@ from urfm.figures import style
 from urfm.figures.bars import bar
 from urfm.figures.page import HEADING, LEGEND_ROW, MARGIN, draw_legend, legend_rows, panel_letter
 from urfm.figures.read import (
-    DIFFERENCE,
-    INTERVAL,
     METRICS,
     Comparison,
     Numbers,
@@ -272,7 +270,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
     sentences.append(notes_of.bars([numbers], settings.confidence))
     sentences.append(notes_of.p_values(numbers, settings))
     sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
-    sentences.append(notes_of.ROC)
+    sentences.append(notes_of.roc([numbers]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
 
@@ -286,7 +284,7 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     rows: list[tuple[object, ...]] = []
     for model, means in numbers.means.iterrows() if numbers.common else ():
         rows.extend(("A", "mean", "", model, metric, "mean_over_tasks", None, means[metric]) for metric in METRICS)
-    quantities = [*INTERVAL, "seeds", "images", "patients"]
+    quantities = [*numbers.over.score, "seeds", "images", "patients"]
     for task in numbers.tasks:
         scores = records(numbers.scores[numbers.scores["task"] == task], "model", "metric")
         for model in numbers.models:
@@ -299,7 +297,10 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     for task, metric in ((task, metric) for task in numbers.tasks for metric in BARS):
         if (task, metric) in comparisons:
             row = comparisons[(task, metric)]
-            rows.extend((letters[task], "comparison", task, row["model"], metric, q, None, row[q]) for q in DIFFERENCE)
+            rows.extend(
+                (letters[task], "comparison", task, row["model"], metric, q, None, row[q])
+                for q in numbers.over.difference
+            )
     for task in numbers.tasks:
         for model in numbers.models:
             points = numbers.curves.query("task == @task and model == @model")

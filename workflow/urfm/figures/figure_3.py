@@ -60,8 +60,11 @@ def draw_row(
 
 
 def foot(numbers: Mapping[str, Numbers], settings: FigureSettings) -> list[str]:
-    compared = [notes.p_values(one, settings.comparisons[name]) for name, one in numbers.items()]
-    sentences = [notes.bars(list(numbers.values()), settings.confidence), *dict.fromkeys(compared), notes.ROC]
+    compared = {name: notes.p_values(one, settings.comparisons[name]) for name, one in numbers.items()}
+    if len(set(compared.values())) > 1:
+        compared = {name: f"{PANELS.get(name, (name, name))[0]}. {said}" for name, said in compared.items()}
+    every = list(numbers.values())
+    sentences = [notes.bars(every, settings.confidence), *dict.fromkeys(compared.values()), notes.roc(every)]
     return sentences + notes.missing(settings, numbers)
 
 

@@ -64,7 +64,7 @@ def draw_panel(
         )
         for task in numbers.tasks
     ]
-    grouped_bars(axes, groups, settings.reference, looks, least=3)
+    grouped_bars(axes, groups, settings.reference, looks, numbers.over, least=3)
     axes.set_ylabel("F1 (%)", labelpad=1)
     if len(numbers.common) > 1:
         mean_lines(axes, {str(model): float(mean) for model, mean in numbers.means[METRIC].items()}, looks)
@@ -132,7 +132,7 @@ def mean_sentence(numbers: Numbers, settings: Comparison) -> str:
     sentence = f"Dashed lines: unweighted mean of {len(numbers.common)} tasks"
     sentence += f", without {', '.join(left_out)}, where a model has no result" if left_out else ""
     for row in numbers.average[numbers.average["metric"] == METRIC].to_dict("records"):
-        p, t = (style.format_p(row[key]) for key in ("boot_p", "t_p"))
+        p, t = (style.format_p(row[key]) for key in (numbers.over.p, "t_p"))
         sentence += f"; {settings.models[settings.reference]} against {settings.models[row['model']]}: {p} (t: {t})"
     return sentence + ". "
 

@@ -91,7 +91,7 @@ def draw_pairs(
         both = {name: scores[(name, task)] for name in (settings.reference, model) if (name, task) in scores}
         label = "\n".join([*lines, "simulated"] if row["simulated"] else lines)
         groups.append(Group(label, both, against.get((model, task))))
-    grouped_bars(axes, groups, settings.reference, looks, least=3)
+    grouped_bars(axes, groups, settings.reference, looks, numbers.over, least=3)
     axes.set_ylabel("F1 (%)", labelpad=1)
 
 
@@ -112,9 +112,9 @@ def normalised(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def significant(numbers: Numbers, table: pd.DataFrame, level: float) -> pd.DataFrame:
-    """Where P of the bootstrap over patients, corrected by Holm's method, is below `level`."""
+    """Where P, corrected by Holm's method, is below `level`."""
     rows = numbers.differences[numbers.differences["metric"] == METRIC]
-    p = rows.pivot_table(index="model", columns="task", values="boot_p_holm", dropna=False)
+    p = rows.pivot_table(index="model", columns="task", values=numbers.over.p_holm, dropna=False)
     return p.reindex_like(table) < level
 
 
@@ -206,7 +206,7 @@ def foot(numbers: Numbers, settings: Comparison, whole: Figure5Settings, pairs: 
         sentences.append(notes.p_values(numbers, both).replace("the strongest other model", "the organ's model"))
     sentences += [
         f"B: mean macro F1 over seeds minus that of {reference}, percentage points; frame: task of the model's organ; "
-        "asterisk: P < .05, two-sided, bootstrap over patients, corrected by Holm's method for all models and tasks.",
+        f"asterisk: P < .05, two-sided, {numbers.over.name}, corrected by Holm's method for all models and tasks.",
         "C: each task's differences divided by the largest absolute one, so that they lie between −1 and 1.",
     ]
     return sentences + notes.missing(whole, dict.fromkeys(whole.comparisons, numbers))

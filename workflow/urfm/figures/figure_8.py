@@ -207,6 +207,7 @@ def draw_scaling(
     look: Appearance,
 ) -> None:
     """Scores of the models of one method against their size."""
+    over = numbers.over
     scores = numbers.scores[(numbers.scores["task"] == task) & (numbers.scores["metric"] == METRIC)]
     there = scores[scores["model"].isin(sizes)]
     there = there.assign(x=there["model"].map(lambda model: sizes[model].x)).sort_values("x")
@@ -214,12 +215,12 @@ def draw_scaling(
     aside = offset_copy(axes.transData, axes.get_figure(root=True), x=2.4, units="points")
     for row in there.to_dict("records"):
         axes.plot([row["x"]] * 2, np.clip([row["ci_low"], row["ci_high"]], 0, 100), color="black", zorder=4)
-        axes.plot([row["x"]] * 2, [row["boot_low"], row["boot_high"]], color=GREY, linewidth=0.5, transform=aside)
+        axes.plot([row["x"]] * 2, [row[over.low], row[over.high]], color=GREY, linewidth=0.5, transform=aside)
         axes.plot(
             [row["x"]], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
             markeredgewidth=0.4, zorder=5, transform=aside,
         )  # fmt: skip
-    percent_axis(axes, there[["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]].to_numpy())
+    percent_axis(axes, there[over.score].to_numpy())
     ticks = [sizes[model] for model in there["model"]]
     unit = compact if name == "figure_8a" else millions
     log_ticks(
@@ -233,7 +234,7 @@ def draw_scaling(
         (numbers.comparisons["task"] == task) & (numbers.comparisons["metric"] == METRIC)
     ].to_dict("records"):
         other = sizes.get(row["model"])
-        p, over_seeds = style.format_p(row["boot_p"]), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
+        p, over_seeds = style.format_p(row[over.p]), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
         against = (other.name or unit(other.x)) if other else settings.models[row["model"]]
         written += [p if np.isnan(row["t_p"]) else f"{p} (t: {over_seeds})", f"against {against}"]
     head(title=settings.tasks[task].title, lines=written)
@@ -355,22 +356,18 @@ def foot(
 ) -> list[str]:
     level = f"{100 * settings.confidence:g} %"
     several = notes.several_seeds(numbers.values())
-    resamples = next(iter(numbers.values())).resamples
     interval = f"{level} t interval over seeds"
     placed = [name for name in numbers if name in sizes]
     sentences = [f"A to C: macro F1 on the test part, {'mean over seeds' if several else 'one seed'}; n: test images."]
     if placed:
-        references = dict.fromkeys(settings.comparisons[name].reference for name in placed)
-        titles = {model: title for name in placed for model, title in settings.comparisons[name].models.items()}
-        named = ", ".join(titles.get(model, model) for model in references)
+        first = numbers[placed[0]]
         sentences.append(
             f"{' and '.join(PANELS[name][0] for name in placed)}: "
             + (f"black line: {interval} (the paper's error bar); " if several else "")
-            + f"diamond and grey line: seed-averaged predictions and their {level} interval over patients (bootstrap, "
-            f"{resamples:,} resamples of patients within classes). P: {named} "
-            "against the strongest other, two-sided, bootstrap over patients"
-            + ("; t: the paper's t-test over seeds" if several else "")
-            + ". Not corrected for several tests; Holm-corrected values are in the CSV file."
+            + notes.grey_lines([first], level).replace("Diamond", "diamond").replace("Grey", "grey")
+            + f"P: {compared(placed, settings)} against the strongest other, two-sided, {first.over.name}"
+            + ("; t: the paper's t-test over seeds." if several else ".")
+            + notes.corrected(first)
         )
     for name in placed:
         unknown = [model for model in numbers[name].models if model not in sizes[name]]
@@ -386,6 +383,18 @@ def foot(
             + f"; marker: the first epoch whose mean reaches {100 * REACHED:g} % of the curve's best."
         )
     return sentences + notes.missing(settings, numbers)
+
+
+def compared(names: Sequence[str], settings: Figure8Settings) -> str:
+    """The references of panels, with the letters where they differ: "URFM (A), URFM, ViT-Huge (B)"."""
+    references = {
+        PANELS[name][0]: settings.comparisons[name].models.get(reference, reference)
+        for name in names
+        for reference in [settings.comparisons[name].reference]
+    }
+    if len(set(references.values())) == 1:
+        return next(iter(references.values()))
+    return " and ".join(f"in {letter} {title}" for letter, title in references.items())
 
 
 def drawn_numbers(

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from urfm.figures import style
-from urfm.figures.read import INTERVAL, Comparison, FigureSettings, Numbers, unavailable
-
-ROC = "ROC curves of seed-averaged predictions; one-vs-rest, averaged, for more than two classes."
+from urfm.figures.read import BOOTSTRAP, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
 
 
 def several_seeds(numbers: Iterable[Numbers]) -> bool:
@@ -24,15 +22,45 @@ def bars(numbers: Sequence[Numbers], confidence: float) -> str:
     else:
         start = "Bars: one seed, so there is no interval over seeds. "
     return (
-        f"{start}Diamond and grey line: seed-averaged predictions and their {level} interval over patients "
-        f"(bootstrap, {numbers[0].resamples:,} resamples of patients within classes). "
+        start
+        + grey_lines(numbers, level)
         + ("Intervals are cut at 0 % and 100 %. " if max(highest(one) for one in numbers) > 100 else "")
         + "A zigzag means that bars and axis do not start at 0."
     )
 
 
+def grey_lines(numbers: Sequence[Numbers], level: str) -> str:
+    """What takes other patients into account, of each kind that is drawn."""
+    kinds = [one.over for one in numbers]
+    said = ""
+    if BOOTSTRAP in kinds:
+        said += (
+            f"Diamond and grey line: seed-averaged predictions and their {level} interval over patients "
+            f"(bootstrap, {numbers[0].resamples:,} resamples of patients within classes). "
+        )
+    if RESPLITS in kinds:
+        alone = " without diamond" if BOOTSTRAP in kinds else ""
+        said += f"Grey line{alone}: {level} interval, {RESPLITS.name} (every seed has a split of its own). "
+    return said
+
+
+def roc(numbers: Sequence[Numbers]) -> str:
+    """What the ROC curves are of."""
+    kinds = [one.over for one in numbers]
+    of = ["of seed-averaged predictions"] if BOOTSTRAP in kinds else []
+    of += ["averaged over re-splits"] if RESPLITS in kinds else []
+    return f"ROC curves {', or '.join(of)}; one-vs-rest, averaged, for more than two classes."
+
+
+def corrected(numbers: Numbers) -> str:
+    """Whether printed P values are corrected for several tests."""
+    if numbers.over == RESPLITS:
+        return " P is corrected by Holm's method for all tasks and models; uncorrected values are in the CSV file."
+    return " Not corrected for several tests; Holm-corrected values are in the CSV file."
+
+
 def highest(numbers: Numbers) -> float:
-    return float(np.nanmax(numbers.scores[INTERVAL]))
+    return float(np.nanmax(numbers.scores[numbers.over.score]))
 
 
 def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> str:
@@ -45,13 +73,13 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
     test = {"welch": "Welch", "paired": "paired"}[numbers.t_test]
     return (
         f"P: {reference} against {strongest or 'the strongest other model'} ({mark}), two-sided, "
-        "bootstrap over patients"
+        + numbers.over.name
         + (
             f"; t: the paper's two-sided {test} t-test, its P, which measures variation over seeds only."
             if several_seeds([numbers])
             else "."
         )
-        + " Not corrected for several tests; Holm-corrected values are in the CSV file."
+        + corrected(numbers)
     )
 
 

@@ -16,10 +16,50 @@ from urfm.figures.style import Unavailable
 from urfm.files import read_json, verify_sha256
 
 METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
-INTERVAL = ["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]
-DIFFERENCE = [
-    "difference", "boot_difference", "boot_low", "boot_high", "boot_p", "boot_p_holm", "t_p", "t_p_holm",
-]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """What takes other patients into account: the columns of the statistics that are drawn, and its name in a note.
+
+    score, difference: columns of the two tables, all that is drawn. low, high: interval of a score. p: what is printed;
+    p_holm: the same after Holm's correction.
+    """
+
+    name: str
+    score: list[str]
+    difference: list[str]
+    low: str
+    high: str
+    p: str
+    p_holm: str
+
+
+BOOTSTRAP = Uncertainty(
+    name="bootstrap over patients",
+    score=["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"],
+    difference=[
+        "difference", "boot_difference", "boot_low", "boot_high", "boot_p", "boot_p_holm", "t_p", "t_p_holm",
+    ],
+    low="boot_low",
+    high="boot_high",
+    p="boot_p",
+    p_holm="boot_p_holm",
+)  # fmt: skip
+RESPLITS = Uncertainty(
+    name="Nadeau-Bengio corrected, over re-splits",
+    score=["mean", "ci_low", "ci_high", "nb_low", "nb_high"],
+    difference=["difference", "nb_low", "nb_high", "nb_p", "nb_p_holm", "t_p", "t_p_holm"],
+    low="nb_low",
+    high="nb_high",
+    p="nb_p_holm",
+    p_holm="nb_p_holm",
+)
+
+
+def uncertainty(scores: pd.DataFrame) -> Uncertainty:
+    """The bootstrap, or with a split a seed, which has no seed-averaged predictions, Nadeau and Bengio's correction."""
+    return RESPLITS if scores["ensemble"].isna().all() else BOOTSTRAP
 
 
 class Task(Settings):
@@ -70,12 +110,12 @@ class FigureSettings(Settings):
 class Numbers:
     """What is drawn of a comparison, in percent.
 
-    scores: model, task, share, metric, the columns of INTERVAL, seeds, images, patients (NaN: not known), simulated.
-    differences: task, share, metric, model and the columns of DIFFERENCE (P values are not percent), the reference
-    minus the model. comparisons: those rows of differences that name the strongest other model. curves: model, task,
-    share, fpr, tpr, auroc. means: index model, a column a metric, over `common` tasks. average: as comparisons, of the
-    mean over the tasks that all models have (empty where the statistics hold none). stand_ins: models that stand in for
-    a checkpoint.
+    scores: model, task, share, metric, the columns of `over`.score, seeds, images, patients (NaN: not known),
+    simulated. differences: task, share, metric, model and the columns of `over`.difference (P values are not percent),
+    the reference minus the model. comparisons: those rows of differences that name the strongest other model. curves:
+    model, task, share, fpr, tpr, auroc. means: index model, a column a metric, over `common` tasks. average: as
+    comparisons, of the mean over the tasks that all models have (empty where the statistics hold none). stand_ins:
+    models that stand in for a checkpoint.
     """
 
     scores: pd.DataFrame
@@ -91,6 +131,7 @@ class Numbers:
     stand_ins: list[str]
     t_test: str
     resamples: int
+    over: Uncertainty
 
 
 def read_comparisons(folders: Sequence[Path], settings: FigureSettings) -> dict[str, Numbers]:
@@ -127,10 +168,10 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     if not every_share:
         largest = scores["share"].max()
         scores, differences, curves = (table[table["share"] == largest] for table in (scores, differences, curves))
-    percent = ["mean", "sd", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"]
-    scores[percent] *= 100
+    over = uncertainty(scores)
+    scores[over.score] *= 100
     scores["patients"] = scores["patients"].astype("float64")
-    differences[["difference", "boot_difference", "boot_low", "boot_high"]] *= 100
+    differences[points(over)] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
     models = [model for model in settings.models if model in set(scores["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
@@ -146,7 +187,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         comparisons=strongest(scores, differences, settings.reference, settings.against),
         curves=curves,
         means=means,
-        average=read_average(folder, record, settings),
+        average=read_average(folder, record, settings, over),
         common=common,
         models=models,
         tasks=tasks,
@@ -154,16 +195,22 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         stand_ins=[model for model in models if model in record.get("stand_ins", [])],
         t_test=record["settings"]["t_test"],
         resamples=record["settings"]["bootstrap_resamples"],
+        over=over,
     )
 
 
-def read_average(folder: Path, record: Mapping[str, Any], settings: Comparison) -> pd.DataFrame:
+def points(over: Uncertainty) -> list[str]:
+    """Columns of differences that are scores, no P values."""
+    return [name for name in over.difference if "_p" not in name]
+
+
+def read_average(folder: Path, record: Mapping[str, Any], settings: Comparison, over: Uncertainty) -> pd.DataFrame:
     """Differences of the mean over tasks to the strongest other model; empty when the statistics have none."""
     names = ["average_scores.parquet", "average_differences.parquet"]
     if not set(names) <= set(record["sha256"]):
-        return pd.DataFrame(columns=["task", "share", "metric", "model", *DIFFERENCE])
+        return pd.DataFrame(columns=["task", "share", "metric", "model", *over.difference])
     scores, differences = (pd.read_parquet(folder / name) for name in names)
-    differences[["difference", "boot_difference", "boot_low", "boot_high"]] *= 100
+    differences[points(over)] *= 100
     return strongest(scores, differences, settings.reference, settings.against)
 
 

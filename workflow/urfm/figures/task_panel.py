@@ -53,7 +53,7 @@ def draw_task(
     count = f"n = {one['images']:,} images, {patients}, {count_seeds(scores)}"
     style.add_text(figure, left + 1, top + 3.1, count, color=GREY)
     bars = style.add_axes(figure, left + 5.5, top + 6, width - roc_width - 15.5, height - 11)
-    grouped_bars(bars, metric_groups(numbers, task, metrics), settings.reference, looks)
+    grouped_bars(bars, metric_groups(numbers, task, metrics), settings.reference, looks, numbers.over)
     roc_height = height - 15
     lines = numbers.curves[numbers.curves["task"] == task]
     areas = areas_fit(lines, roc_width, roc_height)
