@@ -77,6 +77,7 @@ def write_statistics(
     simulated: bool = False,
     shares: Sequence[int] = (100,),
     resamples: int = 60,
+    resplit: bool = False,
 ) -> Path:
     """Run the statistics stage on synthetic cells of a comparison; return its folder. Cells lie in <folder>/cells."""
     cells = []
@@ -88,7 +89,7 @@ def write_statistics(
             for share in shares:
                 skill = 1.7 + 0.12 * place + own + 0.25 * (number % 4) + 0.004 * share
                 table = predictions(skill, classes, patients, 1, range(seeds), number, place)
-                path = write_cell(folder / "cells", model, task, table, classes, simulated, share)
+                path = write_cell(folder / "cells", model, task, table, classes, simulated, share, resplit=resplit)
                 record = json.loads(path.read_text())
                 train = max(4, patients * 3 * share // 100)
                 path.write_text(json.dumps(record | {"images": {"train": train, "val": patients, "test": patients}}))

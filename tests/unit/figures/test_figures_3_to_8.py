@@ -21,6 +21,7 @@ from urfm.cli import run
 from urfm.errors import UrfmError
 from urfm.figures import figure_3, figure_4, figure_5, figure_8
 from urfm.figures.read import FigureSettings, read_comparisons, strongest
+from urfm.files import sha256
 
 HERE = Path(__file__).parent
 NAMES = list(TASKS)
@@ -33,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     "3: one task": {"figure_3": ["breast_tumor"]},
     "3: both ways, simulated": {"figure_3": ["breast_tumor"], "figure_3b": ["breast_tumor"], "simulated": True},
     "3: one model, one seed": {"figure_3": ["breast_tumor"], "models": ["urfm"], "seeds": 1},
+    "3: a split a seed": {"figure_3": ["breast_tumor"], "resplit": True},
     "4: ten tasks": {"figure_4a": NAMES, "figure_4b": NAMES},
     "4: three tasks, simulated": {"figure_4a": NAMES[:3], "figure_4b": NAMES[:3], "simulated": True, "seeds": 2},
     "4: one task, B only": {"figure_4b": ["fetal_plane"], "seeds": 1},
@@ -55,8 +57,18 @@ CASES: dict[str, dict[str, Any]] = {
         "figure_8c": ["liver_mass", "pancreatic_cancer", "thyroid_nodule", "fetal_plane"],
     },
     "8: one task, simulated": {"figure_8a": ["ovarian_tumor"], "figure_8b": ["liver_mvi"], "simulated": True},
+    "8: a split a seed": {"figure_8a": ["ovarian_tumor", "kidney_tumor"], "figure_8b": ["liver_mvi"], "resplit": True},
     "8: C and D only, one seed": {"figure_8c": ["breast_tumor", "liver_mass"], "seeds": 1},
 }
+
+
+def with_values(folder: Path, name: str, **values: float) -> None:
+    """Write values into a column of every row of a table of the statistics."""
+    table = pd.read_parquet(folder / f"{name}.parquet").assign(**values)
+    table.to_parquet(folder / f"{name}.parquet", index=False)
+    record = json.loads((folder / "statistics.json").read_text())
+    record["sha256"][f"{name}.parquet"] = sha256(folder / f"{name}.parquet")
+    (folder / "statistics.json").write_text(json.dumps(record))
 
 
 class Drawn:
@@ -66,13 +78,17 @@ class Drawn:
         self.number, self.case = name[0], case
         self.stage = STAGES[self.number]
         tasks = {key: value for key, value in case.items() if key.startswith("figure_")}
-        keywords = {key: case[key] for key in ("seeds", "simulated", "models", "patients", "resamples") if key in case}
+        passed_on = ("seeds", "simulated", "models", "patients", "resamples", "resplit")
+        keywords = {key: case[key] for key in passed_on if key in case}
         self.folders = [
             synthetic.write_statistics(
                 folder / key, key, value, shares=(10, 50, 100) if key == "figure_8c" else (100,), **keywords
             )
             for key, value in tasks.items()
         ]
+        for table, values in case.get("values", {}).items():
+            for statistics in self.folders:
+                with_values(statistics, table, **values)
         models = case.get("models")
         comparisons = [
             [key, synthetic.comparison(key, tasks.get(key, []), models, [] if key in tasks else ["fetal_plane"])]
@@ -170,6 +186,33 @@ def test_matrix_is_the_difference_of_the_means_and_its_normalised_form_reaches_o
     normalised = matrix.table.query("quantity == 'normalised_difference'")
     assert normalised.groupby("task")["value"].apply(lambda values: values.abs().max()).tolist() == [1.0] * 7
     assert len(normalised) == 6 * 7
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"figure_3": ["breast_tumor"], "models": ["usfm", "urfm"]},
+        {"figure_4b": ["breast_tumor", "liver_mass"], "models": ["mim_us", "urfm"]},
+        {"figure_5": ["breast_tumor", "liver_mass"], "models": ["mim_imagenet", "urfm_breast"]},
+        {"figure_8a": ["ovarian_tumor"], "models": ["urfm_data10", "urfm"]},
+    ],
+    ids=lambda case: next(iter(case)),
+)
+def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(case, tmp_path):
+    p = {"nb_p": 0.013, "nb_p_holm": 0.026}
+    values = {"scores": {"nb_low": 0.11, "nb_high": 0.22}, "differences": p, "average_differences": p}
+    drawn = Drawn(tmp_path, next(iter(case))[7], case | {"resplit": True, "values": values})
+    found = drawn.table.groupby("quantity")["value"].agg(lambda column: set(column.round(6)))
+    assert not [name for name in found.index if name.startswith("boot") or name == "ensemble"]
+    assert found["nb_p_holm"] == {0.026}
+    bars = drawn.table[drawn.table["chart"].isin(["bars", "scaling"])].groupby("quantity")["value"].unique()
+    assert (list(bars["nb_low"]), list(bars["nb_high"])) == ([11], [22])
+    assert "P = .026" in drawn.written
+    assert "Nadeau-Bengio corrected, over re-splits" in drawn.written
+    assert "bootstrap" not in drawn.written
+    assert "seed-averaged" not in drawn.written
+    if drawn.number == "5":  # asterisks at .026
+        assert sum("*" in text.get_text() for text in drawn.figure.findobj(Text)) == 4
 
 
 def test_normalising_keeps_zeros():
