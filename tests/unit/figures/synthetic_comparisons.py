@@ -43,7 +43,7 @@ MODELS = {
     "figure_8b": ["urfm", "urfm_large", "urfm_huge"],
     "figure_8c": PAPER_MODELS,
 }
-REFERENCE = {"figure_4a": "mim_imagenet", "figure_5": "mim_imagenet"}
+REFERENCE = {"figure_4a": "mim_imagenet", "figure_5": "mim_imagenet", "figure_8b": "urfm_huge"}
 AGAINST = {"figure_4a": ["simclr_imagenet", "moco_v3_imagenet", "dino_imagenet"], "figure_4b": ["mim_us"]}
 synthetic_figures.TITLES.update(TITLES)
 

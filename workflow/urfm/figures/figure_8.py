@@ -134,7 +134,7 @@ def draw(
             blocks.append(page.heading_block(letter, heading))
             cell = partial(
                 draw_scaling, name=name, numbers=one, settings=item, sizes=sizes[name],
-                lines=organ_lines(settings, organs) if name == "figure_8a" else {}, look=looks[item.reference],
+                lines=organ_lines(settings, organs) if name == "figure_8a" else {}, look=looks[method_of(item)],
             )  # fmt: skip
             blocks += rows_of(one.tasks, LABEL_LINES[name], cell)
         else:
@@ -150,6 +150,11 @@ def draw(
     if "figure_8c" in settings.comparisons and "figure_8c" not in numbers:
         blocks.append(page.absent_block(*CURVES, absence(settings.comparisons["figure_8c"])))
     return page.compose(blocks, foot(numbers, settings, sizes), any(one.simulated for one in numbers.values()))
+
+
+def method_of(settings: Comparison) -> str:
+    """The model of a scaling panel that other figures show too; its sizes are drawn in its look."""
+    return next((model for model in settings.models if model in style.KNOWN), settings.reference)
 
 
 LABEL_LINES = {"figure_8a": 4, "figure_8b": 3}  # grey lines below a task's title

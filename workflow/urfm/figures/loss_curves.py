@@ -26,7 +26,10 @@ from urfm.progress import say
 
 LEFT, RIGHT, GAP = 13.0, 2.0, 13.0  # mm beside and between panels
 LOSS, RATE = 38.0, 15.0  # heights
-COLUMNS = 3
+HEADING = 9.0  # above the loss: a panel's title
+BETWEEN = 4.0  # loss and rate
+BELOW = 10.0  # below the rate: tick labels, axis label and a gap
+HANDLE = 13.0  # width of a legend's line with its gaps
 
 
 class Run(Settings):
@@ -66,15 +69,21 @@ def numbers(settings: LossCurvesSettings, histories: Sequence[Path]) -> pd.DataF
 
 
 def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
-    """The figure, a column a kind of target, three in a row."""
+    """The figure, a panel a kind of target; a row of panels is as high as its longest legend needs."""
     kinds = list(dict.fromkeys(table["targets"]))
     plain = dict(zip(table["run"], table["title"], strict=True))
     stand_ins = [entry.name for entry in settings.runs if entry.stand_in]
     titles = style.stand_in_titles(plain, stand_ins)
     looks = style.appearances(list(titles))
-    longest = max((table.loc[table["targets"] == kind, "run"].nunique() for kind in kinds), default=0)
-    legend = 4.0 + LINE * longest
-    block = 9.0 + LOSS + 4 + RATE + 8 + legend
+    columns = 2 if len(kinds) == 4 else min(3, max(len(kinds), 1))
+    width = (DOUBLE_COLUMN - LEFT - RIGHT - (columns - 1) * GAP) / columns
+    shown = {kind: [titles[run] for run in table.loc[table["targets"] == kind, "run"].unique()] for kind in kinds}
+    kinds.sort(key=lambda kind: len(shown[kind]))  # short legends beside short ones
+    rows = [kinds[start : start + columns] for start in range(0, len(kinds), columns)]
+    heights = [
+        HEADING + LOSS + BETWEEN + RATE + BELOW + LINE * max(legend_rows(shown[kind], width) for kind in row)
+        for row in rows
+    ]
     notes = [
         line
         for sentence in (
@@ -86,22 +95,19 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
         for line in style.wrap(sentence, DOUBLE_COLUMN - 4)
     ]
     top = style.SIMULATED_BAND if settings.simulated else 1.0
-    rows = -(-len(kinds) // COLUMNS)
-    figure = style.new_figure(DOUBLE_COLUMN, top + 6 + rows * block + len(notes) * LINE + 4)
+    figure = style.new_figure(DOUBLE_COLUMN, top + 6 + sum(heights) + len(notes) * LINE + 4)
     if settings.simulated:
         style.mark_simulated(figure)
     style.add_text(figure, 2, top + 1, "Pre-training: loss and learning rate", TITLE, weight="bold")
-    columns = min(COLUMNS, max(len(kinds), 1))
-    width = (DOUBLE_COLUMN - LEFT - RIGHT - (columns - 1) * GAP) / columns
     for number, kind in enumerate(kinds):
-        left = LEFT + number % COLUMNS * (width + GAP)
-        upper = top + 6 + number // COLUMNS * block
+        left = LEFT + number % columns * (width + GAP)
+        upper = top + 6 + sum(heights[: number // columns])
         part = table[table["targets"] == kind]
         style.add_text(
             figure, left, upper + 2, "\n".join(style.wrap(kind, 0.85 * width, LABEL)[:2]), LABEL, weight="bold"
         )
-        loss = style.add_axes(figure, left, upper + 9, width, LOSS)
-        rate = style.add_axes(figure, left, upper + 9 + LOSS + 4, width, RATE)
+        loss = style.add_axes(figure, left, upper + HEADING, width, LOSS)
+        rate = style.add_axes(figure, left, upper + HEADING + LOSS + BETWEEN, width, RATE)
         for run_name, rows_of_run in part.groupby("run", sort=False):
             look = looks[str(run_name)]
             label = titles[str(run_name)]
@@ -110,13 +116,22 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
                 rows_of_run["epoch"], rows_of_run["loss"], color=look.color, linestyle=look.line, label=label, **few
             )
             rate.plot(rows_of_run["epoch"], rows_of_run["lr"], color=look.color, linestyle=look.line, **few)
-        _finish(loss, rate, legend)
-    lowest = top + 6 + rows * block
+        _finish(loss, rate, legend_columns(shown[kind], width))
+    lowest = top + 6 + sum(heights)
     style.add_text(figure, 2, lowest + 1, "\n".join(notes), SMALL, linespacing=1.2)
     return figure
 
 
-def _finish(loss: Axes, rate: Axes, legend: float) -> None:
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """Columns of a legend that fit into `width` millimetres, at least one."""
+    return max(1, int(width // (HANDLE + max(style.text_width(label) for label in labels))))
+
+
+def legend_rows(labels: Sequence[str], width: float) -> int:
+    return -(-len(labels) // legend_columns(labels, width))
+
+
+def _finish(loss: Axes, rate: Axes, columns: int) -> None:
     loss.set_ylabel("Training loss (MSE)")
     loss.tick_params(labelbottom=False)
     rate.set_ylabel("Learning rate")
@@ -133,7 +148,7 @@ def _finish(loss: Axes, rate: Axes, legend: float) -> None:
     height = style.size_mm(rate)[1]
     rate.legend(
         handles, labels, loc="upper left", bbox_to_anchor=(0, -7 / height), borderaxespad=0, handlelength=3.2,
-        labelspacing=0.15,
+        labelspacing=0.15, ncols=columns, columnspacing=1.0,
     )  # fmt: skip
 
 

@@ -35,8 +35,7 @@ class SummarySettings(Settings):
 
 def foot(sentences: Sequence[str], stored: Stored, settings: SummarySettings, width: float) -> list[str]:
     """Lines for the foot: `sentences`, stand-ins, the settings' notes, and what is not available."""
-    stand_ins = [settings.models[model] for model in stored.stand_ins if model in settings.models]
-    marked = [f"Stand-ins, not the published weights: {', '.join(stand_ins)}."] if stand_ins else []
+    marked = style.stand_in_note(settings.models, stored.stand_ins)
     every = [*sentences, *marked, *settings.notes, *style.note_unavailable(settings.unavailable)]
     return [line for sentence in every for line in style.wrap(sentence, width - 2 * MARGIN)]
 
