@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ LOSS, RATE = 38.0, 15.0  # heights
 HEADING = 9.0  # above the loss: a panel's title
 BETWEEN = 4.0  # loss and rate
 BELOW = 10.0  # below the rate: tick labels, axis label and a gap
-HANDLE = 13.0  # width of a legend's line with its gaps
+HANDLE, SPACING = 11.0, 2.0  # width of a legend's line with its gaps; of these, the gap between columns
 
 
 class Run(Settings):
@@ -92,7 +93,7 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
             *style.stand_in_note(plain, stand_ins),
             *settings.notes,
         )
-        for line in style.wrap(sentence, DOUBLE_COLUMN - 4)
+        for line in style.wrap(sentence, DOUBLE_COLUMN - 8)
     ]
     top = style.SIMULATED_BAND if settings.simulated else 1.0
     figure = style.new_figure(DOUBLE_COLUMN, top + 6 + sum(heights) + len(notes) * LINE + 4)
@@ -123,8 +124,13 @@ def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:
-    """Columns of a legend that fit into `width` millimetres, at least one."""
-    return max(1, int(width // (HANDLE + max(style.text_width(label) for label in labels))))
+    """Columns of a legend that fit into `width` millimetres, at least one; each is as wide as its longest label."""
+
+    def fits(columns: int) -> bool:
+        parts = np.array_split(np.array([style.text_width(label) for label in labels]), columns)
+        return sum(part.max() + HANDLE for part in parts) - SPACING <= width
+
+    return max((columns for columns in range(1, len(labels) + 1) if fits(columns)), default=1)
 
 
 def legend_rows(labels: Sequence[str], width: float) -> int:
