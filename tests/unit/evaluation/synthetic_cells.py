@@ -94,6 +94,7 @@ def write_cells(
     images_per_patient: int = 1,
     simulated: bool = False,
     patients_known: bool = True,
+    resplit: bool = False,
 ) -> list[Path]:
     """Cells of every model (name -> skill) on every task (name -> number of classes)."""
     paths = []
@@ -109,5 +110,8 @@ def write_cells(
                 task_number,
                 model_number,
             )
-            paths.append(write_cell(folder, model, task, table, classes, simulated, patients_known=patients_known))
+            path = write_cell(
+                folder, model, task, table, classes, simulated, patients_known=patients_known, resplit=resplit
+            )
+            paths.append(path)
     return paths

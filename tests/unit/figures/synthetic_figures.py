@@ -54,6 +54,7 @@ def make_statistics(
     reference: str = "urfm",
     patients_known: bool = True,
     stand_ins: Sequence[str] = (),
+    resplit: bool = False,
 ) -> Path:
     """Run the statistics stage on synthetic cells; return its folder."""
     paths = write_cells(
@@ -64,6 +65,7 @@ def make_statistics(
         patients,
         simulated=simulated,
         patients_known=patients_known,
+        resplit=resplit,
     )
     settings = StatisticsSettings(
         figure="figure_2",

@@ -17,6 +17,7 @@ from urfm.cli import run
 from urfm.errors import UrfmError
 from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, rows_of
 from urfm.figures.read import read_numbers
+from urfm.figures.style import format_p
 from urfm.files import sha256
 
 MODELS = list(TITLES)
@@ -207,6 +208,25 @@ def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
     assert "Model not available: USFM (no result in the statistics)." in written
     assert "Task not available: Gallbladder polyp (no result in the statistics)." in written
     assert overlaps(figure) == []
+
+
+def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):
+    models, tasks = ["mim_us", "urfm"], NAMES[:3]
+    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=20, resplit=True)
+    settings = settings_of(models, tasks)
+    numbers = read_numbers(folder, settings)
+    figure = draw(numbers, settings)
+    assert overlaps(figure) == []
+    written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    assert "Nadeau-Bengio corrected, over re-splits" in written
+    assert "bootstrap" not in written
+    table = drawn_numbers(numbers, settings).query("chart == 'comparison'")
+    source = pd.read_parquet(folder / "differences.parquet").query("metric != 'auroc'")
+    drawn = table[table["quantity"] == "nb_p_holm"].merge(source, on=["task", "model", "metric"])
+    assert len(drawn) == 6
+    assert drawn["value"].to_numpy() == pytest.approx(drawn["nb_p_holm"].to_numpy(), abs=1e-6)
+    printed = [text.get_text() for text in figure.findobj(Text) if text.get_text().startswith("P")]
+    assert {format_p(p) for p in drawn["nb_p_holm"]} <= set(printed)
 
 
 def test_changed_or_foreign_statistics_are_refused(tmp_path):

@@ -41,7 +41,13 @@ def settings_of(models: list[str], tasks: list[str]) -> dict[str, object]:
 def drawn(request, tmp_path_factory):
     models, tasks, simulated = CASES[request.param]
     folder = make_statistics(
-        tmp_path_factory.mktemp("summary"), models, tasks, patients=48, simulated=simulated, resamples=10
+        tmp_path_factory.mktemp("summary"),
+        models,
+        tasks,
+        patients=48,
+        simulated=simulated,
+        resamples=10,
+        stand_ins=models[:1] if simulated else [],
     )
     settings = SummarySettings.model_validate(settings_of(models, tasks))
     record = folder / "statistics.json"
@@ -79,6 +85,13 @@ def test_models_tasks_and_what_is_missing_are_written(drawn):
         assert all(TASKS[task][0] in written for task in (NAMES if figure is figures[1] else set(NAMES) - set(tasks)))
         assert ("SIMULATED DATA" in written) == simulated
     assert f"n = {len(tasks)} tasks" in " ".join(text.get_text() for text in figures[0].findobj(Text))
+
+
+def test_stand_ins_are_named_as_everywhere(drawn):
+    figures, models, _, simulated, _ = drawn
+    for figure in figures:
+        written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+        assert (f"not the published model: {TITLES[models[0]]}." in written) == simulated
 
 
 def test_markers_stand_at_the_ranks(drawn):

@@ -120,6 +120,19 @@ def test_claims_count_what_each_test_finds(record, tmp_path, monkeypatch):
     assert table[table["Figure"] == "3"]["Comparisons"].tolist() == ["0"]
 
 
+def test_every_claim_can_be_tested():
+    """Statistics hold differences to the reference only, so it must be on one side of each comparison."""
+    for claim in CONFIG["tables"]["claims"]:
+        figure = CONFIG["figures"][claim["figure"]]
+        for win in claim["wins"]:
+            assert win["better"] in figure["models"]
+            assert set(win.get("tasks", [])) <= set(figure["tasks"])
+            if win["better"] != figure["reference"]:
+                assert win["worse"] == [figure["reference"]]
+            elif win["worse"] != "strongest":
+                assert set(win["worse"]) <= set(figure["models"]) - {win["better"]}
+
+
 def test_a_claim_for_a_model_that_is_not_the_reference_has_the_other_sign(record):
     stored = claims.read_statistics(record, ("scores", "differences", "average_scores", "average_differences"))
     says = {"figure": "figure_2", "says": "x", "metrics": ["auroc"], "level": 0.05}

@@ -52,6 +52,13 @@ def roc(numbers: Sequence[Numbers]) -> str:
     return f"ROC curves {', or '.join(of)}; one-vs-rest, averaged, for more than two classes."
 
 
+def blind_to(numbers: Numbers) -> str:
+    """What is wrong with a t-test over seeds."""
+    if numbers.over == RESPLITS:
+        return "takes no account of the training images that re-splits share"
+    return "measures variation over seeds only"
+
+
 def corrected(numbers: Numbers) -> str:
     """Whether printed P values are corrected for several tests."""
     if numbers.over == RESPLITS:
@@ -75,7 +82,7 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
         f"P: {reference} against {strongest or 'the strongest other model'} ({mark}), two-sided, "
         + numbers.over.name
         + (
-            f"; t: the paper's two-sided {test} t-test, its P, which measures variation over seeds only."
+            f"; t: the paper's two-sided {test} t-test, its P, which {blind_to(numbers)}."
             if several_seeds([numbers])
             else "."
         )
