@@ -128,7 +128,7 @@ def legend_columns(labels: Sequence[str], width: float) -> int:
 
     def fits(columns: int) -> bool:
         parts = np.array_split(np.array([style.text_width(label) for label in labels]), columns)
-        return sum(part.max() + HANDLE for part in parts) - SPACING <= width
+        return sum(float(part.max()) + HANDLE for part in parts) - SPACING <= width
 
     return max((columns for columns in range(1, len(labels) + 1) if fits(columns)), default=1)
 
