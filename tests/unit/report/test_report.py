@@ -172,6 +172,17 @@ def test_without_any_result_all_is_named(config: dict[str, Any], tmp_path: Path)
     assert Tags(text).values("img", "src") == []
 
 
+def test_averages_without_seed_averaged_predictions_are_over_splits() -> None:
+    """With a split a seed the statistics have neither ensemble nor bootstrap."""
+    columns = ["task", "metric", "mean", "nb_low", "nb_high", "ensemble", "boot_low", "boot_high"]
+    rows = [["a", "auroc", 0.8, 0.7, 0.9, *[float("nan")] * 3], ["b", "auroc", 0.6, 0.5, 0.7, *[float("nan")] * 3]]
+    scores = pd.DataFrame(rows, columns=columns)
+    assert gather.cell_text(gather.average(scores, "auroc")) == "70.00"
+    assert gather.cell_text(gather.average(scores[:1], "auroc")) == "80.00 (70.00 to 90.00)"
+    scores["ensemble"] = [0.9, 0.7]
+    assert gather.cell_text(gather.average(scores, "auroc")) == "80.00"
+
+
 def test_tables_are_rounded_and_aligned() -> None:
     table = make_table(["name", "value", "count"], [["a", "0.8612345", "1,064"], ["b 2", "1e-5", "–"]] * 200)
     assert table.rows[0] == ["a", "0.8612", "1,064"]

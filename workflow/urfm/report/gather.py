@@ -77,13 +77,15 @@ def leaders(config: Config, scores: pd.DataFrame, item: Config) -> Table:
 def average(scores: pd.DataFrame, metric: str) -> tuple[float, float, float]:
     """(value, low, high) of one model over tasks, from 0 to 1; the interval is NaN where the statistics have none."""
     own = scores[scores["metric"] == metric]
+    resplits = own["ensemble"].isna().all()  # a split a seed leaves no seed-averaged predictions
+    columns = ["mean", "nb_low", "nb_high"] if resplits else ["ensemble", "boot_low", "boot_high"]
     combined = own[own["task"] == AVERAGE]
     if len(own[own["task"] != AVERAGE]) == 1:
         combined = own
     if len(combined):
-        value, low, high = combined.iloc[0][["ensemble", "boot_low", "boot_high"]]
+        value, low, high = combined.iloc[0][columns]
         return float(value), float(low), float(high)
-    return float(own["ensemble"].mean()), float("nan"), float("nan")
+    return float(own[columns[0]].mean()), float("nan"), float("nan")
 
 
 def cell_text(score: tuple[float, float, float]) -> str:
