@@ -258,8 +258,9 @@ def storage(config: Config, found: list[Entry], results: Path, width: int) -> It
         remaining += max(needed - there, 0)
         text = f"{teacher}: {number:,} images x {views} views x {tokens} tokens x {dim} channels as {dtype}: "
         text += f"{human_bytes(needed)}, {human_bytes(there)} of them there"
-        text += f"; as expected, because not here: {', '.join(expected)}" if expected else ""
-        text += f"; not counted, because not known yet: {', '.join(unknown)}" if unknown else ""
+        for why, names in (("as expected, because not here", expected), ("not counted, because not made yet", unknown)):
+            if names:
+                text += f"; {why}: {'all of them' if len(names) == len(wanted) > 1 else ', '.join(names)}"
         yield from _wrap(text, width, 2)
     if remaining > free:
         ways = "lower `views`, use `view_dtype: int8` (half of float16), or `targets: online` (none)"
