@@ -19,7 +19,7 @@ rule audit:
         splits=[f"<results>/splits/{name}/{grid.shown_split(config)}.json" for name in grid.tasks(config)],
         selections=[f"<results>/pretrain_sets/{name}.json" for name in grid.audited_runs(config)],
     output:
-        tables=expand("<results>/audit/{table}.parquet", table=["pairs", "tasks", "datasets"]),
+        tables=expand("<results>/audit/{table}.parquet", table=["pairs", "tasks", "runs", "datasets"]),
         pairs=report(
             "<results>/audit/pairs.csv",
             caption="../report/audit_pairs.rst",
@@ -31,6 +31,12 @@ rule audit:
             caption="../report/audit_tasks.rst",
             category="Leakage audit",
             labels={"content": "images of each task seen in pre-training"},
+        ),
+        runs=report(
+            "<results>/audit/runs.csv",
+            caption="../report/audit_runs.rst",
+            category="Leakage audit",
+            labels={"content": "test images seen in each pre-training run"},
         ),
         datasets=report(
             "<results>/audit/datasets.csv",

@@ -39,5 +39,8 @@ rule doctor:
         settings=reads(lambda wildcards: settings.doctor(config)),
     shell:
         """
-        python -m urfm.doctor --settings {params.settings:q} | tee -i {log}
+        python -m urfm.doctor \
+            --settings {params.settings:q} \
+            --results "$(dirname "$URFM_STATE")" \
+            | tee -i {log}
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 import textwrap
 from collections import Counter
@@ -18,10 +19,19 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator
 
-from urfm.availability import Config, missing_split, pretraining_settings, stand_ins, wanted_datasets
+from urfm.availability import (
+    Config,
+    is_simulated,
+    missing_split,
+    pretraining_settings,
+    stand_ins,
+    wanted_datasets,
+)
 from urfm.cli import Settings, parse_settings, run
+from urfm.data.target_size import bytes_needed, token_shape
 from urfm.inventory import State, checkpoint_files, look_at_dataset, look_at_file
-from urfm.progress import say
+from urfm.progress import human_bytes, say
+from urfm.settings import targets, uses_cache
 
 MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*", "stand-in": "*"}
 WAYS = {"open": "free to fetch", "web": "by hand", "form": "through a form", "request": "on request"}  # easiest first
@@ -213,11 +223,65 @@ def _adds(gained: list[tuple[str, str]]) -> str:
     return f"; adds {' and '.join(phrases)}" if phrases else ""
 
 
+# --- What cached targets take -----------------------------------------------------------------------------------
+
+
+def storage(config: Config, found: list[Entry], results: Path, width: int) -> Iterator[str]:
+    """For each teacher whose targets are cached: what they take, and whether it fits. Nothing if none are.
+
+    Images count as found; of a set that is not here, as expected; a simulated one that is not made yet is named.
+    """
+    runs = [run for run in config["pretraining"]["runs"] if uses_cache(config, run)]
+    teachers = dict.fromkeys(pretraining_settings(config, run)["teacher"] for run in runs)
+    if not teachers:
+        return
+    states = {entry.name: entry.state for entry in found if entry.is_dataset}
+    root = results.resolve()
+    place = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    yield f"{_heading('Cached targets', str(results))}, {human_bytes(free)} free"
+    remaining = 0
+    for teacher in teachers:
+        own = [run for run in runs if pretraining_settings(config, run)["teacher"] == teacher]
+        wanted = dict.fromkeys(name for run in own for name in wanted_datasets(config, run))
+        not_here = [name for name in wanted if states[name].images is None]
+        images = {name: _expected(config, name) if name in not_here else states[name].images for name in wanted}
+        unknown = [name for name in not_here if images[name] is None]
+        expected = [name for name in not_here if images[name] is not None]
+
+        settings = targets(config, teacher)
+        views, dtype = settings["views"], settings["view_dtype"]
+        tokens, dim = token_shape(settings["teacher"], settings["input_size"])
+        number = sum(count or 0 for count in images.values())
+        needed = bytes_needed(number, views, tokens, dim, dtype)
+        there = sum(path.stat().st_size for path in (results / "targets" / teacher).rglob("*.bin"))
+        remaining += max(needed - there, 0)
+        text = f"{teacher}: {number:,} images x {views} views x {tokens} tokens x {dim} channels as {dtype}: "
+        text += f"{human_bytes(needed)}, {human_bytes(there)} of them there"
+        for why, names in (("as expected, because not here", expected), ("not counted, because not made yet", unknown)):
+            if names:
+                text += f"; {why}: {'all of them' if len(names) == len(wanted) > 1 else ', '.join(names)}"
+        yield from _wrap(text, width, 2)
+    if remaining > free:
+        ways = "lower `views`, use `view_dtype: int8` (half of float16), or `targets: online` (none)"
+        yield from _wrap(f"too little is free: {human_bytes(remaining)} more are needed; {ways}", width, 2)
+    yield ""
+
+
+def _expected(config: Config, name: str) -> int | None:
+    """Images that a data set should have; None if nobody says, or if it is simulated."""
+    record = config["datasets"][name]
+    if is_simulated(config, name):
+        return None
+    number: int | None = record.get("origin", {}).get("images", record.get("expected", {}).get("images"))
+    return number
+
+
 # --- The report -------------------------------------------------------------------------------------------------
 
 
-def report(config: Config, width: int) -> Iterator[str]:
-    """The lines of the report, each as soon as it is known."""
+def report(config: Config, results: Path, width: int) -> Iterator[str]:
+    """The lines of the report, each as soon as it is known; `results` is the folder of the results."""
     found: list[Entry] = []
     told: dict[str, str] = {}  # how to get something: the entry that said it
     yield _heading("Data sets", config["data_root"])
@@ -231,6 +295,7 @@ def report(config: Config, width: int) -> Iterator[str]:
         for text in describe(config, entry, told):
             yield from _wrap(text, width, INDENT)
     yield ""
+    yield from storage(config, found, results, width)
     yield "What can be drawn now"
     yield from summary(config, found, width)
 
@@ -336,9 +401,10 @@ def main() -> None:
     """Command line. That something is missing is no error."""
     parser = argparse.ArgumentParser(description="Say what is there, what it is good for, and where to get the rest.")
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(DoctorSettings.model_fields))
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where stored targets will lie")
     arguments = parser.parse_args()
     settings = parse_settings(DoctorSettings, arguments.settings)
-    for line in report(settings.model_dump(), terminal_width()):
+    for line in report(settings.model_dump(), arguments.results, terminal_width()):
         say(line)
 
 

@@ -18,11 +18,15 @@ from urfm.progress import human_bytes
 
 
 class State(NamedTuple):
-    """How much is there: present, partial, absent, simulated or stand-in; whether it can be used; facts in words."""
+    """How much is there: present, partial, absent, simulated or stand-in; whether it can be used; facts in words.
+
+    `images` are those found, None if nobody could count them.
+    """
 
     word: str
     usable: bool
     facts: list[str]
+    images: int | None = None
 
 
 def look_at_dataset(config: Config, name: str) -> State:
@@ -56,9 +60,9 @@ def look_at_dataset(config: Config, name: str) -> State:
     if not images:
         facts.append(stops)
     if simulated:
-        return State("simulated", images > 0, facts)
+        return State("simulated", images > 0, facts, images)
     whole = images > 0 and not absent and images + left_out.total() >= (expected.images or 0)
-    return State("present" if whole else "partial", images > 0, facts)
+    return State("present" if whole else "partial", images > 0, facts, images)
 
 
 def count(config: Config, name: str) -> dict[str, Any]:

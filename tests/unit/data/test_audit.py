@@ -66,10 +66,13 @@ class World:
         self,
         monkeypatch: pytest.MonkeyPatch,
         splits: dict[str, dict[str, str]] | None = None,
-        pretraining: list[str] | None = None,
+        pretraining: list[str] | dict[str, list[str]] | None = None,
         simulated: tuple[str, ...] = (),
     ) -> pd.DataFrame:
-        """Run the stage; splits are image ids and their subsets by task, and the ids say the data set."""
+        """Run the stage; splits are image ids and their subsets by task, and the ids say the data set.
+
+        What pre-training sees is a list, of the run urfm, or a list for each run.
+        """
         manifests = [
             self.write("manifests", name, pd.DataFrame(rows), dataset=name, simulated=name in simulated)
             for name, rows in self.rows.items()
@@ -81,11 +84,13 @@ class World:
             )
             for task, subsets in (splits or {}).items()
         ]  # fmt: skip
-        selection = self.write(
-            "pretrain_sets", "urfm", pd.DataFrame({"image_id": pretraining or []}, dtype=str), run="urfm"
-        )
+        runs = pretraining if isinstance(pretraining, dict) else {"urfm": pretraining or []}
+        selections = [
+            self.write("pretrain_sets", run, pd.DataFrame({"image_id": ids}, dtype=str), run=run)
+            for run, ids in runs.items()
+        ]
         arguments = ["--settings", "{}", "--output", self.output, "--manifests", *manifests, "--splits", *tasks]
-        monkeypatch.setattr("sys.argv", ["audit", *map(str, [*arguments, "--selections", selection])])
+        monkeypatch.setattr("sys.argv", ["audit", *map(str, [*arguments, "--selections", *selections])])
         audit.main()
         return pd.read_parquet(self.output / "pairs.parquet")
 
@@ -141,6 +146,10 @@ def test_every_planted_duplicate_is_found_and_nothing_else(world: World, monkeyp
     assert tasks.loc["test", "seen_percent"] == round(100 * (len(COPIES) + 2) / (len(COPIES) + 7), 2)
     assert tasks.loc["test", "seen_in"] == f"pre {len(COPIES) + 2}"
     assert tasks.loc["val", ["images", "seen"]].tolist() == [5, 0]
+    # The one run has seen what all runs have.
+    runs = world.table("runs").set_index("run")
+    assert runs.index.tolist() == ["urfm"]
+    assert runs.loc["urfm", audit.COUNTS].tolist() == tasks.loc["test", audit.COUNTS].tolist()
     record = read_json(world.output / "audit.json")
     assert record["kinds"] == {"file": 1, "pixels": 1, "near": len(COPIES)}
     assert record["manifests"]["pre"] == sha256(world.results / "manifests" / "pre.parquet")
@@ -170,6 +179,55 @@ def test_a_set_that_is_task_and_pre_training_shares_images_and_patients(
     # 0 to 2 are used themselves, 3 is of the patient of 2; of patients 4/5 and 6/7 nothing is used.
     assert tasks.loc["test", ["images", "image", "patient", "seen"]].tolist() == [6, 3, 1, 4]
     assert tasks.loc["train", "seen"] == 0
+
+
+def test_each_run_has_seen_what_it_chose(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set of a task is also one for pre-training; `clean` leaves out whoever is tested, and takes another set."""
+    for number in range(8):
+        world.add(f"fetal/{number}", picture(number), patient=f"p{number // 2}", label="brain")
+    for number in range(10, 14):
+        world.add(f"task/{number}", picture(number), patient=f"p{number}", label="x")
+    world.add("pre/10", picture(10))
+    world.add("pre/11", picture(11), "bmp")
+    world.add("pre/12", brightened(picture(12), 4))  # the nearest one to task/12
+    world.add("pre/13", cropped(picture(12), 0.03, 0.03, 0.02, 0.02))  # less near to it, in the same place otherwise
+    split = {
+        "tumour": {f"task/{number}": "test" for number in range(10, 14)},
+        "plane": {f"fetal/{number}": "test" if number < 4 else "train" for number in range(8)},
+    }
+    chosen = {
+        "urfm": [f"fetal/{number}" for number in (0, 1, 2, 5)] + ["pre/10", "pre/12"],
+        "other": ["pre/13", "pre/11"],
+        "clean": [f"fetal/{number}" for number in range(4, 8)],
+        "plane": [],  # a run may be called as a task is
+    }
+    pairs = world.run(monkeypatch, split, chosen, simulated=("pre",))
+    runs = world.table("runs").set_index(["task", "run"])
+    assert runs.index.tolist() == [(task, run) for task in ("plane", "tumour") for run in chosen]
+    columns = ["images", "image", "file", "pixels", "near", "patient", "seen", "seen_percent", "seen_in", "simulated"]
+    none = [4, 0, 0, 0, 0, 0, 0, 0, "", False]
+    assert {index: row.tolist() for index, row in runs[columns].iterrows()} == {
+        ("plane", "urfm"): [4, 3, 0, 0, 0, 1, 4, 100, "fetal 4", True],
+        ("plane", "other"): [*none[:-1], True],
+        ("plane", "clean"): none,
+        ("plane", "plane"): none,
+        ("tumour", "urfm"): [4, 0, 1, 0, 1, 0, 2, 50, "pre 2", True],
+        ("tumour", "other"): [4, 0, 0, 1, 1, 0, 2, 50, "pre 2", True],
+        ("tumour", "clean"): none,
+        ("tumour", "plane"): none,
+    }
+    assert world.table("runs").equals(pd.read_parquet(world.output / "runs.parquet"))
+
+    # Which run has chosen an image changes neither the pooled table nor the pairs that are listed.
+    pooled = world.table("tasks")
+    assert pooled.set_index(["task", "subset"]).loc[("tumour", "test"), ["file", "pixels", "near"]].tolist() == [
+        1,
+        1,
+        1,
+    ]
+    together = world.run(monkeypatch, split, sorted(set().union(*chosen.values())), simulated=("pre",))
+    assert world.table("tasks").equals(pooled)
+    assert together.equals(pairs)
 
 
 def test_labels_that_contradict_each_other_are_listed_also_when_excluded(

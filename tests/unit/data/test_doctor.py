@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,8 @@ def look(config: dict[str, Any]) -> dict[str, Entry]:
 def lines(config: dict[str, Any], width: int = 100) -> list[str]:
     """The report, through the same JSON as the command line gets."""
     text = json.dumps(settings.doctor(config))
-    return list(report(DoctorSettings.model_validate_json(text).model_dump(), width))
+    results = Path(config["data_root"]).parent / "results"
+    return list(report(DoctorSettings.model_validate_json(text).model_dump(), results, width))
 
 
 def block(output: list[str], beginning: str) -> str:
@@ -98,7 +100,7 @@ def test_real_data(config: dict[str, Any], real_data: Path) -> None:
     """BUS-BRA is whole, the liver set a part, and of the fetal planes there is only the table."""
     config["data_root"] = str(real_data)
     found = look(config)
-    assert found["busbra"].state == ("present", True, ["1,875 images, 1,064 patients, as expected"])
+    assert found["busbra"].state[:3] == ("present", True, ["1,875 images, 1,064 patients, as expected"])
     assert found["aul"].state.word == "partial"
     assert found["aul"].state.facts == [
         "190 images (735 expected), 190 patients (735 expected), 60 benign (200 expected), "
@@ -125,7 +127,7 @@ def test_simulated_data(config: dict[str, Any]) -> None:
     config["simulation"] = {name: {"patients": 10, "seed": 0} for name in names}
     found = look(config)
     assert {name for name in found if found[name].state.word == "simulated"} == {*names, "lepset_unlabelled"}
-    assert found["aul"].state == ("simulated", True, ["not made yet; the workflow makes it when it is needed"])
+    assert found["aul"].state[:3] == ("simulated", True, ["not made yet; the workflow makes it when it is needed"])
     made = {}
     for name in names:
         stage = simulate.SimulateSettings.model_validate(settings.simulate(config, name))
@@ -152,9 +154,9 @@ def test_some_images_are_absent(config: dict[str, Any]) -> None:
         "no file for 1 of the listed images",
     ]
     (folder / "Images" / "bus_0001-r.png").touch()
-    assert inventory.look_at_dataset(config, "busbra") == ("present", True, ["2 images, 1 patients, as expected"])
+    assert inventory.look_at_dataset(config, "busbra")[:3] == ("present", True, ["2 images, 1 patients, as expected"])
     del config["datasets"]["busbra"]["expected"]
-    assert inventory.look_at_dataset(config, "busbra") == ("present", True, ["2 images, 1 patients"])
+    assert inventory.look_at_dataset(config, "busbra")[:3] == ("present", True, ["2 images, 1 patients"])
 
 
 @pytest.mark.parametrize(
@@ -211,9 +213,9 @@ def test_checkpoints(config: dict[str, Any]) -> None:
     assert (state.word, state.usable) == ("partial", False)
     assert "another version or incomplete: sha256 is" in state.facts[0]
     config["teachers"]["biomedclip"]["sha256"] = inventory.sha256(path)
-    assert look(config)[BIOMEDCLIP].state == ("present", True, ["7 bytes, sha256 as expected"])
+    assert look(config)[BIOMEDCLIP].state[:3] == ("present", True, ["7 bytes, sha256 as expected"])
     checkpoint(config, "mae/mae_pretrain_vit_base.pth.part")
-    assert look(config)["mae/mae_pretrain_vit_base.pth"].state == ("partial", False, ["half fetched"])
+    assert look(config)["mae/mae_pretrain_vit_base.pth"].state[:3] == ("partial", False, ["half fetched"])
     config["teachers"]["clip"]["hub"] = "timm/vit_base_patch16_clip_224.openai"  # fetched when it is used
     assert config["teachers"]["clip"]["file"] not in look(config)
 
@@ -222,7 +224,7 @@ def test_stand_ins(config: dict[str, Any]) -> None:
     """Before and after the workflow made them, even when the configuration no longer asks for them."""
     file = config["models"]["mim_imagenet"]["checkpoint"]["file"]
     config["stand_ins"]["models"] = ["mim_imagenet"]
-    assert look(config)[file].state == (
+    assert look(config)[file].state[:3] == (
         "stand-in", True, ["not made yet; the workflow makes it when it is needed"],
     )  # fmt: skip
     assert "MIM-ImageNet" in next(line for line in lines(config) if line.startswith("  figure_2: nothing yet; 1 of 6"))
@@ -230,7 +232,7 @@ def test_stand_ins(config: dict[str, Any]) -> None:
     assert look(config)[file].state.word == "present"
     checkpoint(config, f"{file}.stand_in.json", b"{}")
     config["stand_ins"]["models"] = []
-    assert look(config)[file].state == ("stand-in", True, ["random weights, for demonstration only"])
+    assert look(config)[file].state[:3] == ("stand-in", True, ["random weights, for demonstration only"])
     assert block(lines(config), "* stand-in").endswith("licence: CC BY-NC 4.0")  # nothing to get
 
 
@@ -284,6 +286,42 @@ def test_lines_fit_and_are_plain(config: dict[str, Any], width: int) -> None:
         whole = line.startswith(("+ ", "~ ", "- ", "* ", "Data sets in", "Checkpoints in")) or "snakemake" in line
         assert len(line) <= width or whole or len(re.sub(r"^ *\d\. ", "", line).split()) == 1
     assert re.search(r"https://github\.com/openmedlab/USFM\b", "\n".join(output))
+
+
+def test_storage_of_cached_targets(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paper's images as expected, one set as found; nothing is said where no targets are stored."""
+    assert "Cached targets" not in "\n".join(lines(config))
+    usage = shutil.disk_usage(config["data_root"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(4e12)))
+    config["pretraining"]["defaults"] |= {"targets": "cached", "views": 16}
+    wanted = config["pretraining"]["defaults"]["datasets"]
+    images = sum(expected_images(config, name) for name in wanted)
+    for dtype, token in (("float16", 2 * 768), ("int8", 768 + 2)):
+        config["pretraining"]["defaults"]["view_dtype"] = dtype
+        text = block(lines(config, 200), "Cached targets")
+        needed = images * 16 * 196 * token / 1e12
+        said = f"{images:,} images x 16 views x 196 tokens x 768 channels as {dtype}: {needed:.1f} TB, 0 bytes of"
+        assert text.count(f"biomedclip: {said}") == text.count(f" clip: {said}") == 1
+        assert "as expected, because not here: all of them" in text
+        assert "4.0 TB free" in text
+        assert f"too little is free: {2 * needed:.1f} TB more are needed" in text
+    for run in config["pretraining"]["runs"].keys() - {"urfm", "mim_us"}:
+        config["pretraining"]["runs"][run]["targets"] = "online"
+    config["pretraining"]["defaults"]["datasets"] = ["busbra", "aul"]
+    config["simulation"] = {"aul": {"patients": 10, "seed": 0}}
+    busbra(config, 2)
+    stored = Path(config["data_root"]).parent / "results" / "targets" / "biomedclip" / "busbra" / "tokens.bin"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(b"x" * 1000)
+    text = block(lines(config, 200), "Cached targets")
+    size = 2 * 16 * 196 * (768 + 2) / 1e6
+    assert f"biomedclip: 2 images x 16 views x 196 tokens x 768 channels as int8: {size:.1f} MB, 1.0 kB of" in text
+    assert text.endswith("of them there; not counted, because not made yet: aul")
+
+
+def expected_images(config: dict[str, Any], name: str) -> int:
+    record = config["datasets"][name]
+    return int(record.get("origin", {}).get("images", record.get("expected", {}).get("images")))
 
 
 def test_it_needs_neither_torch_nor_network() -> None:

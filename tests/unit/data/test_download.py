@@ -311,7 +311,7 @@ def test_interrupted_weights_go_on(tmp_path: Path, server: Server, session: requ
     with pytest.raises(UrfmError, match="brought nothing new"):
         download_weights(weights(server, SHA256, cut=[100_000, *[0] * 10]), tmp_path, session)
     assert {"mae/vit.pth.part", "mae/vit.pth.part.json"} == set(tree(tmp_path))
-    assert inventory.look_at_file(tmp_path / "mae" / "vit.pth", "") == ("partial", False, ["half fetched"])
+    assert inventory.look_at_file(tmp_path / "mae" / "vit.pth", "")[:3] == ("partial", False, ["half fetched"])
     server.requests.clear()
     download_weights(weights(server, SHA256), tmp_path, session)
     assert server.ranges() == ["bytes=65536-"]

@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -22,16 +23,18 @@ from urfm.cli import Settings, parse_settings, run
 from urfm.data import duplicates
 from urfm.data.duplicates import (
     KINDS,
+    RUN,
     Images,
     Source,
     exact_pairs,
     near_pairs,
+    nearest_by_use,
     one_patient,
     read_images,
     read_sources,
     read_texts,
 )
-from urfm.data.near_duplicates import SEARCH_RADIUS
+from urfm.data.near_duplicates import SEARCH_RADIUS, Index
 from urfm.errors import UrfmError
 from urfm.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.progress import say
@@ -49,9 +52,7 @@ FINDINGS = (  # worst first; a pair means the first of these that is true of it
     "between data sets",
     "within a data set",
 )
-TASK_COLUMNS = [
-    "task", "subset", "images", *SEEN, "seen", "seen_percent", "seen_in", "in_train", "in_train_percent",
-]  # fmt: skip
+COUNTS = ["images", *SEEN, "seen", "seen_percent", "seen_in"]
 LISTED = 1000  # pairs in the CSV file
 
 
@@ -87,20 +88,34 @@ def _differ(one: Any, other: Any) -> Any:
     return (one != other) & (one != "") & (other != "")
 
 
-def task_table(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
-    """For each task and subset: how many images were seen in pre-training, how, and in which data sets.
+class Sightings(NamedTuple):
+    """How images of the tasks were seen, by row: the strongest kind, and every data set it was seen in."""
 
-    Columns task, subset, images; image, file, pixels, near, patient (every image under its strongest kind only); seen
-    and seen_percent, their sum; seen_in; in_train and in_train_percent: images with an exact or near duplicate in the
-    training part of the same task.
-    """
-    rows = images.rows
-    links = duplicates.links(rows, pairs)
-    dataset, pretraining = images.place("dataset"), images.place("pretraining")
-    own = np.flatnonzero(pretraining)
-    by_link = links[pretraining[links["other"]]]
-    by_patient = np.flatnonzero(rows["known"] & rows["patient"].isin(rows.loc[pretraining & rows["known"], "patient"]))
-    sightings = pd.concat(
+    strongest: pd.Series[Any]
+    sources: pd.Series[Any]
+
+    def counts(self, members: Index) -> dict[str, Any]:
+        """Columns COUNTS of some images: each under its strongest kind only, `seen` their sum."""
+        kinds = self.strongest[self.strongest.index.isin(members)].value_counts()
+        seen_in = self.sources[self.sources.index.isin(members)].value_counts().sort_index()
+        return {
+            "images": len(members),
+            **{kind: int(kinds[kind]) for kind in SEEN},
+            "seen": int(kinds.sum()),
+            "seen_percent": _percent(int(kinds.sum()), len(members)),
+            "seen_in": "; ".join(f"{source} {number:,}" for source, number in seen_in.items()),
+        }
+
+
+def sightings(images: Images, links: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Sightings:
+    """Of the images of the tasks, how pre-training on the `chosen` images, a mask, has seen them."""
+    rows, dataset = images.rows, images.place("dataset")
+    used = (images.places[images.tasks] != "").any(axis=1).to_numpy()[rows["place"].to_numpy()]
+    own = np.flatnonzero(used & chosen)
+    by_link = links[used[links["row"]] & chosen[links["other"]]]
+    patients = rows.loc[chosen & rows["known"], "patient"]
+    by_patient = np.flatnonzero(used & rows["known"] & rows["patient"].isin(patients))
+    found = pd.concat(
         [
             pd.DataFrame({"row": row, "kind": kind, "source": source})
             for row, kind, source in (
@@ -111,34 +126,43 @@ def task_table(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
         ],
         ignore_index=True,
     )
-    sightings["kind"] = pd.Categorical(sightings["kind"], SEEN, ordered=True)
-    sightings = sightings.sort_values(["row", "kind", "source"])
-    strongest = sightings.drop_duplicates("row").set_index("row")["kind"]
-    sources = sightings.drop_duplicates(["row", "source"]).set_index("row")["source"]
+    found["kind"] = pd.Categorical(found["kind"], SEEN, ordered=True)
+    found = found.sort_values(["row", "kind", "source"])
+    return Sightings(
+        strongest=found.drop_duplicates("row").set_index("row")["kind"],
+        sources=found.drop_duplicates(["row", "source"]).set_index("row")["source"],
+    )
 
+
+def task_table(images: Images, links: pd.DataFrame) -> pd.DataFrame:
+    """For each task and subset: how many images any of the runs has seen, how, and in which data sets.
+
+    Columns task, subset, images; image, file, pixels, near, patient (every image under its strongest kind only); seen
+    and seen_percent, their sum; seen_in; in_train and in_train_percent: images with an exact or near duplicate in the
+    training part of the same task.
+    """
+    seen = sightings(images, links, images.place("pretraining"))
     table = []
     for task in images.tasks:
         subset = images.place(task)
         repeated = links.loc[(subset[links["row"]] != "train") & (subset[links["other"]] == "train"), "row"]
         for name in SUBSETS:
             members = np.flatnonzero(subset == name)
-            kinds = strongest[strongest.index.isin(members)].value_counts()
-            seen_in = sources[sources.index.isin(members)].value_counts().sort_index()
             in_train = int(np.isin(members, repeated).sum())
-            table.append(
-                {
-                    "task": task,
-                    "subset": name,
-                    "images": len(members),
-                    **{kind: int(kinds[kind]) for kind in SEEN},
-                    "seen": int(kinds.sum()),
-                    "seen_percent": _percent(int(kinds.sum()), len(members)),
-                    "seen_in": "; ".join(f"{source} {number:,}" for source, number in seen_in.items()),
-                    "in_train": in_train,
-                    "in_train_percent": _percent(in_train, len(members)),
-                }
-            )
-    return pd.DataFrame(table, columns=TASK_COLUMNS)
+            repeats = {"in_train": in_train, "in_train_percent": _percent(in_train, len(members))}
+            table.append({"task": task, "subset": name, **seen.counts(members), **repeats})
+    return pd.DataFrame(table, columns=["task", "subset", *COUNTS, "in_train", "in_train_percent"])
+
+
+def run_table(images: Images, links: pd.DataFrame) -> pd.DataFrame:
+    """For each task and run: how many test images this run has seen. Columns task, run, and those of `task_table`."""
+    tests = {task: np.flatnonzero(images.place(task) == "test") for task in images.tasks}
+    table = []
+    for name in images.runs:
+        seen = sightings(images, links, images.place(RUN + name))
+        table += [{"task": task, "run": name, **seen.counts(members)} for task, members in tests.items()]
+    table.sort(key=lambda row: images.tasks.index(row["task"]))
+    return pd.DataFrame(table, columns=["task", "run", *COUNTS])
 
 
 def _percent(part: int, whole: int) -> float:
@@ -268,7 +292,7 @@ def main() -> None:
     }
     images = read_images(
         sources,
-        [table["image_id"] for _, table in selections.values()],
+        {run: table["image_id"] for run, (_, table) in selections.items()},
         {task: table for task, (_, table) in sorted(splits.items())},
     )
     say(f"audit: {len(images.rows):,} images of {len(sources)} data sets")
@@ -277,19 +301,25 @@ def main() -> None:
     say(f"audit: {len(exact):,} pairs of equal pictures")
     near, across, within = near_pairs(images, settings.distance)
     say(f"audit: {across.total():,} pairs of near duplicates, and {within.total():,} within patients")
-    listed = pd.concat([other_patients(images, exact), near], ignore_index=True)
+    listed = pd.concat(
+        [other_patients(images, nearest_by_use(images, exact)), nearest_by_use(images, near)], ignore_index=True
+    )
     pairs = list_pairs(images, listed, sources)
-    tasks = task_table(images, pd.concat([exact, near], ignore_index=True))
+    links = duplicates.links(images.rows, pd.concat([exact, near], ignore_index=True))
+    tasks, runs = task_table(images, links), run_table(images, links)
     datasets = dataset_table(images, listed, across, within)
 
     simulated = [source.dataset for source in sources if source.summary["simulated"]]
-    seen = set(images.places.loc[images.places["pretraining"], "dataset"])
     pairs["simulated"] = pairs["dataset_a"].isin(simulated) | pairs["dataset_b"].isin(simulated)
-    tasks["simulated"] = [bool({splits[task][0]["dataset"], *seen} & {*simulated}) for task in tasks["task"]]
+    made = images.places["dataset"].isin(simulated)
+    of_task = {task: record["dataset"] in simulated for task, (record, _) in splits.items()}
+    of_run = {name: bool(made[images.places[RUN + name]].any()) for name in images.runs}
+    tasks["simulated"] = tasks["task"].map(of_task).astype(bool) | any(of_run.values())
+    runs["simulated"] = runs["task"].map(of_task).astype(bool) | runs["run"].map(of_run).astype(bool)
     datasets["simulated"] = datasets["dataset"].isin(simulated)
     write_parquet(arguments.output / "pairs.parquet", pairs)
     write_csv(arguments.output / "pairs.csv", pairs.head(LISTED))
-    for name, table in (("tasks", tasks), ("datasets", datasets)):
+    for name, table in (("tasks", tasks), ("runs", runs), ("datasets", datasets)):
         write_parquet(arguments.output / f"{name}.parquet", table)
         write_csv(arguments.output / f"{name}.csv", table)
     write_json(

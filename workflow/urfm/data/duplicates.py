@@ -24,7 +24,8 @@ from urfm.data.near_duplicates import Index, Words, near_images, unpack
 from urfm.files import parquet_blocks, read_json, verify_sha256
 
 KINDS = ("file", "pixels", "near")  # strongest first
-PLACE = ["dataset", "label", "official_split", "excluded", "pretraining"]  # and every task's subset
+PLACE = ["dataset", "label", "official_split", "excluded", "pretraining"]  # and every run, and every task's subset
+RUN = "run "  # begins the columns of runs, which may be called as a task is
 COLUMNS = [
     "image_id", "path", "sha256", "pixel_sha256", "phash", "patient_id", "patient_source", "label", "official_split",
     "excluded_reason",
@@ -57,7 +58,8 @@ class Images:
     hashes
         Perceptual hashes, uint64 (n, windows, 3); zeros where there is nothing to compare.
     places
-        One row a place, numbered from 0: columns PLACE, and for every task the images' subset or an empty text.
+        One row a place, numbered from 0: columns PLACE; RUN and its name for every run, whether it sees the images; for
+        every task their subset or an empty text.
     """
 
     rows: pd.DataFrame
@@ -66,7 +68,12 @@ class Images:
 
     @property
     def tasks(self) -> list[str]:
-        return [str(name) for name in self.places.columns[len(PLACE) :]]
+        return [str(name) for name in self.places.columns[len(PLACE) + len(self.runs) :]]
+
+    @property
+    def runs(self) -> list[str]:
+        names = map(str, self.places.columns[len(PLACE) :])
+        return [name.removeprefix(RUN) for name in names if name.startswith(RUN)]
 
     def place(self, column: str, rows: Any = slice(None)) -> npt.NDArray[Any]:
         """A column of the places, for all images or for some."""
@@ -83,24 +90,26 @@ def read_sources(summaries: Iterable[Path]) -> list[Source]:
 
 
 def read_images(
-    sources: list[Source], pretraining: Iterable[pd.Series[str]], splits: dict[str, pd.DataFrame]
+    sources: list[Source], selections: dict[str, pd.Series[str]], splits: dict[str, pd.DataFrame]
 ) -> Images:
     """Read the manifests, block by block.
 
     Parameters
     ----------
-    pretraining
+    selections
         The image ids that a pre-training run sees, of each run.
     splits
         Columns image_id and subset of each task.
     """
     blocks = [block for number, source in enumerate(sources) for block in _read_blocks(source, number)]
     rows = pd.concat([block for block, _ in blocks], ignore_index=True)
-    rows["pretraining"] = rows["image"].isin(np.concatenate([np.empty(0, np.uint64), *map(_hash, pretraining)]))
+    runs = {RUN + run: rows["image"].isin(_hash(ids)) for run, ids in selections.items()}
+    rows = rows.assign(**runs)
+    rows["pretraining"] = rows[list(runs)].any(axis=1)
     for task, split in splits.items():
         subset = pd.Series(split["subset"].to_numpy(), _hash(split["image_id"]))
         rows[task] = rows["image"].map(subset).fillna("").astype("category")
-    names = [*PLACE, *splits]
+    names = [*PLACE, *runs, *splits]
     rows["place"] = rows.groupby(names, observed=True).ngroup()
     places = rows.drop_duplicates("place").set_index("place")[names].sort_index()
     return Images(
@@ -212,6 +221,16 @@ def one_patient(rows: pd.DataFrame, first: Index, second: Index) -> npt.NDArray[
     same: npt.NDArray[np.bool_] = (patient[first] == patient[second]) & (source[first] == source[second]) & known[first]
     same &= known[second]
     return same
+
+
+def nearest_by_use(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Of each image's pairs those with its nearest one of every data set, label, subset and use, whichever runs see it.
+
+    These are enough to look at; which runs have seen a copy takes all pairs.
+    """
+    use = images.places.groupby([*PLACE, *images.tasks]).ngroup().to_numpy()[images.rows["place"].to_numpy()]
+    both = pd.concat([pairs, pairs.rename(columns={"first": "second", "second": "first"})])
+    return _unordered(_nearest([both.assign(place=use[both["second"]])]).drop(columns="place"))
 
 
 def _nearest(pairs: list[pd.DataFrame]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from urfm.cli import parse_settings, run
 from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
 from urfm.data.images import ImageStore
+from urfm.data.target_size import bytes_needed
 from urfm.data.target_store import VIEWS, TargetSettings, TargetStore
 from urfm.errors import UrfmError
 from urfm.files import atomic_path, parquet_rows, read_json, sha256, write_json
@@ -72,12 +73,6 @@ def quantise(tokens: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt
     return numbers.astype(np.int8), scale
 
 
-def bytes_needed(images: int, settings: TargetSettings, grid: tuple[int, int], dim: int) -> int:
-    """What the tokens of `images` images take on disk, scales included."""
-    token = dim + 2 if settings.view_dtype == "int8" else 2 * dim
-    return images * settings.views * grid[0] * grid[1] * token
-
-
 def build(
     store: ImageStore,
     settings: TargetSettings,
@@ -103,7 +98,7 @@ def build(
     quantised = settings.view_dtype == "int8"
     names = ["tokens.bin"] + ["scales.bin"] * quantised
     there = sum(path.stat().st_size for path in partial.glob("*.bin"))
-    needed = bytes_needed(len(store), settings, teacher.grid, teacher.dim)
+    needed = bytes_needed(len(store), settings.views, tokens, teacher.dim, settings.view_dtype)
     free = shutil.disk_usage(folder).free
     say(
         f"{len(store):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
