@@ -204,6 +204,13 @@ def test_the_demo_simulates_every_data_set() -> None:
     assert "images_per_patient" not in settings.simulate(demo, "private_thyroid")
 
 
+def test_of_a_figure_that_is_left_out_nothing_is_missing(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    assert settings.comparison(config, "figure_4a")["unavailable"]
+    config["figures"]["figure_4a"]["tasks"] = []
+    assert settings.comparison(config, "figure_4a")["unavailable"] == []
+
+
 def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
     figure = config["figures"]["figure_2"]

@@ -279,7 +279,8 @@ def comparison(config: Config, name: str) -> Config:
     return {
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
-        "unavailable": grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
+        # Of a comparison that an overlay leaves out nothing is missing.
+        "unavailable": item["tasks"] and grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
         "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
         "reference": item["reference"],
     }
