@@ -18,6 +18,8 @@ if [ "$nodes" -gt 1 ]; then
         $torchrun --nnodes "$nodes" --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$meet" -m "$@"
 elif [ "$processes" -gt 1 ]; then
     exec $torchrun --standalone -m "$@"
+elif [ -n "${URFM_WARM:-}" ]; then
+    exec python -I -S "$(dirname "$0")/urfm/warm.py" "$URFM_WARM" "$@"
 else
     exec python -m "$@"
 fi

@@ -51,6 +51,10 @@ if workflow.is_main_process:
 
 
 onstart:
+    # Snakemake's limit of submissions, of no use on one machine, wakes the scheduler each second once for every job that
+    # has finished, hundreds of times in the end (snakemake issue 2967).
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
     if not workflow.dag_settings.targets or set(workflow.dag_settings.targets) - {"download", "doctor"}:
         try:
             availability.require_data_root(config)

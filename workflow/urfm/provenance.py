@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def imported_modules(name: str) -> frozenset[str]:
     """Modules of the package that `name` imports itself, its parent packages included."""
     parents = [name.rpartition(".")[0]] if "." in name else []
     names = [*parents]
-    for node in ast.walk(ast.parse(module_path(name).read_bytes())):
+    for node in ast.walk(_parse(module_path(name))):
         if isinstance(node, ast.Import):
             names.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -92,32 +91,32 @@ def syntax_digest(path: Path) -> str:
     The tree is flattened by hand: `ast.dump` changes between minor versions of Python, which would
     restart months of GPU work after an upgrade.
     """
-    digest = hashlib.sha256()
-    for part in _flatten(ast.parse(path.read_bytes())):
-        digest.update(part.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:12]
+    parts: list[str] = []
+    _flatten(_parse(path), parts)
+    return hashlib.sha256("".join(f"{part}\0" for part in parts).encode()).hexdigest()[:12]
 
 
-def _flatten(node: ast.AST) -> Iterator[str]:
-    yield type(node).__name__
-    for field, value in ast.iter_fields(node):
-        if field in ("ctx", "kind", "type_comment", "type_ignores") or value is None or value == []:
-            continue
-        yield field
-        yield from _flatten_value(_without_docstring(node, value) if field == "body" else value)
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
 
 
-def _flatten_value(value: Any) -> Iterator[str]:
+def _flatten(value: Any, parts: list[str]) -> None:
     if isinstance(value, ast.AST):
-        yield from _flatten(value)
+        parts.append(type(value).__name__)
+        for field in value._fields:
+            part = getattr(value, field, None)
+            if field in ("ctx", "kind", "type_comment", "type_ignores") or part is None or part == []:
+                continue
+            parts.append(field)
+            _flatten(_without_docstring(value, part) if field == "body" else part, parts)
     elif isinstance(value, list):
-        yield "["
+        parts.append("[")
         for item in value:
-            yield from _flatten_value(item)
-        yield "]"
+            _flatten(item, parts)
+        parts.append("]")
     else:
-        yield f"{type(value).__name__}:{value!r}"
+        parts.append(f"{type(value).__name__}:{value!r}")
 
 
 def _without_docstring(node: ast.AST, body: Any) -> Any:

@@ -15,6 +15,7 @@ For one machine and short jobs (envs/run demo); clusters and long jobs do withou
 # ruff: noqa: F401 (imported for the processes to come)
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -74,14 +75,22 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 def serve(path: str) -> None:
     """Import the libraries, then answer at `path` until killed."""
+    import jinja2
     import matplotlib.backends.backend_agg
+    import matplotlib.pyplot
+    import nibabel
     import pyarrow.parquet
-    import pydantic
+    import pydantic.main
     import scipy.stats
+    import sklearn.linear_model
+    import sklearn.manifold
     import sklearn.metrics
-    import timm
+    import sklearn.model_selection
+    import timm.optim
+    import torchvision.transforms.v2
     import tqdm
 
+    gc.freeze()  # the collections of the children leave the libraries' pages shared
     with Server(path, Stage) as server:
         server.serve_forever()
 
