@@ -26,9 +26,13 @@ MODELS = {"urfm": 2.2, "usfm": 1.9, "mim_us": 0.8}
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
+    return statistics(tmp_path_factory.mktemp("paper"))
+
+
+def statistics(folder: Path, resplit: bool = False) -> Path:
     """Statistics of figure 2 on two of its tasks, with three of its models."""
-    folder = tmp_path_factory.mktemp("paper")
-    paths = write_cells(folder / "cells", MODELS, {"breast_tumor": 2, "liver_mass": 3}, patients=80)
+    tasks = {"breast_tumor": 2, "liver_mass": 3}
+    paths = write_cells(folder / "cells", MODELS, tasks, patients=80, resplit=resplit)
     settings = StatisticsSettings(
         figure="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=400, bootstrap_seed=0
     )
@@ -118,6 +122,23 @@ def test_claims_count_what_each_test_finds(record, tmp_path, monkeypatch):
     text = (tmp_path / "claims.md").read_text()
     assert "are significant by the t-test over seeds (a); of these" in text
     assert table[table["Figure"] == "3"]["Comparisons"].tolist() == ["0"]
+
+
+def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_the_bootstrap(tmp_path, monkeypatch):
+    record = statistics(tmp_path, resplit=True)
+    table = build(claims, sections.claims(CONFIG), [record], tmp_path, monkeypatch)
+    assert not [name for name in table if "(b)" in name]
+    found = pd.read_parquet(record.with_name("differences.parquet"))
+    assert found["boot_p"].isna().all()
+    win = next(claim for claim in CONFIG["tables"]["claims"] if claim["figure"] == "figure_2")
+    row = table[table["Claim"] == win["says"]].iloc[0]
+    details = pd.read_csv(tmp_path / "claims_comparisons.csv").query("claim == @win['says']")
+    of_pair = found.set_index(["task", "model", "metric"])
+    expected = [of_pair.loc[(line.task, line.worse, line.metric)] for line in details.itertuples()]
+    counted = sum(line["difference"] > 0 and line["nb_p"] < win["level"] for line in expected)
+    assert row["(c) re-splits"] == str(counted)
+    assert counted > 0
+    assert "Nadeau and Bengio" in (tmp_path / "claims.md").read_text()
 
 
 def test_every_claim_can_be_tested():

@@ -1,14 +1,16 @@
 """The paper's claims that one model is better, read critically (stage `claims`).
 
 A claim is a list of comparisons. Each is tested (a) as the paper does, by a t-test over seeds, and (b) over patients,
-by the bootstrap, with and without Holm's correction within the claim's comparisons of one metric. Both tests use our
-runs; the question is how many of the comparisons that (a) calls significant (b) calls so too.
+by the bootstrap, with and without Holm's correction within the claim's comparisons of one metric. With a split a seed
+(c), the corrected t-test over re-splits, takes the place of (b). Both tests use our runs; the question is how many of
+the comparisons that (a) calls significant the other calls so too.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,15 +24,46 @@ from urfm.files import write_csv
 from urfm.progress import say
 from urfm.tables.render import NONE, SIMULATED, Table, write_table
 
-COLUMNS = [
-    "Claim", "Figure", "Level", "Comparisons", "Better", "(a) seeds", "(a) Holm", "(b) patients", "(b) Holm",
-    "(a) that survive (b) Holm",
-]  # fmt: skip
 DETAIL_COLUMNS = [
     "claim", "figure", "task", "share", "metric", "better", "worse", "difference", "t_p", "t_p_holm",
     "boot_difference", "boot_p", "boot_p_holm", "nb_p", "nb_p_holm", "delong_p", "simulated",
 ]  # fmt: skip
 RAW = ("t_p", "boot_p", "nb_p")
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test that (a) is held against: its names, and its columns in the table of comparisons."""
+
+    letter: str
+    over: str
+    words: str
+    note: str
+    difference: str
+    p: str
+
+    def finds(self, table: pd.DataFrame, level: float, suffix: str = "") -> pd.Series[bool]:
+        """Where the comparison is in the claim's favour with P below the level; suffix `_holm`: the corrected P."""
+        return (table[self.difference] > 0) & (table[f"{self.p}{suffix}"] < level)
+
+
+SEEDS = Test("(a)", "seeds", "the t-test over seeds (a)", "t-test over seeds", "difference", "t_p")
+PATIENTS = Test(
+    "(b)",
+    "patients",
+    "the bootstrap over patients (b)",
+    "bootstrap of patients of the seed-averaged predictions",
+    "boot_difference",
+    "boot_p",
+)
+RESPLITS = Test(
+    "(c)",
+    "re-splits",
+    "Nadeau and Bengio's corrected t-test over re-splits (c)",
+    "Nadeau and Bengio's corrected t-test over re-splits, since each seed has its own and there is no (b)",
+    "difference",
+    "nb_p",
+)
 
 
 class Win(Settings):
@@ -87,27 +120,36 @@ def _of_win(win: Win, claim: Claim, scores: pd.DataFrame, differences: pd.DataFr
     return rows[rows["worse"].isin(win.worse)]
 
 
-def row(claim: Claim, table: pd.DataFrame, figure: str) -> list[str]:
+def held_against(comparisons: pd.DataFrame) -> Test:
+    """Over patients, unless every seed has a split of its own."""
+    resplit = comparisons["boot_p"].isna().all() and comparisons["nb_p"].notna().any()
+    return RESPLITS if resplit else PATIENTS
+
+
+def columns(test: Test) -> list[str]:
+    """The table's head."""
+    own = [f"{test.letter} {test.over}", f"{test.letter} Holm", f"(a) that survive {test.letter} Holm"]
+    return ["Claim", "Figure", "Level", "Comparisons", "Better", "(a) seeds", "(a) Holm", *own]
+
+
+def row(claim: Claim, table: pd.DataFrame, figure: str, test: Test) -> list[str]:
     """Counts of a claim: of all comparisons, those in its favour with P below the level."""
     head = [claim.says, figure, f"P < {claim.level:g}"]
     if table.empty:
         return [*head, "0", *[NONE] * 6]
-    better = {name: table[name] > 0 for name in ("difference", "boot_difference")}
-    seeds, seeds_holm = (better["difference"] & (table[name] < claim.level) for name in ("t_p", "t_p_holm"))
-    patients, patients_holm = (
-        better["boot_difference"] & (table[name] < claim.level) for name in ("boot_p", "boot_p_holm")
-    )
-    counts = [better["difference"], seeds, seeds_holm, patients, patients_holm, seeds & patients_holm]
+    seeds, sound = SEEDS.finds(table, claim.level), test.finds(table, claim.level, "_holm")
+    seeds_holm, sound_raw = SEEDS.finds(table, claim.level, "_holm"), test.finds(table, claim.level)
+    counts = [table["difference"] > 0, seeds, seeds_holm, sound_raw, sound, seeds & sound]
     return [*head, str(len(table)), *(str(int(count.sum())) for count in counts)]
 
 
-def sentences(settings: ClaimsSettings, details: Sequence[pd.DataFrame]) -> list[str]:
-    """How many comparisons significant over seeds are so over patients; by metric, and in which tasks none are."""
+def sentences(settings: ClaimsSettings, details: Sequence[pd.DataFrame], test: Test) -> list[str]:
+    """How many comparisons significant over seeds are so by the other test; by metric, and in which tasks none are."""
     counted = [
         table.assign(
-            a=(table["difference"] > 0) & (table["t_p"] < claim.level),
-            b=(table["boot_difference"] > 0) & (table["boot_p"] < claim.level),
-            b_holm=(table["boot_difference"] > 0) & (table["boot_p_holm"] < claim.level),
+            seeds=SEEDS.finds(table, claim.level),
+            sound=test.finds(table, claim.level),
+            sound_holm=test.finds(table, claim.level, "_holm"),
         )
         for claim, table in zip(settings.claims, details, strict=True)
         if len(table)
@@ -115,18 +157,17 @@ def sentences(settings: ClaimsSettings, details: Sequence[pd.DataFrame]) -> list
     if not counted:
         return ["No comparison of the paper's claims can be made with what is available."]
     found = pd.concat(counted, ignore_index=True)
-    significant = found[found["a"]]
+    significant = found[found["seeds"]]
     lines = [
-        f"Of {len(found)} comparisons, {len(significant)} are significant by the t-test over seeds (a); of these, "
-        f"{int(significant['b'].sum())} are by the bootstrap over patients (b), {int(significant['b_holm'].sum())} "
+        f"Of {len(found)} comparisons, {len(significant)} are significant by {SEEDS.words}; of these, "
+        f"{int(significant['sound'].sum())} are by {test.words}, {int(significant['sound_holm'].sum())} "
         "after Holm's correction."
     ]
     for metric, rows in significant.groupby("metric"):
-        tasks = sorted(set(rows["task"]) - set(rows[rows["b"]]["task"]))
+        tasks = sorted(set(rows["task"]) - set(rows[rows["sound"]]["task"]))
         lost = f"; none of {', '.join(tasks)}" if tasks else ""
-        lines.append(f"{METRIC_TITLES[str(metric)]}: {int(rows['b'].sum())} of {len(rows)} survive (b){lost}.")
-    if found["boot_p"].isna().all():
-        lines.append("With a split a seed there is no (b); nb_p in the comparisons' file is the corrected test.")
+        survive = int(rows["sound"].sum())
+        lines.append(f"{METRIC_TITLES[str(metric)]}: {survive} of {len(rows)} survive {test.letter}{lost}.")
     return lines
 
 
@@ -145,29 +186,31 @@ def main() -> None:
         else pd.DataFrame(columns=DETAIL_COLUMNS)
         for claim in settings.claims
     ]
+    there = [table for table in details if len(table)]
+    every = pd.concat(there, ignore_index=True) if there else pd.DataFrame(columns=DETAIL_COLUMNS)
+    test = held_against(every)
     notes = [
-        *sentences(settings, details),
-        "Columns count comparisons in the claim's favour. (a): t-test over seeds on one split, training varies; (b): "
-        "bootstrap of patients of the seed-averaged predictions. Holm: within the claim's comparisons of one metric.",
+        *sentences(settings, details, test),
+        f"Columns count comparisons in the claim's favour. (a): {SEEDS.note}; {test.letter}: {test.note}. "
+        "Holm: within the claim's comparisons of one metric.",
     ]
     if any(stored.simulated for stored in statistics.values()):
         notes.insert(0, SIMULATED)
     rows = [
-        row(claim, table, settings.titles[claim.figure]) for claim, table in zip(settings.claims, details, strict=True)
+        row(claim, table, settings.titles[claim.figure], test)
+        for claim, table in zip(settings.claims, details, strict=True)
     ]
     write_table(
         options.output,
         Table(
             name="Claims",
             title="The paper's claims of superiority, tested over seeds and over patients with our runs",
-            columns=COLUMNS,
+            columns=columns(test),
             rows=rows,
             notes=notes,
-            numbers=COLUMNS[3:],
+            numbers=columns(test)[3:],
         ),
     )
-    there = [table for table in details if len(table)]
-    every = pd.concat(there, ignore_index=True) if there else pd.DataFrame(columns=DETAIL_COLUMNS)
     write_csv(options.output.with_name(f"{options.output.name}_comparisons.csv"), every)
     say(f"claims: {len(there)} of {len(rows)} can be tested; written to {options.output}.csv, .md and .tex")
 
