@@ -91,7 +91,7 @@ def test_digest_does_not_depend_on_the_python_version() -> None:
     assert (
         expected
         == hashlib.sha256(
-            b"".join(part.encode() + b"\0" for part in provenance._flatten(ast.parse("x = 1")))
+            b"".join(part.encode() + b"\0" for part in provenance._flatten(ast.parse("x = 1"), []))
         ).hexdigest()[:12]
     )
 

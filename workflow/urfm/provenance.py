@@ -66,7 +66,7 @@ def imported_modules(name: str) -> frozenset[str]:
     """Modules of the package that `name` imports itself, its parent packages included."""
     parents = [name.rpartition(".")[0]] if "." in name else []
     names = [*parents]
-    for node in ast.walk(_parse(module_path(name))):
+    for node in ast.walk(ast.parse(module_path(name).read_bytes())):
         if isinstance(node, ast.Import):
             names.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,17 +91,11 @@ def syntax_digest(path: Path) -> str:
     The tree is flattened by hand: `ast.dump` changes between minor versions of Python, which would
     restart months of GPU work after an upgrade.
     """
-    parts: list[str] = []
-    _flatten(_parse(path), parts)
+    parts = _flatten(ast.parse(path.read_bytes()), [])
     return hashlib.sha256("".join(f"{part}\0" for part in parts).encode()).hexdigest()[:12]
 
 
-@cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
-
-
-def _flatten(value: Any, parts: list[str]) -> None:
+def _flatten(value: Any, parts: list[str]) -> list[str]:
     if isinstance(value, ast.AST):
         parts.append(type(value).__name__)
         for field in value._fields:
@@ -117,6 +111,7 @@ def _flatten(value: Any, parts: list[str]) -> None:
         parts.append("]")
     else:
         parts.append(f"{type(value).__name__}:{value!r}")
+    return parts
 
 
 def _without_docstring(node: ast.AST, body: Any) -> Any:
