@@ -1,7 +1,8 @@
 #!/bin/sh
 # launch.sh NODES PROCESSES THREADS MODULE [ARGUMENT ...]
 # Run a Python module of the library in PROCESSES processes on each of NODES nodes of a Slurm job, THREADS cores a node;
-# with one node anywhere. The end of the program is the end of this script, with its exit code.
+# with one node anywhere; one process comes from the server of urfm.warm, if URFM_WARM names one. The end of the program
+# is the end of this script, with its exit code.
 set -eu
 nodes=$1 processes=$2 threads=$3
 shift 3
