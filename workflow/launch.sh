@@ -1,7 +1,7 @@
 #!/bin/sh
 # launch.sh NODES PROCESSES THREADS MODULE [ARGUMENT ...]
 # Run a Python module of the library in PROCESSES processes on each of NODES nodes of a Slurm job, THREADS cores a node;
-# with one node anywhere; one process comes from the server of urfm.warm, if URFM_WARM names one. The end of the program
+# with one node anywhere; one process comes from the server of urfm.core.warm, if URFM_WARM names one. The end of the program
 # is the end of this script, with its exit code.
 set -eu
 nodes=$1 processes=$2 threads=$3
@@ -20,7 +20,7 @@ if [ "$nodes" -gt 1 ]; then
 elif [ "$processes" -gt 1 ]; then
     exec $torchrun --standalone -m "$@"
 elif [ -n "${URFM_WARM:-}" ]; then
-    exec python -I -S "$(dirname "$0")/urfm/warm.py" "$URFM_WARM" "$@"
+    exec python -I -S "$(dirname "$0")/urfm/core/warm.py" "$URFM_WARM" "$@"
 else
     exec python -m "$@"
 fi

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import yaml
-from urfm.data.corpus import CorpusSettings, select
-from urfm.data.shares import take_share
-from urfm.data.splits import make_split
+from urfm.data.pretrain_set import CorpusSettings, select
+from urfm.data.splits.shares import take_share
+from urfm.data.splits.stage import make_split
 
 PAPER = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())["tables"]["table_1"]["paper"]
 DATASETS = [f"set_{number}" for number in range(10)]

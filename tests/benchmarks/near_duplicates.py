@@ -14,7 +14,7 @@ import sys
 import time
 
 import numpy as np
-from urfm.data.near_duplicates import near_images, near_pairs
+from urfm.data.leakage.near_duplicates import near_images, near_pairs
 
 PLANTED = 1000
 

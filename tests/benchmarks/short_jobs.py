@@ -2,7 +2,7 @@
 
 First, CPU seconds of Snakemake's own process for jobs of ten input files that only sleep, with its limit of submissions
 (its default) and without (onstart of workflow/rules/common.smk). Then, seconds to start a stage that does nothing, in a
-fresh process and from the server of urfm.warm.
+fresh process and from the server of urfm.core.warm.
 
     PYTHONPATH=workflow python tests/benchmarks/short_jobs.py
 """
@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         socket = str(Path(folder) / "socket")
         environment = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
-        server = subprocess.Popen([sys.executable, "-m", "urfm.warm", socket], env=environment)
+        server = subprocess.Popen([sys.executable, "-m", "urfm.core.warm", socket], env=environment)
         while not Path(socket).exists():
             time.sleep(0.1)
         for module in ("urfm.training.finetune", "urfm.figures.figure_2", "urfm.data.manifest"):

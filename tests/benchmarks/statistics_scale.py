@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "evaluation"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "statistics"))
 
 from synthetic_cells import predictions, write_cell
-from urfm.evaluation.predictions import read_cell
-from urfm.evaluation.statistics import StatisticsSettings, compute, write
+from urfm.statistics.predictions import read_cell
+from urfm.statistics.stage import StatisticsSettings, compute, write
 
 # Classes and test images of each task (a fifth of Table 2).
 TASKS = {

@@ -32,10 +32,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from urfm.data.augmentation import View, draw_view, take_view
 from urfm.data.images import ImageStore, Pixels
-from urfm.data.target_store import TargetSettings, TargetStore
-from urfm.data.targets import build
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.targets.build import build
+from urfm.targets.store import TargetSettings, TargetStore
 from urfm.training.distributed import Processes
 from urfm.training.pretrain import PretrainSettings, Samples, train
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
-from urfm import configuration
+from urfm.plan import configuration
 from working_copy import HOME, Repository
 
 PAPER = yaml.safe_load((HOME / "config.yaml").read_text())

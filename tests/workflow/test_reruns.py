@@ -85,11 +85,11 @@ def test_plot_style(finished: Repository) -> None:
 
 
 def test_metric(finished: Repository) -> None:
-    name = "workflow/urfm/evaluation/metrics.py"
+    name = "workflow/urfm/statistics/seed_scores.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
     assert jobs == SUMMARY
-    assert "urfm.evaluation.metrics@" in output
+    assert "urfm.statistics.seed_scores@" in output
 
 
 def test_statistics_setting(finished: Repository) -> None:
@@ -143,7 +143,7 @@ def test_sampling_of_one_run_leaves_its_images(finished: Repository) -> None:
 
 def test_code_that_chooses_images(finished: Repository) -> None:
     """Every list is made again. Whether training starts again is for its state to say: not if the list is the same."""
-    name = "workflow/urfm/data/corpus.py"
+    name = "workflow/urfm/data/pretrain_set.py"
     with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)

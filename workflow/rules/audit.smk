@@ -53,11 +53,11 @@ rule audit:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.data.audit"),
+        *code("urfm.data.leakage.audit"),
         settings=reads(lambda wildcards: settings.audit(config)),
     shell:
         """
-        python -m urfm.data.audit \
+        python -m urfm.data.leakage.audit \
             --settings {params.settings:q} \
             --manifests {input.manifests} \
             --splits {input.splits} \

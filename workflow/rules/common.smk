@@ -11,8 +11,9 @@ from snakemake.utils import update_config
 HOME = Path(workflow.basedir)
 sys.path.insert(0, str(HOME / "workflow"))
 
-from urfm import availability, configuration, grid, provenance, settings
-from urfm.errors import UrfmError
+from urfm.core import provenance
+from urfm.plan import availability, configuration, grid, settings
+from urfm.core.errors import UrfmError
 
 # What every job gets without being rerun for it: the library of this checkout, whatever is installed; where raw data,
 # checkpoints and training state lie (the state is unknown to Snakemake, so it survives kills and requeues); one thread a
@@ -40,8 +41,8 @@ except UrfmError as error:
     raise WorkflowError(str(error))
 
 exports = "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
-# The demo's jobs are too short to import torch each for itself: see urfm.warm, whose server envs/run starts.
-client = shlex.quote(str(HOME / "workflow" / "urfm" / "warm.py"))
+# The demo's jobs are too short to import torch each for itself: see urfm.core.warm, whose server envs/run starts.
+client = shlex.quote(str(HOME / "workflow" / "urfm" / "core" / "warm.py"))
 start = f'python() ( shift; exec python -I -S {client} "$URFM_WARM" "$@" ); '
 shell.prefix(f"set -euo pipefail; {exports}{start if os.environ.get('URFM_WARM') else ''}")
 

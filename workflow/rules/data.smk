@@ -13,11 +13,11 @@ rule simulate:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.data.simulate"),
+        *code("urfm.simulation.simulate"),
         settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
     shell:
         """
-        python -m urfm.data.simulate \
+        python -m urfm.simulation.simulate \
             --settings {params.settings:q} \
             --root $(dirname {output:q}) \
             2>&1 | tee -i {log}
@@ -106,11 +106,11 @@ rule split:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.data.splits"),
+        *code("urfm.data.splits.stage"),
         settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
     shell:
         """
-        python -m urfm.data.splits \
+        python -m urfm.data.splits.stage \
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --manifest {input.manifest} \

@@ -15,11 +15,11 @@ rule download:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        *code("urfm.data.download"),
+        *code("urfm.download.download"),
         settings=reads(lambda wildcards: settings.download(config)),
     shell:
         """
-        python -m urfm.data.download \
+        python -m urfm.download.download \
             --root "$URFM_DATA" \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --settings {params.settings:q} \
@@ -35,11 +35,11 @@ rule doctor:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        *code("urfm.doctor"),
+        *code("urfm.doctor.report"),
         settings=reads(lambda wildcards: settings.doctor(config)),
     shell:
         """
-        python -m urfm.doctor \
+        python -m urfm.doctor.report \
             --settings {params.settings:q} \
             --results "$(dirname "$URFM_STATE")" \
             | tee -i {log}

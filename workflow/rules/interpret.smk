@@ -40,11 +40,11 @@ rule attention:
         mem_mb=need("finetune", "mem_mb"),
         runtime=minutes("finetune"),
     params:
-        *code("urfm.evaluation.attention"),
+        *code("urfm.interpret.attention"),
         settings=reads(lambda wildcards: settings.attention(config, wildcards.task)),
     shell:
         """
-        python -m urfm.evaluation.attention \
+        python -m urfm.interpret.attention \
             --settings {params.settings:q} \
             --root "$URFM_DATA" \
             --checkpoint-root "$URFM_CHECKPOINTS" \
@@ -78,11 +78,11 @@ rule embeddings:
         mem_mb=need("finetune", "mem_mb"),
         runtime=minutes("finetune"),
     params:
-        *code("urfm.evaluation.embeddings"),
+        *code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
     shell:
         """
-        python -m urfm.evaluation.embeddings \
+        python -m urfm.interpret.embeddings \
             --settings {params.settings:q} \
             --encoder {input.encoder} \
             --images $(dirname {input.stores}) \
@@ -113,11 +113,11 @@ rule finetuned_embeddings:
         mem_mb=need("finetune", "mem_mb"),
         runtime=minutes("finetune"),
     params:
-        *code("urfm.evaluation.embeddings"),
+        *code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
     shell:
         """
-        python -m urfm.evaluation.embeddings \
+        python -m urfm.interpret.embeddings \
             --settings {params.settings:q} \
             --encoder {input.encoder} \
             --cell {input.cell} \

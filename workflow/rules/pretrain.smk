@@ -19,11 +19,11 @@ rule pretrain_set:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.data.corpus"),
+        *code("urfm.data.pretrain_set"),
         settings=reads(lambda wildcards: settings.pretrain_set(config, wildcards.run)),
     shell:
         """
-        python -m urfm.data.corpus \
+        python -m urfm.data.pretrain_set \
             --settings {params.settings:q} \
             --manifests {input.summaries} \
             --splits {input.split_summaries} \

@@ -23,11 +23,11 @@ rule probe_run:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        *code("urfm.evaluation.probe_encoder"),
+        *code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)),
     shell:
         """
-        python -m urfm.evaluation.probe_encoder \
+        python -m urfm.interpret.probe_encoder \
             --settings {params.settings:q} \
             --snapshots {input.record} \
             --images $(dirname {input.store}) \
@@ -57,11 +57,11 @@ rule probe_model:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        *code("urfm.evaluation.probe_encoder"),
+        *code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)),
     shell:
         """
-        python -m urfm.evaluation.probe_encoder \
+        python -m urfm.interpret.probe_encoder \
             --settings {params.settings:q} \
             --encoder {input.record} \
             --images $(dirname {input.store}) \
@@ -165,11 +165,11 @@ rule reconstruct:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        *code("urfm.evaluation.reconstruct"),
+        *code("urfm.interpret.reconstruct"),
         settings=reads(lambda wildcards: settings.reconstruct(config)),
     shell:
         """
-        python -m urfm.evaluation.reconstruct \
+        python -m urfm.interpret.reconstruct \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --snapshots {input.record} \

@@ -44,11 +44,11 @@ rule figure_statistics:
         mem_mb=need("small", "mem_mb") * 2,
         runtime=minutes("small"),
     params:
-        *code("urfm.evaluation.statistics"),
+        *code("urfm.statistics.stage"),
         settings=reads(lambda wildcards: settings.statistics(config, wildcards.figure)),
     shell:
         """
-        python -m urfm.evaluation.statistics \
+        python -m urfm.statistics.stage \
             --settings {params.settings:q} \
             --cells {input.cells} \
             --output $(dirname {output.record}) \

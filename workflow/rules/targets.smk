@@ -21,11 +21,11 @@ rule cache_targets:
         mem_mb=need("targets", "mem_mb"),
         runtime=minutes("targets"),
     params:
-        *code("urfm.data.targets"),
+        *code("urfm.targets.build"),
         settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
     shell:
         """
-        python -m urfm.data.targets \
+        python -m urfm.targets.build \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --images $(dirname {input.store}) \

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from urfm.core.errors import UnusableImage, UrfmError
+from urfm.core.files import read_json
 from urfm.data.images import decode, to_pillow, to_uint8
-from urfm.errors import UnusableImage, UrfmError
-from urfm.files import read_json
 from urfm.models.classifier import Pooling, load_encoder
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path

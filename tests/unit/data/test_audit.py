@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from near_copies import COPIES, brightened, cropped, picture, to_image
 from PIL import Image
-from urfm.data import audit, duplicates
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, sha256
 from urfm.data.images import decode, pixel_sha256
+from urfm.data.leakage import audit, duplicates
+from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.manifest import ManifestSettings, write_manifest
-from urfm.data.perceptual import perceptual_hash
-from urfm.data.simulate import simulate
-from urfm.data.simulation.archive import SimulateSettings
-from urfm.errors import UrfmError
 from urfm.figures import duplicates_sheet
-from urfm.files import read_json, sha256
+from urfm.simulation.archive import SimulateSettings
+from urfm.simulation.simulate import simulate
 
 
 class World:

@@ -9,10 +9,10 @@ import archive_trees
 import pytest
 import yaml
 from archive_trees import BUV_COPY, BUV_RELABELLED, BUV_SAME_PATIENT, TREES, put
+from urfm.core.errors import UrfmError
 from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record, files_below, find_root, plain_name, read_metadata, read_words
 from urfm.data.datasets.mmotu import LABELS
-from urfm.errors import UrfmError
 
 HOME = Path(__file__).resolve().parents[3]
 ANY_DEPTH = {"uf1990", "ultrasoundcases"}  # no published layout to look for: any image will do

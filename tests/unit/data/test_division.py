@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
-from urfm.data.division import TOLERANCE, _QuickFolds, divide
-from urfm.data.splits import make_split
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
+from urfm.data.splits.division import TOLERANCE, _QuickFolds, divide
+from urfm.data.splits.stage import make_split
 
 PARTS = {"train": 3, "val": 1, "test": 1}
 SHARES = np.array([[0.6], [0.2], [0.2]])

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image
+from urfm.core.errors import UrfmError
 from urfm.data import images
 from urfm.data.images import (
     Entry,
@@ -27,7 +28,6 @@ from urfm.data.images import (
     reduce,
     write_store,
 )
-from urfm.errors import UrfmError
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, sha256
 from urfm.data import images, manifest
 from urfm.data.counts import Expected
 from urfm.data.datasets.common import Record
 from urfm.data.images import ImageStore
 from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, metadata, screen, write_manifest
-from urfm.errors import UrfmError
-from urfm.files import read_json, sha256
 
 OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
 
@@ -96,7 +96,7 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: py
     for number in range(0, 50, 2):
         picture(folder / f"{number}.png", number // 4)
     for threads, rows in ((1, 5000), (2, 7)):
-        monkeypatch.setattr("urfm.files.ROWS", rows)  # nor do the blocks change a row
+        monkeypatch.setattr("urfm.core.files.ROWS", rows)  # nor do the blocks change a row
         write_manifest(tmp_path, OWN, threads, tmp_path / f"{threads}.parquet", tmp_path / f"{threads}.csv")
     assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
     one, two = (pd.read_parquet(tmp_path / f"{threads}.parquet") for threads in (1, 2))

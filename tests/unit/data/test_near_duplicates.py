@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from near_copies import cropped, picture, resized, to_image
-from urfm.data import near_duplicates, splits
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, sha256
+from urfm.data.leakage import near_duplicates
+from urfm.data.leakage.near_duplicates import (
+    ProxyPatients,
+    near_images,
+    near_pairs,
+    proxy_patients,
+    unpack,
+    window_distances,
+)
+from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest
-from urfm.data.near_duplicates import ProxyPatients, near_images, near_pairs, proxy_patients, unpack, window_distances
-from urfm.data.perceptual import perceptual_hash
-from urfm.errors import UrfmError
-from urfm.files import read_json, sha256
+from urfm.data.splits import stage as splits
 
 Pairs = list[tuple[int, int]]
 

@@ -9,11 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from urfm.core.errors import UnusableImage
 from urfm.data import images, nifti
 from urfm.data.datasets import READERS
 from urfm.data.images import Entry, ImageStore, decode, pixel_sha256, write_store
 from urfm.data.manifest import ManifestSettings, make_manifest
-from urfm.errors import UnusableImage
 
 SETTINGS = ManifestSettings(dataset="camus", reader="camus", folder="CAMUS", organ="heart", source="CAMUS")
 

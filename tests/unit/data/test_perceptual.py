@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from near_copies import COPIES, on_screen, picture
 from urfm.data.images import decode
-from urfm.data.near_duplicates import near_images, unpack, window_distances
-from urfm.data.perceptual import perceptual_hash
+from urfm.data.leakage.near_duplicates import near_images, unpack, window_distances
+from urfm.data.leakage.perceptual import perceptual_hash
 
 LIMIT = 36
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from urfm.data import splits
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, sha256
 from urfm.data.datasets import READERS
 from urfm.data.manifest import to_table
-from urfm.data.published import official, ultrabench
-from urfm.errors import UrfmError
-from urfm.files import read_json, sha256
+from urfm.data.splits import stage as splits
+from urfm.data.splits.published import official, ultrabench
 
 RATIO = (3, 1, 1)
 
@@ -248,8 +248,8 @@ def test_published_splits_of_the_real_archives(real_data: Path) -> None:
 
 def test_readers_with_published_splits_are_known() -> None:
     """Planning says which tasks lack a published split; it asks a list, because it imports no reader."""
-    from urfm.availability import PUBLISHED_SPLITS
     from urfm.data import datasets
+    from urfm.plan.availability import PUBLISHED_SPLITS
 
     folder = Path(datasets.__file__).parent
     filled = {path.stem for path in folder.glob("*.py") if re.search(r"\bofficial_split=", path.read_text())}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from urfm import files
+from urfm.core import files
 from urfm.data import images, manifest
 from urfm.data.datasets.common import Listed, Record
 from urfm.data.images import Entry, ImageStore

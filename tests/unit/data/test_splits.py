@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
+from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
 from urfm.data.manifest import to_table
-from urfm.data.shares import take_share
-from urfm.data.splits import SplitSettings, check_split, make_split, select_images
-from urfm.errors import UrfmError
+from urfm.data.splits.shares import take_share
+from urfm.data.splits.stage import SplitSettings, check_split, make_split, select_images
 
 PAPER = SplitSettings(task="t", classes=["benign", "malignant"])
 
@@ -209,8 +209,8 @@ def test_fetal_planes_split_into_fifths(real_data: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from urfm.data import splits
-    from urfm.files import read_json, sha256
+    from urfm.core.files import read_json, sha256
+    from urfm.data.splits import stage as splits
 
     parquet, summary = tmp_path / "m.parquet", tmp_path / "m.json"
     manifest(single(benign=30, malignant=20)).to_parquet(parquet)

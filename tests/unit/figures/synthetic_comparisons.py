@@ -11,8 +11,8 @@ import pandas as pd
 import synthetic_figures
 from synthetic_cells import predictions, write_cell
 from synthetic_figures import TASKS, figure_settings
-from urfm.evaluation import statistics as stage
-from urfm.evaluation.predictions import read_cell
+from urfm.statistics import stage as stage
+from urfm.statistics.predictions import read_cell
 
 ORGANS = ("thyroid", "breast", "liver", "gallbladder", "pancreas", "ovary")
 OWN = {

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthetic_cells import write_cells
-from urfm.evaluation.predictions import read_cell
-from urfm.evaluation.statistics import StatisticsSettings, compute, write
+from urfm.statistics.predictions import read_cell
+from urfm.statistics.stage import StatisticsSettings, compute, write
 
 TITLES = {
     "sl_imagenet": "SL-ImageNet",

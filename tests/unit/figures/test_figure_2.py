@@ -13,12 +13,12 @@ import pytest
 from layout import clipped, overlaps
 from matplotlib.text import Text
 from synthetic_figures import TASKS, TITLES, figure_settings, make_statistics
-from urfm.cli import run
-from urfm.errors import UrfmError
+from urfm.core.cli import run
+from urfm.core.errors import UrfmError
+from urfm.core.files import sha256
 from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, rows_of
 from urfm.figures.read import read_numbers
 from urfm.figures.style import format_p
-from urfm.files import sha256
 
 MODELS = list(TITLES)
 NAMES = list(TASKS)

@@ -17,11 +17,11 @@ from matplotlib.testing.compare import compare_images
 from matplotlib.text import Text
 from scipy import stats
 from synthetic_figures import TASKS
-from urfm.cli import run
-from urfm.errors import UrfmError
+from urfm.core.cli import run
+from urfm.core.errors import UrfmError
+from urfm.core.files import sha256
 from urfm.figures import figure_3, figure_4, figure_5, figure_8
 from urfm.figures.read import FigureSettings, read_comparisons, strongest
-from urfm.files import sha256
 
 HERE = Path(__file__).parent
 NAMES = list(TASKS)

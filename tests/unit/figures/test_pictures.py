@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from scipy import stats
 from synthetic_figures import TASKS, TITLES, make_statistics
 from synthetic_pictures import CLASSES, common, label, make_attention, make_embeddings
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.figures import figure_1, figure_6, figure_7, pictures
 
 NAMES = list(CLASSES)

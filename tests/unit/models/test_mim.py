@@ -13,7 +13,7 @@ import torch
 import upstream_files as upstream
 from torch import nn
 from upstream_files import fill
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.checkpoints import read_mae
 from urfm.models.mim import (
     MaskedAutoencoder,

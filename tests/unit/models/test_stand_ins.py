@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import upstream_files as upstream
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.classifier import build
 from urfm.models.encoders import CheckpointSettings, EncoderSettings, from_checkpoint
 from urfm.models.encoders import main as encoder_main

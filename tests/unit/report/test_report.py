@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib.figure import Figure
-from urfm import provenance, settings
-from urfm.errors import UrfmError
+from urfm.core import provenance
+from urfm.core.errors import UrfmError
+from urfm.plan import settings
 from urfm.report import gather
 from urfm.report.contents import html, make_table, read_contents
 from urfm.report.page import ReportSettings, context, render

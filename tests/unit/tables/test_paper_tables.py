@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import yaml
 from synthetic_cells import write_cells
-from urfm import settings as sections
-from urfm.cli import run
-from urfm.errors import UrfmError
-from urfm.evaluation.predictions import read_cell
-from urfm.evaluation.significance import holm
-from urfm.evaluation.statistics import StatisticsSettings, compute, write
-from urfm.files import read_json, write_json
+from urfm.core.cli import run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, write_json
+from urfm.plan import settings as sections
+from urfm.statistics.predictions import read_cell
+from urfm.statistics.significance import holm
+from urfm.statistics.stage import StatisticsSettings, compute, write
 from urfm.tables import claims, comparison_with_paper
 
 HOME = Path(__file__).resolve().parents[3]

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from urfm import settings
-from urfm.cli import run
+from urfm.core.cli import run
+from urfm.plan import settings
 from urfm.tables import table_1, table_3
 
 CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())

@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 import pytest
-from urfm.cli import run
+from urfm.core.cli import run
 from urfm.tables.table_2 import Table2Settings, main
 
 TASKS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.training import distributed
 from urfm.training.distributed import Processes, processes
 

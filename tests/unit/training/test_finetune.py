@@ -22,11 +22,11 @@ import timm
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from urfm.core.errors import UrfmError
 from urfm.data.images import ImageStore
-from urfm.errors import UrfmError
-from urfm.evaluation.scores import present_score, score
+from urfm.interpret.finetuned import load_finetuned
+from urfm.metrics import present_score, score
 from urfm.models import classifier, encoders
-from urfm.models.finetuned import load_finetuned
 from urfm.training import finetune, state
 from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups
 

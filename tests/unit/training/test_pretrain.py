@@ -21,18 +21,18 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from urfm.cli import parse_settings
+from urfm.core.cli import parse_settings
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, write_json, write_parquet
 from urfm.data import images
-from urfm.data.corpus import column_sha256
 from urfm.data.images import ImageStore
-from urfm.data.target_store import TargetSettings
-from urfm.data.targets import build
-from urfm.errors import UrfmError
-from urfm.files import read_json, write_json, write_parquet
-from urfm.models.autoencoder import load_autoencoder
+from urfm.data.pretrain_set import column_sha256
+from urfm.interpret.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.stand_ins import StandInSettings, write_stand_in
 from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.targets.build import build
+from urfm.targets.store import TargetSettings
 from urfm.training import state
 from urfm.training.distributed import Processes
 from urfm.training.pretrain import Batches, PretrainSettings, Samples, list_images, mask_noise, pretrain
@@ -98,7 +98,7 @@ def settings(**changes: Any) -> PretrainSettings:
 
 
 def selection(stores: list[Path], ids: list[str] | None = None) -> pd.DataFrame:
-    """All images of the stores, or those that `ids` names, as `urfm.data.corpus` writes them; an organ a store."""
+    """All images of the stores, or those of `ids`, as `urfm.data.pretrain_set` writes them; an organ a store."""
     rows = [(image_id, store.name) for store in stores for image_id in ImageStore(store).image_ids]
     table = pd.DataFrame(rows, columns=["image_id", "dataset"]).sort_values("image_id", ignore_index=True)
     table = table.assign(organ="organ " + table["dataset"], source="somewhere")

@@ -17,10 +17,10 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from test_pretrain import TINY, here, selection, settings, stores, write_selection  # noqa: F401 (a fixture)
 from urfm import load
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, sha256, write_json, write_parquet
 from urfm.data.images import ImageStore
-from urfm.errors import UrfmError
-from urfm.evaluation import probe_encoder, reconstruct
-from urfm.files import read_json, sha256, write_json, write_parquet
+from urfm.interpret import probe_encoder, reconstruct
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher, patchify
 from urfm.training.pretrain import mask_noise

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.training import state
 
 

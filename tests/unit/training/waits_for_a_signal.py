@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from torch import Tensor
-from urfm.progress import say
+from urfm.core.progress import say
 from urfm.training import pretrain, state
 
 arrived: list[int] = []

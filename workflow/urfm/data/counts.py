@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from urfm.cli import Settings
-from urfm.errors import UrfmError
-from urfm.progress import say
+from urfm.core.cli import Settings
+from urfm.core.errors import UrfmError
+from urfm.core.progress import say
 
 
 class Expected(Settings):

@@ -42,11 +42,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UnusableImage, UrfmError
+from urfm.core.files import (
+    ROWS,
+    atomic_path,
+    parquet_blocks,
+    parquet_rows,
+    read_json,
+    sha256,
+    verify_sha256,
+    write_json,
+)
+from urfm.core.progress import progress, say
 from urfm.data import nifti
-from urfm.errors import UnusableImage, UrfmError
-from urfm.files import ROWS, atomic_path, parquet_blocks, parquet_rows, read_json, sha256, verify_sha256, write_json
-from urfm.progress import progress, say
 
 Pixels = npt.NDArray[np.uint8]
 Item = TypeVar("Item")

@@ -27,16 +27,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UnusableImage, UrfmError
+from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
+from urfm.core.progress import progress, say
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
 from urfm.data.images import SECONDS, decode, map_in_processes, pixel_sha256
-from urfm.data.near_duplicates import PROXY, ProxyPatients, proxy_patients
-from urfm.data.perceptual import perceptual_hash
-from urfm.errors import UnusableImage, UrfmError
-from urfm.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
-from urfm.progress import progress, say
+from urfm.data.leakage.near_duplicates import PROXY, ProxyPatients, proxy_patients
+from urfm.data.leakage.perceptual import perceptual_hash
 
 COLUMNS = [
     "image_id",

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
-from urfm.errors import UnusableImage
+from urfm.core.errors import UnusableImage
 
 HEADER_BYTES = 348
 MAX_OFFSET = 1_000_000  # bytes before the pixels: the header and its extensions

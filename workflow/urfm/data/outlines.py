@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from urfm.core.errors import UnusableImage
+from urfm.core.progress import say
 from urfm.data.images import decode
-from urfm.errors import UnusableImage
-from urfm.progress import say
 
 Mask = npt.NDArray[np.bool_]
 

@@ -13,15 +13,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
-from urfm.errors import UrfmError
-from urfm.evaluation.stored import Stored, read_statistics
+from urfm.core.cli import parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.page import legend_rows
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
 from urfm.figures.summary import MARGIN, SummarySettings, foot, page
-from urfm.files import write_csv
-from urfm.progress import say
+from urfm.statistics.stored import Stored, read_statistics
 
 COLUMNS = 5
 PANEL = 23.0  # mm, side of a panel's axes

@@ -13,14 +13,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
-from urfm.errors import UrfmError
-from urfm.evaluation.stored import METRIC_TITLES, Stored, read_statistics
+from urfm.core.cli import parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import GREY, LABEL, LINE, SINGLE_COLUMN, SMALL, Appearance
 from urfm.figures.summary import MARGIN, SummarySettings, foot, page
-from urfm.files import write_csv
-from urfm.progress import say
+from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics
 
 HEAD = 10.5  # mm from the top of a panel to its axis
 ROW, BAR = 3.4, 1.5  # mm, distance of model names and of thick lines

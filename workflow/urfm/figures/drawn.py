@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.read import FigureSettings, Numbers
-from urfm.files import write_csv
-from urfm.progress import say
 
 COLUMNS = ["panel", "chart", "task", "model", "share", "metric", "quantity", "x", "value"]
 KEY = ["task", "model", "share", "metric"]

@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UnusableImage
+from urfm.core.files import read_json, verify_sha256
+from urfm.core.progress import progress, say
 from urfm.data.images import decode, reduce
-from urfm.errors import UnusableImage
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE
-from urfm.files import read_json, verify_sha256
-from urfm.progress import progress, say
 
 COLUMNS = 3  # pairs a row
 CELL = DOUBLE_COLUMN / COLUMNS  # mm

@@ -17,15 +17,15 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.progress import say
 from urfm.data.images import ImageStore
-from urfm.data.shares import hash_order
-from urfm.errors import UrfmError
+from urfm.data.splits.shares import hash_order
 from urfm.figures import style
 from urfm.figures.pictures import MARGIN, PictureSettings, PictureTask, page, read_record, show_image
 from urfm.figures.style import DOUBLE_COLUMN, GREY, TITLE
-from urfm.files import read_json, verify_sha256, write_csv
-from urfm.progress import say
 
 WIDE, NARROW = 98.0, DOUBLE_COLUMN - 2 * MARGIN - 98.0 - 6  # mm, the right and the left column
 STEP = 21.0  # mm, a picture of the method

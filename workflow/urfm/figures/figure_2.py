@@ -19,7 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import notes as notes_of
 from urfm.figures import style
 from urfm.figures.bars import bar
@@ -35,8 +37,6 @@ from urfm.figures.read import (
 )
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import Place, draw_task
-from urfm.files import write_csv
-from urfm.progress import say
 
 BARS = ("accuracy", "f1_macro")
 GROUPS = {"superficial": "Superficial organs", "abdominal": "Abdominal organs", "other": "Other organs"}

@@ -12,7 +12,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import METRICS, Comparison, FigureSettings, Numbers, absence, read_comparisons

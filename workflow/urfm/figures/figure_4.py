@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pydantic import Field
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block

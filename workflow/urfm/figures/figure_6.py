@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
-from urfm.evaluation.significance import t_interval
+from urfm.core.cli import parse_settings, run
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.pictures import (
     MARGIN,
@@ -31,8 +32,7 @@ from urfm.figures.pictures import (
     show_outline,
 )
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL
-from urfm.files import write_csv
-from urfm.progress import say
+from urfm.statistics.significance import t_interval
 
 MAPS = ("teacher", "reconstruction", "gradcam")
 COLUMNS = 2  # tasks side by side

@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from urfm.cli import parse_settings, run
+from urfm.core.cli import parse_settings, run
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.pictures import MARGIN, PictureSettings, page, read_record
 from urfm.figures.style import COLORS, DOUBLE_COLUMN, GREY, LABEL, LINE, MARKERS, TITLE
-from urfm.files import write_csv
-from urfm.progress import say
 
 UPPER, SIDE = 62.0, 52.0  # mm, width and height of the two panels above
 COLUMNS = 5

@@ -23,14 +23,14 @@ from matplotlib.transforms import offset_copy
 from pydantic import Field
 from scipy.stats import t
 
-from urfm.cli import parse_settings, run
-from urfm.errors import UrfmError
+from urfm.core.cli import parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons
 from urfm.figures.style import GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import count_seeds
-from urfm.files import read_json
 
 PANELS = {
     "figure_8a": ("A", "Pre-training images"),

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE
-from urfm.files import write_csv
-from urfm.progress import say
 
 LEFT, RIGHT, GAP = 13.0, 2.0, 13.0  # mm beside and between panels
 LOSS, RATE = 38.0, 15.0  # heights

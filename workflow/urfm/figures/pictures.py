@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from urfm.cli import Settings
+from urfm.core.cli import Settings
+from urfm.core.files import read_json, verify_sha256
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, LINE, Unavailable
-from urfm.files import read_json, verify_sha256
 
 MARGIN = 2.5  # mm
 OUTLINES = {"benign": "#56B4E9", "malignant": "#FF4B33"}  # the paper's blue and red; others yellow

@@ -19,14 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.evaluation.bootstrap import bootstrap_scores, percentile_interval, task_seed
-from urfm.evaluation.scores import FloatArray, IntArray, score
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
-from urfm.files import read_json, verify_sha256, write_csv
-from urfm.progress import say
+from urfm.metrics import FloatArray, IntArray, score
+from urfm.statistics.bootstrap import bootstrap_scores, percentile_interval, task_seed
 
 PROBES = {"knn": "k-NN", "linear": "Linear probe"}
 RANDOM = "random"

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, field_validator
 
-from urfm.cli import Settings
-from urfm.errors import UrfmError
+from urfm.core.cli import Settings
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256
 from urfm.figures.style import Unavailable
-from urfm.files import read_json, verify_sha256
 
 METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
 

@@ -17,11 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE
-from urfm.files import read_json, verify_sha256, write_csv
-from urfm.progress import say
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from pydantic import BaseModel, ConfigDict
 
-from urfm.files import atomic_path
+from urfm.core.files import atomic_path
 
 SINGLE_COLUMN = 85.0  # mm
 DOUBLE_COLUMN = 174.0

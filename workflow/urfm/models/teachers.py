@@ -19,9 +19,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from urfm.cli import Settings
-from urfm.errors import UrfmError
-from urfm.files import stand_in_mark
+from urfm.core.cli import Settings
+from urfm.core.errors import UrfmError
+from urfm.core.files import stand_in_mark
 from urfm.models import clip
 from urfm.models.classifier import build
 from urfm.models.clip import TOWERS, Tower, TowerName, vision_tower

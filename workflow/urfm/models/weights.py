@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from urfm.errors import UrfmError
-from urfm.files import sha256
+from urfm.core.errors import UrfmError
+from urfm.core.files import sha256
 
 Tensors = dict[str, torch.Tensor]
 

@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 from docutils.core import publish_parts
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 
 FOLDERS = ("figures", "tables")
 SHOWN = 300  # rows of a table in the page; its CSV has all

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from urfm import doctor
-from urfm.availability import Config, missing_model, missing_task
-from urfm.files import read_json
+from urfm.core.files import read_json
+from urfm.doctor import report as doctor
+from urfm.plan.availability import Config, missing_model, missing_task
 from urfm.report.contents import Table, make_table, read_table
 
 METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}

@@ -14,11 +14,11 @@ from typing import Any
 import jinja2
 import yaml
 
-from urfm.cli import parse_settings, run
-from urfm.doctor import DoctorSettings
-from urfm.errors import UrfmError
-from urfm.files import read_json, write_text
-from urfm.progress import human_bytes, say
+from urfm.core.cli import parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, write_text
+from urfm.core.progress import human_bytes, say
+from urfm.doctor.report import DoctorSettings
 from urfm.report import gather
 from urfm.report.contents import Item, make_table, read_contents
 

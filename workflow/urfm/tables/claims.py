@@ -17,11 +17,11 @@ from typing import Literal
 import pandas as pd
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.evaluation.significance import holm
-from urfm.evaluation.stored import METRIC_TITLES, Stored, read_statistics, strongest
-from urfm.files import write_csv
-from urfm.progress import say
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.files import write_csv
+from urfm.core.progress import say
+from urfm.statistics.significance import holm
+from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, write_table
 
 DETAIL_COLUMNS = [

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.evaluation.statistics import AVERAGE
-from urfm.evaluation.stored import METRIC_TITLES, Stored, read_statistics, strongest
-from urfm.progress import say
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.progress import say
+from urfm.statistics.stage import AVERAGE
+from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, write_table
 
 COLUMNS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from urfm.files import write_csv, write_text
+from urfm.core.files import write_csv, write_text
 
 NONE = "–"
 SIMULATED = "SIMULATED DATA: demonstration only."  # first note of a table with simulated data

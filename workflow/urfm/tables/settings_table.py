@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.progress import say
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.progress import say
 from urfm.tables.render import Table, write_table
 
 COLUMNS = ["setting", "paper", "used", "note"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.files import read_json
-from urfm.progress import say
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.files import read_json
+from urfm.core.progress import say
 from urfm.tables.render import SIMULATED, Table, count, write_table
 
 COLUMNS = ["Organ", "Source", "Images", "Images in the paper", "Subtotal", "Subtotal in the paper", "Note"]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from urfm.cli import Settings, parse_settings, run
-from urfm.errors import UrfmError
-from urfm.files import read_json
-from urfm.progress import say
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
+from urfm.core.progress import say
 from urfm.tables.render import NONE, SIMULATED, Table, count, write_table
 
 COLUMNS = [

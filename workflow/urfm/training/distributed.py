@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 
 PATIENCE = timedelta(hours=1)  # processes wait for one another: the main one hashes all images first (NCCL: 10 minutes)
 

@@ -43,15 +43,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.core.progress import progress, say
+from urfm.core.provenance import code_digests, fingerprint
 from urfm.data.images import ImageStore
-from urfm.data.shares import take_share
-from urfm.errors import UrfmError
-from urfm.evaluation.scores import present_score
-from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.data.splits.shares import take_share
+from urfm.metrics import present_score
 from urfm.models.classifier import Pooling, load_encoder
-from urfm.progress import progress, say
-from urfm.provenance import code_digests, fingerprint
 from urfm.training import optimisation, state
 
 EVALUATION_BATCH = 64

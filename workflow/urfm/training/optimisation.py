@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -32,16 +32,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from urfm.cli import Settings, parse_settings, run
+from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
+from urfm.core.progress import say, time_left
+from urfm.core.provenance import code_digests, fingerprint
 from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
 from urfm.data.images import ImageStore
-from urfm.data.target_store import TargetSettings, TargetStore
-from urfm.errors import UrfmError
-from urfm.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
 from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments, mae_tensors
 from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
-from urfm.progress import say, time_left
-from urfm.provenance import code_digests, fingerprint
+from urfm.targets.store import TargetSettings, TargetStore
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 from urfm.training.sampling import Codes, Place, epoch_places

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from urfm.errors import UrfmError
-from urfm.files import read_json, verify_sha256
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256
 from urfm.models.classifier import Pooling, build
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.weights import load_strictly

@@ -18,9 +18,9 @@ from typing import Any, NoReturn
 
 import torch
 
-from urfm.errors import UrfmError
-from urfm.files import atomic_path
-from urfm.progress import say
+from urfm.core.errors import UrfmError
+from urfm.core.files import atomic_path
+from urfm.core.progress import say
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from urfm.core.errors import UrfmError
 from urfm.data.datasets.common import Listed, Record, find_root, read_metadata, unlisted
-from urfm.errors import UrfmError
 
 METADATA = "bus_data.csv"
 FOLDS = "5-fold-cv.csv"

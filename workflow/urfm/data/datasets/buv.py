@@ -15,8 +15,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from urfm.core.errors import UrfmError
 from urfm.data.datasets.common import Record, files_below, find_root
-from urfm.errors import UrfmError
 
 CLASSES = ("benign", "malignant")
 LISTS = {

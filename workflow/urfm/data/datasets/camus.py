@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from urfm.core.errors import UnusableImage
 from urfm.data.datasets.common import SPLITS, Record, find_root, read_words
 from urfm.data.nifti import count_frames
-from urfm.errors import UnusableImage
 
 VIEWS = ("2CH", "4CH")
 

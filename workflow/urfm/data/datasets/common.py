@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from urfm.errors import UrfmError
+from urfm.core.errors import UrfmError
 
 # What a reader that walks folders of unknown content takes for an image; those that decode() refuses are then named.
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}

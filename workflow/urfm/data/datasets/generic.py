@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from urfm.core.errors import UrfmError
 from urfm.data.datasets.common import Listed, Record, find_root, read_metadata, unlisted
-from urfm.errors import UrfmError
 
 METADATA = "metadata.csv"
 DIVISION = re.compile(r"(train|val|test|fold-\w+)?")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from urfm.core.errors import UrfmError
 from urfm.data.datasets.common import Record, files_below, find_root, read_words, unlisted
-from urfm.errors import UrfmError
 
 LABELS = (
     "chocolate_cyst",

@@ -1,0 +1,18 @@
+"""Lines of progress in a log."""
+
+import pytest
+from urfm.core.progress import time_left
+
+
+@pytest.mark.parametrize(
+    ("seconds", "done", "total", "phrase"),
+    [
+        (10, 1, 3, "about 20 s left"),
+        (10, 1, 8, "about 70 s left"),
+        (60, 1, 5, "about 4 min left"),
+        (3600, 100, 400, "about 3 h left"),
+        (5, 7, 7, "about 0 s left"),
+    ],
+)
+def test_time_left(seconds: float, done: int, total: int, phrase: str) -> None:
+    assert time_left(seconds, done, total) == phrase

@@ -1,0 +1,501 @@
+"""The configuration: its schema, its names, and which runs it asks for."""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from urfm.core import provenance
+from urfm.core.errors import UrfmError
+from urfm.download.download import DownloadSettings
+from urfm.models.stand_ins import StandInSettings
+from urfm.plan import availability, configuration, grid, settings
+from urfm.simulation.archive import SimulateSettings
+
+HOME = Path(__file__).resolve().parents[3]
+SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
+PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
+
+
+def overlay(name: str) -> dict[str, Any]:
+    def merge(base: Any, extra: Any) -> Any:
+        if isinstance(base, dict) and isinstance(extra, dict):
+            return {key: merge(base.get(key), extra[key]) if key in extra else base[key] for key in base | extra}
+        return extra
+
+    profile = HOME / "workflow" / "profiles" / name / "config.yaml"
+    return merge(PAPER, yaml.safe_load(profile.read_text()))
+
+
+@pytest.mark.parametrize("content", [PAPER, overlay("demo"), overlay("pocket")], ids=["paper", "demo", "pocket"])
+def test_configurations_are_valid(content: dict[str, Any]) -> None:
+    configuration.check(content, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("finetuning", "layer_decy"), 0.7, r"unknown key finetuning\.layer_decy; did you mean layer_decay\?"),
+        (("finetunning",), {}, r"unknown key finetunning; did you mean finetuning\?"),
+        (("finetuning", "batch_size"), 15, r"finetuning\.batch_size: 15 is not a multiple of 2"),
+        (("finetuning", "pooling"), "max", r"finetuning\.pooling: 'max' is not one of \['mean', 'cls'\]"),
+        (("tasks", "breast_tumor", "dataset"), "busbar", r"no busbar under datasets; did you mean busbra\?"),
+        (("models", "urfm", "pretraining"), "urfn", r"models\.urfm\.pretraining: no run urfn; did you mean urfm\?"),
+        (("figures", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
+        (("figures", "figure_2", "reference"), "urfm_clip", r"urfm_clip is not among figures\.figure_2\.models"),
+        (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
+        (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
+        (("pretraining", "defaults", "share"), 0, r"pretraining\.defaults\.share: 0 is less than the minimum of 1"),
+        (
+            ("datasets", "radimagenet", "organ"),
+            ["mixed"],
+            r"datasets\.radimagenet\.organ: no mixed under organs; known:",
+        ),
+        (("datasets", "busbra", "organ"), "breasts", r"no breasts under organs; did you mean breast\?"),
+        (("tables", "table_1", "run"), "urfn", r"tables\.table_1\.run: no run urfn; did you mean urfm\?"),
+        (
+            ("tables", "table_3", "paper"),
+            {"urfm_livers": 3},
+            r"table_3\.paper: no run urfm_livers; did you mean urfm_liver",
+        ),
+        (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
+        (("seeds",), [0, 0], r"seeds: .*non-unique"),
+        (("pictures", "model"), "usfm", r"pictures\.model: usfm is not pre-trained here"),
+        (("pictures", "figure_7", "before"), "mim", r"pictures\.figure_7\.before: no mim under models"),
+        (("pictures", "figure_1", "comparison"), "figure_9", r"pictures\.figure_1\.comparison: no figure_9; did you"),
+        (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
+        (("probes", "runs"), [["urfm"], ["urfn"]], r"probes\.runs: no run urfn; did you mean urfm\?"),
+        (("probes", "runs"), [["urfm_clip"]], r"probes\.runs: urfm_clip keeps no snapshots; set pretraining\.runs"),
+        (("reconstructions", "runs"), ["urfn"], r"reconstructions\.runs: no run urfn; did you mean urfm\?"),
+        (("stand_ins", "models"), ["usfn"], r"stand_ins\.models: no usfn under models; did you mean usfm\?"),
+        (("stand_ins", "models"), ["urfm"], r"stand_ins\.models: urfm is loaded from no file"),
+        (("stand_ins", "teachers"), ["pixels"], r"stand_ins\.teachers: pixels is loaded from no file"),
+        (
+            ("stand_ins", "models"),
+            ["usfm"],
+            r"where published files may lie; .* below the results, e\.g\. --config checkpoint_root=results/checkpoints",
+        ),
+        (("download",), ["busbar"], r"download: no busbar under datasets, teachers or models; did you mean busbra\?"),
+        (("download",), ["usfm"], r"download: usfm is not free to fetch; `snakemake .*doctor` says how"),
+        (
+            ("models", "usfm", "checkpoint", "origin", "access"),
+            "open",
+            r"models\.usfm: `access: open` needs `file`, and one entry of `origin\.files`",
+        ),
+        (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
+        (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
+        (
+            ("datasets", "lepset", "origin"),
+            {"licence": "x", "access": "open", "where": "https://a"},
+            r"needs `files`, or",
+        ),
+    ],
+)
+def test_mistakes_are_named(config: dict[str, Any], path: tuple[str, ...], value: Any, message: str) -> None:
+    section = config
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(UrfmError, match=message):
+        configuration.check(config, SCHEMA)
+
+
+def described(schema: Any, path: str = "") -> Iterator[tuple[str, bool]]:
+    """Every entry under any `properties` of the schema, and whether it has a description of its own."""
+    if isinstance(schema, dict):
+        for name, entry in schema.get("properties", {}).items():
+            yield f"{path}.{name}", bool(entry.get("description"))
+        for key, content in schema.items():
+            yield from described(content, f"{path}.{key}")
+
+
+def test_schema_describes_every_key_and_requires_those_of_the_paper() -> None:
+    """Each leaf of config.yaml is required: removing it is an error, so no code needs a hidden default."""
+    found = dict(described(yaml.safe_load(SCHEMA.read_text())))
+    assert len(found) > 100
+    assert [name for name, has in found.items() if not has] == []
+    for section, key in itertools.chain(
+        ((("finetuning",), key) for key in PAPER["finetuning"]),
+        ((("pretraining", "defaults"), key) for key in PAPER["pretraining"]["defaults"]),
+        ((("statistics",), key) for key in PAPER["statistics"]),
+    ):
+        content = copy.deepcopy(PAPER)
+        place = content
+        for part in section:
+            place = place[part]
+        del place[key]
+        with pytest.raises(UrfmError, match=key):
+            configuration.check(content, SCHEMA)
+
+
+def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: Path) -> None:
+    """Figure 2 is six models on ten tasks (600 runs with ten seeds); three of the six are pre-trained here."""
+    config["data_root"] = str(tmp_path / "nowhere")
+    assert len(grid.cells(config, "figure_2")) == 60
+    assert len(grid.cells(config, "figure_2")) * len(config["seeds"]) == 600
+    organs = [f"urfm_{organ}" for organ in ("thyroid", "breast", "liver", "gallbladder", "pancreas", "ovary")]
+    assert set(grid.runs(config)) == {
+        "mim_us", "deblur_mim", "urfm", "urfm_clip", *organs,
+        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge",
+    }  # fmt: skip
+    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_balanced", "urfm_clean"]
+    # Figure 3 adds six cells; 4 adds three models and CLIP on ten tasks; 5 six organ models on seven; 8 three parts of
+    # the images on four tasks, two sizes on six, and three smaller shares of six models on four.
+    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72
+    assert grid.drawn(config, "figure_4") == ["figure_4a", "figure_4b"]
+    assert grid.unavailable(config, config["figures"]["figure_2"]["models"], list(config["tasks"])) == []
+    with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
+        availability.require_data_root(config)
+
+
+def test_external_images_need_their_data_set(config: dict[str, Any]) -> None:
+    """Figure 3B scores the breast models on BUID: with BUS-BRA alone there is nothing to predict, and it is said."""
+    config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
+    assert grid.external_task(config, "breast_tumor") is None
+    (entry,) = settings.figure(config, "figure_3b")["unavailable"][:1]
+    assert (entry["name"], entry["reason"]) == ("breast_tumor", "data set not in the data folder")
+    config["simulation"]["buid"] = {"patients": 20, "seed": 0}
+    assert grid.external_task(config, "breast_tumor") == "breast_lesion"
+    assert grid.external_task(config, "liver_mass") is None
+    assert settings.statistics(config, "figure_3b")["subset"] == "external"
+    assert "subset" not in settings.statistics(config, "figure_2")
+
+
+def test_weights_are_kept_for_the_pictures_alone(config: dict[str, Any]) -> None:
+    assert set(grid.kept_tasks(config)) == set(config["pictures"]["figure_6"]["tasks"])
+    assert "keep_weights" not in settings.finetuning(config, "urfm", "breast_tumor", 100)
+    assert settings.finetuning(config, "urfm", "breast_tumor", 100, keep_weights=True)["keep_weights"] is True
+    assert grid.pictured_tasks(config, "figure_6") == []  # no teacher and no data here
+
+
+def test_simulated_data_need_no_data_root(config: dict[str, Any], tmp_path: Path) -> None:
+    """Before its first run the demo has no data root, and yet only what is simulated is there."""
+    config["data_root"] = str(tmp_path / "nowhere")
+    config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
+    availability.require_data_root(config)
+    assert grid.available_tasks(config, config["figures"]["figure_2"]) == ["breast_tumor"]
+    assert availability.missing_model(config, "mim_imagenet") is not None
+
+
+def test_data_sets_of_one_archive_are_simulated_together(config: dict[str, Any]) -> None:
+    config["simulation"] = {"lepset": {"patients": 20, "seed": 0}}
+    simulated = [name for name in config["datasets"] if availability.is_simulated(config, name)]
+    assert simulated == ["lepset", "lepset_unlabelled"]
+    assert availability.available_datasets(config, "urfm") == ["lepset_unlabelled"]
+    assert availability.missing_task(config, "pancreatic_cancer") is None
+    config["strict_counts"] = True
+    strict = [name for name in config["datasets"] if settings.manifest(config, name)["strict_counts"]]
+    assert set(config["datasets"]) - set(strict) == set(simulated)
+
+
+def test_the_demo_simulates_every_data_set() -> None:
+    demo = overlay("demo")
+    assert all(availability.is_simulated(demo, name) for name in demo["datasets"])
+    folders = [demo["datasets"][name]["folder"] for name in demo["simulation"]]
+    assert len(set(folders)) == len(folders)
+    for name in demo["simulation"]:
+        own = SimulateSettings(**settings.simulate(demo, name))
+        assert (own.layout == "generic") == bool(own.organ)
+        if own.layout == "generic":
+            assert own.labels == PAPER["datasets"][name]["expected"].get("labels", {})
+    assert settings.simulate(demo, "liver_mvi")["images_per_patient"] == pytest.approx(1515 / 408)
+    assert "images_per_patient" not in settings.simulate(demo, "private_thyroid")
+
+
+def test_of_a_figure_that_is_left_out_nothing_is_missing(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    assert settings.comparison(config, "figure_4a")["unavailable"]
+    config["figures"]["figure_4a"]["tasks"] = []
+    assert settings.comparison(config, "figure_4a")["unavailable"] == []
+
+
+def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    figure = config["figures"]["figure_2"]
+    assert grid.available_tasks(config, figure) == ["breast_tumor"]
+    # No pre-training source and no checkpoint is there.
+    assert grid.available_models(config, "figure_2") == []
+    missing = {item["name"]: item["reason"] for item in grid.unavailable(config, figure["models"], figure["tasks"])}
+    assert len(missing) == 9 + 6
+    assert missing["liver_mass"] == "data set not in the data folder"
+    assert missing["mim_imagenet"] == "checkpoint not in the checkpoint folder"
+    assert "mae_pretrain_vit_base.pth" in "\n".join(grid.summary(config))
+
+    (Path(config["data_root"]) / "CAMUS").mkdir()
+    assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim"]  # urfm lacks its teacher
+    teacher = Path(config["checkpoint_root"]) / "biomedclip" / "open_clip_pytorch_model.bin"
+    teacher.parent.mkdir(parents=True)
+    teacher.touch()
+    assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim", "urfm"]
+    assert grid.datasets(config) == ["busbra", "camus"]
+    assert [cell.model for cell in grid.cells(config, "figure_2")] == ["mim_us", "deblur_mim", "urfm"]
+    notes = settings.figure(config, "figure_2")["notes"]
+    assert notes[-1] == "URFM: pre-trained on 1 of 10 data sets (CAMUS)."
+    assert "URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
+
+
+def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[str, Any]) -> None:
+    """Also where another data set of the run is there: it would add nothing."""
+    assert availability.wanted_datasets(config, "urfm_liver") == ["radimagenet"]
+    assert availability.wanted_datasets(config, "urfm_breast") == ["buv", "ultrasoundcases", "private_breast"]
+    assert availability.wanted_datasets(config, "urfm_data10") == config["pretraining"]["defaults"]["datasets"]
+    for folder in ("CAMUS", "BUV"):
+        (Path(config["data_root"]) / folder).mkdir()
+    missing = availability.missing_images(config, "urfm_liver")
+    assert missing is not None
+    assert missing.detail == f"none of RadImageNet in {config['data_root']}"
+    assert grid.table_runs(config, "table_1") == ["urfm"]
+    assert grid.table_runs(config, "table_3") == ["urfm_breast"]
+    assert settings.pretrain_set(config, "urfm")["dataset_organs"] == {"buv": ["breast"], "camus": ["heart"]}
+    rows = {row["run"]: row for row in settings.table_3(config)["runs"]}
+    assert rows["urfm_breast"]["missing"] == ["ultrasoundcases", "private_breast"]
+    assert rows["urfm_liver"]["reason"] == missing.reason
+    config["pretraining"]["defaults"]["datasets"] = ["camus"]
+    found = availability.missing_images(config, "urfm_ovary")
+    assert found is not None
+    assert found.detail == "urfm_ovary: none of its data sets holds ovary"
+
+
+def test_held_out_patients_need_the_tasks_that_are_here(config: dict[str, Any]) -> None:
+    (Path(config["data_root"]) / "BUSBRA").mkdir()
+    assert settings.pretrain_set(config, "urfm")["tasks_not_here"] == []
+    absent = settings.pretrain_set(config, "urfm_clean")["tasks_not_here"]
+    assert set(config["tasks"]) - set(absent) == {"breast_tumor"}
+
+
+def test_stored_views_are_shared(config: dict[str, Any]) -> None:
+    config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
+    assert settings.uses_cache(config, "urfm")
+    settings.pretraining(config, "urfm")
+    config["pretraining"]["runs"]["urfm"]["crop_scale"] = [0.5, 1.0]
+    with pytest.raises(UrfmError, match=r"pretraining\.runs\.urfm\.crop_scale"):
+        settings.pretraining(config, "urfm")
+    config["pretraining"]["defaults"]["targets"] = "cached"
+    assert not settings.uses_cache(config, "mim_us")  # pixels need no cache
+    assert "views" not in settings.pretraining(config, "mim_us")  # and do not start again for another number
+
+
+def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
+    """What cannot change a number must not restart the work that makes it."""
+
+    def everything(content: dict[str, Any]) -> list[str]:
+        return [
+            provenance.canonical_json(part)
+            for part in [
+                settings.pretraining(content, "urfm"),
+                settings.encoder(content, "urfm"),
+                settings.finetuning(content, "urfm", "breast_tumor", 100),
+                settings.statistics(content, "figure_2"),
+                settings.split(content, "breast_tumor", "paper"),
+                settings.pretrain_set(content, "urfm_clean"),
+            ]
+        ]
+
+    before = everything(config)
+    config["models"]["urfm"]["title"] = "Another name"
+    config["pretraining"]["runs"]["urfm"]["title"] = "Another name"
+    config["tasks"]["breast_tumor"]["title"] = "Another name"
+    config["tasks"]["breast_tumor"]["classes"]["benign"] = "Another name"
+    config["resources"]["pretrain"]["gpus"] = 1
+    config["figure_dpi"] = 600
+    assert everything(config) == before
+
+
+def test_where_something_comes_from_is_no_setting(config: dict[str, Any]) -> None:
+    """A corrected address restarts nothing."""
+
+    def everything() -> list[str]:
+        return [
+            provenance.canonical_json(part)
+            for part in [
+                settings.manifest(config, "busbra"),
+                settings.targets(config, "biomedclip"),
+                settings.pretraining(config, "urfm"),
+                settings.encoder(config, "usfm"),
+            ]
+        ]
+
+    before = everything()
+    for record in (
+        config["datasets"]["busbra"],
+        config["teachers"]["biomedclip"],
+        config["models"]["usfm"]["checkpoint"],
+    ):
+        record["origin"]["where"] = "https://example.org"
+    assert everything() == before
+
+
+def test_what_is_fetched(config: dict[str, Any]) -> None:
+    """All that is open, each folder once; or what is asked for; never what is simulated."""
+    every = settings.download(config)["archives"]
+    assert {archive["dataset"] for archive in every} >= {"busbra", "aul", "fetal_planes", "lepset", "uf1990"}
+    assert len({archive["folder"] for archive in every}) == len(every)
+    assert all(DownloadSettings.model_validate({"archives": every}).archives)
+    config["download"] = ["aul"]
+    (archive,) = settings.download(config)["archives"]
+    assert [file["name"] for file in archive["files"]] == ["Benign.zip", "Malignant.zip", "Normal.zip"]
+    config["simulation"] = {"aul": {"patients": 20, "seed": 0}}
+    assert settings.download(config)["archives"] == []
+
+
+def test_everything_says_where_it_comes_from() -> None:
+    files = [*PAPER["teachers"].values(), *(model.get("checkpoint", {}) for model in PAPER["models"].values())]
+    for record in [*PAPER["datasets"].values(), *(record for record in files if "file" in record)]:
+        origin = record["origin"]
+        assert origin["access"] == "open" or origin["steps"]
+
+
+def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
+    """No dead option: each leaf of the training and statistics sections changes some rule's settings."""
+    read = [
+        settings.pretraining(config, "urfm"),
+        settings.targets(config, "biomedclip"),
+        settings.finetuning(config, "urfm", "breast_tumor", 100),
+        settings.statistics(config, "figure_2"),
+        settings.images(config),
+        settings.split(config, "breast_tumor", "paper"),
+        settings.pretrain_set(config, "urfm"),
+    ]
+    config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
+    keys = set().union(*read, settings.pretraining(config, "urfm"))
+    elsewhere = {"datasets", "split"}  # carried by the rules' inputs
+    for section in (
+        config["pretraining"]["defaults"],
+        config["finetuning"],
+        config["statistics"],
+        config["images"],
+        config["splits"],
+    ):
+        assert set(section) - elsewhere <= keys
+
+
+def test_no_simulation_outside_the_demo() -> None:
+    assert PAPER["simulation"] == {}
+    assert overlay("pocket")["simulation"] == {}
+
+
+def test_pins_of_pip_and_conda_agree() -> None:
+    pip = {
+        line
+        for line in (HOME / "envs" / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    conda = yaml.safe_load((HOME / "envs" / "urfm.yaml").read_text())["dependencies"]
+    assert set(conda[-1]["pip"]) == pip
+    assert all("==" in line for line in pip)
+
+
+def test_folders_and_tables_of_every_archive_are_watched(tmp_path: Path) -> None:
+    for name in ("train_cls.txt", "US/liver/1.png", "A/segmentation/mass/1.json", "A/B/c.csv"):
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = [
+        path.relative_to(tmp_path / "set").as_posix() for path in availability.folders_and_tables(tmp_path / "set")
+    ]
+    folders = [".", "A", "A/B", "A/segmentation", "A/segmentation/mass", "US", "US/liver"]
+    assert found == sorted([*folders, "A/B/c.csv", "train_cls.txt"], key=Path)
+    assert availability.folders_and_tables(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    "folders", [["rawframes/benign/x1", "rawframes/malignant/x2"], ["labeled/PC/7", "labeled/NPC/8", "unlabeled"]]
+)
+def test_a_folder_around_an_archive_hides_nothing_of_it(tmp_path: Path, folders: list[str]) -> None:
+    """BUV's videos and LEPset's patients, unpacked into a folder of their own."""
+    for name in folders:
+        (tmp_path / "set" / "unpacked" / name).mkdir(parents=True)
+    (tmp_path / "set" / "README.md").touch()
+    found = availability.folders_and_tables(tmp_path / "set")
+    assert {tmp_path / "set" / "unpacked" / name for name in folders} <= set(found)
+
+
+def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[str, Any]) -> None:
+    paper = settings.split(config, "liver_mass", "paper")
+    assert paper["seed"] == 0
+    assert settings.split(config, "liver_mass", "seed-12") == paper | {"split": "seed-12", "seed": 12}
+    assert settings.split(config, "liver_mass", "published") == paper | {"split": "published"}
+    where = config["tasks"]["liver_mass"]["ultrabench"]
+    assert settings.split(config, "liver_mass", "ultrabench") == paper | {"split": "ultrabench", "ultrabench": where}
+
+
+def test_names_of_splits(config: dict[str, Any]) -> None:
+    for split in ("paper", "seed-0", "seed-12", "per_seed", "published", "ultrabench"):
+        config["finetuning"]["split"] = split
+        configuration.check(config, SCHEMA)
+    for split in ("seed", "seed-01", "seed-1x", "official", "Paper"):
+        config["finetuning"]["split"] = split
+        with pytest.raises(UrfmError, match=r"finetuning\.split: .*does not match"):
+            configuration.check(config, SCHEMA)
+
+
+def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None:
+    """Drawn without them, as without a data set, and named with the reason."""
+    root = Path(config["data_root"])
+    for dataset in ("busbra", "aul", "mmotu"):
+        (root / config["datasets"][dataset]["folder"]).mkdir()
+    figure = config["figures"]["figure_2"]
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    config["finetuning"]["split"] = "seed-4"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    assert grid.splits(config) == ["seed-4"]
+    config["finetuning"]["split"] = "per_seed"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
+    config["seeds"] = [0, 7]
+    assert grid.splits(config) == ["seed-0", "seed-7"]
+    assert grid.shown_split(config) == "paper"
+    assert grid.split_note(config) == ["Each seed trained and tested on a split of its own, not on the paper's one."]
+    config["finetuning"]["split"] = "published"
+    assert grid.available_tasks(config, figure) == ["breast_tumor", "ovarian_tumor"]
+    said = {entry["name"]: entry["reason"] for entry in grid.unavailable(config, [], figure["tasks"])}
+    assert said["liver_mass"] == "no published split"
+    own = root / "Thyroid4K"
+    for header in ("image,patient_id,label", "image,patient_id,label,official_split"):
+        own.mkdir(exist_ok=True)
+        (own / "metadata.csv").write_text(f"{header}\n")
+        assert ("thyroid_nodule" in grid.available_tasks(config, figure)) == ("official_split" in header)
+    config["finetuning"]["split"] = "ultrabench"
+    assert grid.available_tasks(config, figure) == []
+    lists = root / config["tasks"]["liver_mass"]["ultrabench"]
+    lists.mkdir(parents=True)
+    (lists / "test.json").touch()
+    assert grid.available_tasks(config, figure) == ["liver_mass"]
+    reasons = {name: availability.missing_task(config, name) for name in ("breast_tumor", "ovarian_tumor")}
+    assert reasons["breast_tumor"] == ("no split of UltraBench's", "tasks.breast_tumor.ultrabench is not set")
+    assert "UltraBench" in str(reasons["ovarian_tumor"])
+    assert str(root) in str(reasons["ovarian_tumor"])
+    assert "Trained and tested on the split 'ultrabench', not on the paper's." in "\n".join(grid.summary(config))
+    assert settings.figure(config, "figure_2")["notes"][0].startswith("Trained and tested on the split 'ultrabench'")
+
+
+def test_no_section_is_an_alias_of_another() -> None:
+    """Snakemake merges overlays in place: an overlay on one section would change its alias too."""
+
+    def sections(content: Any) -> Iterator[Any]:
+        if isinstance(content, dict | list):
+            yield content
+            for item in content.values() if isinstance(content, dict) else content:
+                yield from sections(item)
+
+    found = list(sections(PAPER))
+    assert len({id(section) for section in found}) == len(found)
+
+
+def test_stand_ins_have_the_sizes_of_the_demo() -> None:
+    """Each is described as what reads it, without the published file's hash, and counts as there."""
+    demo = overlay("demo")
+    files = availability.stand_ins(demo)
+    assert len(files) == len(demo["stand_ins"]["models"]) + len(demo["stand_ins"]["teachers"])
+    for file in files:
+        stage = StandInSettings.model_validate(settings.stand_in(demo, file))
+        assert stage.checkpoint.file == file
+        assert stage.checkpoint.sha256 == ""
+        assert availability.missing_file(demo, file) is None
+    for figure in demo["figures"]:
+        assert grid.available_models(demo, figure) == demo["figures"][figure]["models"]
+    demo["teachers"]["clip"]["sha256"] = "0" * 64
+    assert "sha256" not in settings.teacher(demo, "clip")
+    assert "sha256" in settings.teacher(PAPER, "biomedclip")

@@ -1,0 +1,81 @@
+"""Calibration and class by class scores against scikit-learn and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
+from urfm.statistics.calibration import (
+    brier,
+    calibration_error,
+    class_table,
+    confusion,
+    reliability,
+    sensitivity_at,
+)
+
+
+def sample(classes: int = 3, images: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return generator.integers(classes, size=images), generator.dirichlet(np.ones(classes), images)
+
+
+def test_reliability_curve_equals_scikit_learns():
+    labels, probabilities = sample(2)
+    curve = reliability(labels, probabilities, 8)
+    right = probabilities.argmax(axis=1) == labels
+    accuracy, confidence = calibration_curve(right, probabilities.max(axis=1), n_bins=8)
+    assert curve["accuracy"].tolist() == pytest.approx(accuracy)
+    assert curve["confidence"].tolist() == pytest.approx(confidence)
+    assert curve["predictions"].sum() == 300
+
+
+def test_calibration_error_by_hand():
+    """Two images at 0.9 of which one is right, two at 0.6 both right: (0.4 + 0.4) / 2."""
+    labels = np.array([0, 1, 0, 0])
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    assert calibration_error(reliability(labels, probabilities, 10)) == pytest.approx(0.4)
+
+
+def test_calibrated_predictions_have_almost_no_error_and_overconfident_ones_have():
+    generator = np.random.default_rng(0)
+    p = generator.uniform(0.5, 1, 40_000)
+    labels = (generator.random(40_000) > p).astype(int)
+    honest = np.stack([p, 1 - p], axis=1)
+    assert calibration_error(reliability(labels, honest, 10)) < 0.01
+    bold = np.stack([(1 + p) / 2, (1 - p) / 2], axis=1)
+    assert calibration_error(reliability(labels, bold, 10)) == pytest.approx(((1 - p) / 2).mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_brier_confusion_and_classes_equal_scikit_learn(classes):
+    labels, probabilities = sample(classes)
+    assert brier(labels, probabilities) == pytest.approx(
+        sk.brier_score_loss(np.eye(classes)[labels], probabilities, scale_by_half=True)
+        if classes > 2
+        else sk.brier_score_loss(labels, probabilities[:, 1])
+    )
+    predicted = probabilities.argmax(axis=1)
+    expected = sk.confusion_matrix(labels, predicted, labels=range(classes))
+    assert confusion(labels, probabilities).tolist() == expected.tolist()
+    table = class_table([f"c{i}" for i in range(classes)], labels, probabilities, 0.9)
+    precision, recall, f1, support = sk.precision_recall_fscore_support(labels, predicted)
+    assert table["precision"].tolist() == pytest.approx(precision)
+    assert table["sensitivity"].tolist() == pytest.approx(recall)
+    assert table["f1"].tolist() == pytest.approx(f1)
+    assert table["images"].tolist() == support.tolist()
+    for c in range(classes):
+        true_negatives = ((labels != c) & (predicted != c)).sum()
+        assert table.loc[c, "specificity"] == pytest.approx(true_negatives / (labels != c).sum())
+        assert table.loc[c, "auroc"] == pytest.approx(sk.roc_auc_score(labels == c, probabilities[:, c]))
+
+
+@pytest.mark.parametrize(("seed", "levels", "specificity"), [(0, 0, 0.9), (1, 0, 0.85), (2, 5, 0.9), (3, 3, 0.99)])
+def test_sensitivity_at_a_specificity_is_a_point_of_the_roc_curve(seed, levels, specificity):
+    labels, probabilities = sample(2, 200, seed)
+    scores = np.round(probabilities[:, 1] * levels) / levels if levels else probabilities[:, 1]
+    fpr, tpr, _ = sk.roc_curve(labels, scores, drop_intermediate=False)
+    expected = tpr[1 - fpr >= specificity - 1e-9].max()
+    assert sensitivity_at(labels == 1, scores, specificity) == pytest.approx(expected)
+    assert np.isnan(sensitivity_at(np.ones(3, bool), np.arange(3.0), specificity))

@@ -1,0 +1,212 @@
+"""Stored targets equal what the teacher says online for the same box; the verifier sees what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, write_json
+from urfm.data import images
+from urfm.data.augmentation import take_view
+from urfm.data.images import ImageStore
+from urfm.models.teachers import Teacher, load_teacher
+from urfm.targets.build import build, quantise, verify
+from urfm.targets.store import TargetSettings, TargetStore
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    folder = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    entries = []
+    for number in range(5):
+        path = folder / f"{number}.png"
+        noise = rng.integers(0, 256, (6 + number, 8), dtype=np.uint8)
+        Image.fromarray(noise).resize((90 + 10 * number, 70)).save(path)
+        pixels = images.decode(path)
+        entries.append(images.Entry(f"fake/{number}", path, images.pixel_sha256(pixels)))
+    images.write_store(entries, folder / "store", 512, 1, {"manifest_sha256": "", "simulated": True})
+    return ImageStore(folder / "store")
+
+
+def settings(**changes: Any) -> TargetSettings:
+    default = {
+        "teacher": {"name": "lite", "kind": "efficientnet_lite0", "block": 5},
+        "input_size": 48,
+        "views": 3,
+        "view_dtype": "float16",
+        "crop_scale": [0.2, 1.0],
+        "flip": True,
+        "seed": 0,
+    }
+    return TargetSettings.model_validate_json(json.dumps({**default, **changes}))
+
+
+def make(store: ImageStore, folder: Path, **changes: Any) -> tuple[Teacher, TargetStore]:
+    chosen = settings(**changes)
+    teacher = load_teacher(chosen.teacher, folder, chosen.input_size)
+    build(store, chosen, teacher, folder, torch.device("cpu"))
+    return teacher, TargetStore(folder, verify=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_cached_equals_online(store: ImageStore, tmp_path: Path, dtype: str) -> None:
+    teacher, targets = make(store, tmp_path, view_dtype=dtype)
+    boxes = set()
+    for row, image_id in enumerate(store.image_ids):
+        assert targets.row(image_id) == row
+        for view in range(3):
+            box = targets.view(row, view)
+            boxes.add(box)
+            online = teacher.tokens(take_view(store.read(image_id), box, 48)[None])[0]
+            cached = targets.tokens(row, view).float()
+            assert cached.shape == (9, 80)
+            allowed = targets.scale(row, view)[:, None] / 2 if dtype == "int8" else 0
+            assert ((cached - online).abs().numpy() <= allowed + 1e-3 * online.abs().max().item()).all()
+    assert len(boxes) == 15
+    assert targets.record["simulated"] is True
+    assert targets.record["teacher"]["grid"] == [3, 3]
+    assert verify(tmp_path, store, teacher, np.random.default_rng(0)) < 1e-2
+
+
+def test_rows_of_targets_do_not_depend_on_the_size_of_blocks(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = make(store, tmp_path / "whole")
+    monkeypatch.setattr("urfm.core.files.ROWS", 4)  # three views an image: blocks begin within an image
+    _, parts = make(store, tmp_path / "parts")
+    table = pd.read_parquet(tmp_path / "parts" / "views.parquet")
+    for targets in (whole, parts):
+        assert targets.ids.to_pylist() == store.image_ids
+        for row, view in zip(range(15), table.itertuples(index=False), strict=True):
+            assert view[:2] == (store.image_ids[row // 3], row % 3)
+            assert targets.view(row // 3, row % 3) == view[2:]
+
+
+def test_int8_rounds_to_half_a_scale() -> None:
+    tokens = np.random.default_rng(0).normal(size=(4, 7, 33)).astype(np.float32) * np.float32(
+        [[[1e-3]], [[1]], [[50]], [[0]]]
+    )
+    numbers, scale = quantise(tokens)
+    assert numbers.dtype == np.int8
+    assert scale.dtype == np.float16
+    step = scale.astype(np.float32)[..., None]
+    assert (np.abs(numbers * step - tokens) <= 0.5001 * step).all()
+    assert (np.abs(tokens).max(-1) <= 127 * step[..., 0]).all()
+    assert (step[..., 0] <= np.abs(tokens).max(-1) / 127 * 1.01 + 1e-6).all()
+
+
+def test_builds_are_reproducible(store: ImageStore, tmp_path: Path) -> None:
+    teacher, first = make(store, tmp_path / "a")
+    left_over = tmp_path / "b" / ".partial-other" / "tokens.bin"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_bytes(b"of a build with other settings")
+    second = build(store, settings(), teacher, tmp_path / "b", torch.device("cpu"), workers=2)
+    assert second["sha256"] == first.record["sha256"]
+    assert second["key"] == first.record["key"]
+    assert not left_over.exists()
+    assert {p.name for p in (tmp_path / "b").iterdir()} == {"tokens.bin", "views.parquet", "targets.json"}
+    other = make(store, tmp_path / "c", teacher={"name": "lite", "kind": "efficientnet_lite0", "block": 6})[1]
+    assert other.record["key"] != first.record["key"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_an_interrupted_build_goes_on_to_the_same_bits(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    _, whole = make(store, tmp_path / "whole", view_dtype=dtype)
+    monkeypatch.setattr("urfm.targets.build.BATCH", 3)  # an image at a time
+    _, single = make(store, tmp_path / "single", view_dtype=dtype)
+    assert single.record["sha256"]["views.parquet"] == whole.record["sha256"]["views.parquet"]
+
+    folder = tmp_path / "parts"
+    chosen = settings(view_dtype=dtype)
+    teacher = load_teacher(chosen.teacher, folder, 48)
+    monkeypatch.setattr("urfm.targets.build.SAVE_SECONDS", 0)
+    asked = []
+
+    def killed(pixels: torch.Tensor) -> torch.Tensor:
+        asked.append(len(pixels))
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return said(pixels)
+
+    said = teacher.tokens
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, "tokens", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(store, chosen, teacher, folder, torch.device("cpu"))
+    assert not (folder / "targets.json").exists()
+    (partial,) = folder.glob(".partial-*")
+    assert read_json(partial / "done.json") == {"images": 3}
+    with open(partial / "tokens.bin", "ab") as stream:
+        stream.write(b"of the fourth image, never flushed")
+
+    asked[:] = [0] * 9  # counts on, and is not stopped
+    monkeypatch.setattr(teacher, "tokens", killed)
+    record = build(store, chosen, teacher, folder, torch.device("cpu"))
+    assert len(asked) == 9 + 2, "only the last two of five images"
+    assert record["sha256"] == single.record["sha256"]
+    assert record["key"] == single.record["key"] == whole.record["key"]
+    assert {path.name for path in folder.iterdir()} == {"targets.json", "views.parquet", *record["sha256"]}
+
+    # What was begun by other code is not continued.
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        build(store, chosen, teacher, folder, torch.device("cpu"), code=["another version"])
+    asked[:] = [0] * 9
+    build(store, chosen, teacher, folder, torch.device("cpu"), code=["yet another"])
+    assert len(asked) == 9 + 5
+
+
+def test_verifier_and_reader_fail_loudly(store: ImageStore, tmp_path: Path) -> None:
+    teacher, targets = make(store, tmp_path)
+
+    tokens = tmp_path / "tokens.bin"
+    good = tokens.read_bytes()
+    tokens.write_bytes(good[:-2])
+    with pytest.raises(UrfmError, match=r"tokens.bin: .* bytes, .* expected"):
+        TargetStore(tmp_path)
+    tokens.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    with pytest.raises(UrfmError, match="content changed"):
+        verify(tmp_path, store, teacher, np.random.default_rng(0))
+
+    # Consistent hashes, wrong boxes: only recomputing notices.
+    tokens.write_bytes(good)
+    table = pd.read_parquet(tmp_path / "views.parquet")
+    table["flip"] = ~table["flip"]
+    table.to_parquet(tmp_path / "views.parquet", index=False)
+    record = read_json(tmp_path / "targets.json")
+    record["sha256"]["views.parquet"] = images.sha256(tmp_path / "views.parquet")
+    write_json(tmp_path / "targets.json", record)
+    with pytest.raises(UrfmError, match="differs from what the teacher says now"):
+        verify(tmp_path, store, teacher, np.random.default_rng(0))
+
+    other = load_teacher(settings().teacher.model_copy(update={"block": 6}), tmp_path, 48)
+    with pytest.raises(UrfmError, match="another version of teacher"):
+        verify(tmp_path, store, other, np.random.default_rng(0))
+    with pytest.raises(UrfmError, match="no targets of 'fake/9'"):
+        targets.row("fake/9")
+
+
+def test_a_full_disk_is_noticed_before_writing(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
+    with pytest.raises(UrfmError, match=r"GB are needed .*int8"):
+        make(store, tmp_path)
+    assert not any(tmp_path.iterdir())
+    assert (
+        "5 images x 3 views x 9 tokens x 80 channels as float16: 2.16e-05 GB, 0 GB of them there"
+        in capsys.readouterr().out
+    )

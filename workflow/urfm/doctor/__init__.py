@@ -1,0 +1,1 @@
+"""What is there, what it unlocks, and how to get the rest."""

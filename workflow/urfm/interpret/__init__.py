@@ -1,0 +1,1 @@
+"""Looking into networks: attention, embeddings, reconstructions, probes of frozen features. Needs torch."""

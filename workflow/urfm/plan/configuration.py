@@ -1,0 +1,193 @@
+"""Checking a configuration: against its schema, and its names against one another."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from urfm.core.errors import UrfmError
+from urfm.plan.availability import Config, organs_of, pretraining_settings
+
+
+def check(config: Config, schema: Path) -> None:
+    """Raise an UrfmError that lists every mistake: unknown keys (with the nearest known), wrong values, dead names."""
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
+    mistakes = [_sentence(error) for error in validator.iter_errors(config)] or [
+        *_dead_names(config),
+        *_not_to_fetch(config),
+        *_without_snapshots(config),
+        *_no_stand_in(config),
+    ]
+    if mistakes:
+        raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+
+
+def one_of(names: Iterable[str]) -> str:
+    """A regular expression that matches exactly these names, and nothing when there are none."""
+    return "|".join(re.escape(str(name)) for name in sorted(names)) or "(?!)"
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in known]
+        return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
+    description = schema.get("description", "")
+    return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead: the closest known name, or all of them."""
+    names = sorted(str(item) for item in known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _dead_names(config: Config) -> Iterator[str]:
+    """Names that refer to an entry of another section which is not there."""
+    for where, section, name in _references(config):
+        if name not in config[section]:
+            yield f"{where}: no {name} under {section}{nearest(name, config[section])}"
+    known = config["pretraining"]["runs"]
+    for where, run in [
+        *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
+        ("tables.table_1.run", config["tables"]["table_1"]["run"]),
+        *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
+        *_observed(config),
+    ]:
+        if run is not None and run not in known:
+            yield f"{where}: no run {run}{nearest(run, known)}"
+    yield from _dead_pictures(config)
+    for name, figure in config["figures"].items():
+        if figure["reference"] not in figure["models"]:
+            yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
+        for model in figure.get("against", []):
+            if model == figure["reference"] or model not in figure["models"]:
+                yield f"figures.{name}.against: {model} is not another model of figures.{name}.models"
+
+
+def _dead_pictures(config: Config) -> Iterator[str]:
+    """What figures 1, 6 and 7 cannot be drawn of, and sets that are no external set of a task."""
+    pictures, tasks = config["pictures"], config["tasks"]
+    if "pretraining" not in config["models"].get(pictures["model"], {"pretraining": ""}):
+        yield f"pictures.model: {pictures['model']} is not pre-trained here, so it has no decoder to look at"
+    for section, known in (("run", config["pretraining"]["runs"]), ("comparison", config["figures"])):
+        if (name := pictures["figure_1"][section]) not in known:
+            yield f"pictures.figure_1.{section}: no {name}{nearest(name, known)}"
+    for name, task in tasks.items():
+        other = task.get("external", name)
+        if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
+            yield f"tasks.{name}.external: {other} has the classes {', '.join(tasks[other]['classes'])}"
+
+
+def _observed(config: Config) -> Iterator[tuple[str, str]]:
+    """The runs whose snapshots are asked for, and where."""
+    yield from (("probes.runs", run) for line in config["probes"]["runs"] for run in line)
+    yield from (("reconstructions.runs", run) for run in config["reconstructions"]["runs"])
+
+
+def _without_snapshots(config: Config) -> Iterator[str]:
+    for where, run in _observed(config):
+        if run in config["pretraining"]["runs"] and not pretraining_settings(config, run)["snapshot_every"]:
+            yield f"{where}: {run} keeps no snapshots; set pretraining.runs.{run}.snapshot_every"
+
+
+def _not_to_fetch(config: Config) -> Iterator[str]:
+    """Data sets, and files of models and teachers, that `download` could not fetch."""
+    fetchable = set()
+    for name, record in config["datasets"].items():
+        origin = record.get("origin", {})
+        if origin.get("access") == "open":
+            fetchable.add(name)
+            if not {"files", "record"} & origin.keys():
+                yield f"datasets.{name}.origin: `access: open` needs `files`, or the `record` of a repository"
+    for section in ("teachers", "models"):
+        for name, record in config[section].items():
+            checkpoint = record.get("checkpoint", record)
+            origin = checkpoint.get("origin", {})
+            if origin.get("access") == "open":
+                fetchable.add(name)
+                if len(origin.get("files", [])) != 1 or "file" not in checkpoint:
+                    yield f"{section}.{name}: `access: open` needs `file`, and one entry of `origin.files`"
+    known = {*config["datasets"], *config["teachers"], *config["models"]}
+    for name in config["download"]:
+        if name not in known:
+            yield f"download: no {name} under datasets, teachers or models{nearest(name, known)}"
+        elif name not in fetchable:
+            yield f"download: {name} is not free to fetch; `snakemake --cores 1 doctor` says how to get it"
+
+
+def _no_stand_in(config: Config) -> Iterator[str]:
+    """Stand-ins that cannot be, and a checkpoint_root that may hold somebody's files."""
+    for section in ("models", "teachers"):
+        for name in config["stand_ins"][section]:
+            record = config[section].get(name, {})
+            if name not in config[section]:
+                yield f"stand_ins.{section}: no {name} under {section}{nearest(name, config[section])}"
+            elif not record.get("checkpoint", record).get("file"):
+                yield f"stand_ins.{section}: {name} is loaded from no file, so nothing stands in for one"
+    results = Path(config.get("pathvars", {}).get("results", "results"))
+    root = Path(config["checkpoint_root"])
+    if any(config["stand_ins"][section] for section in ("models", "teachers")) and results not in root.parents:
+        yield (
+            f"stand_ins: checkpoint_root is {root}, where published files may lie; random weights are only written "
+            f"below the results, e.g. --config checkpoint_root={results / 'checkpoints'}"
+        )
+
+
+def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
+    for name in config["simulation"]:
+        yield f"simulation.{name}", "datasets", name
+    for name in config["datasets"]:
+        yield from ((f"datasets.{name}.organ", "organs", organ) for organ in organs_of(config, name))
+    yield from (("tables.table_1.paper", "organs", organ) for organ in config["tables"]["table_1"]["paper"])
+    yield from (("tables.table_2.notes", "tasks", task) for task in config["tables"]["table_2"]["notes"])
+    for name, task in config["tasks"].items():
+        yield f"tasks.{name}.dataset", "datasets", task["dataset"]
+        if "external" in task:
+            yield f"tasks.{name}.external", "tasks", task["external"]
+    for prefix, settings in [
+        ("pretraining.defaults", config["pretraining"]["defaults"]),
+        *((f"pretraining.runs.{name}", run) for name, run in config["pretraining"]["runs"].items()),
+    ]:
+        yield from ((f"{prefix}.datasets", "datasets", name) for name in settings.get("datasets", []))
+        yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
+        if "teacher" in settings:
+            yield f"{prefix}.teacher", "teachers", settings["teacher"]
+    yield from (("probes.tasks", "tasks", task) for task in config["probes"]["tasks"])
+    yield from (("probes.models", "models", model) for model in config["probes"]["models"])
+    pictures = config["pictures"]
+    yield "pictures.model", "models", pictures["model"]
+    yield "pictures.figure_1.sample", "tasks", pictures["figure_1"]["sample"]
+    yield "pictures.figure_7.before", "models", pictures["figure_7"]["before"]
+    for name in ("figure_1", "figure_6", "figure_7"):
+        yield from ((f"pictures.{name}.tasks", "tasks", task) for task in pictures[name]["tasks"])
+    for number, entry in enumerate(config["tables"]["comparison_with_paper"]["paper"]):
+        where = f"tables.comparison_with_paper.paper.{number}"
+        yield f"{where}.figure", "figures", entry["figure"]
+        yield f"{where}.model", "models", entry["model"]
+        if entry["task"] != "average":
+            yield f"{where}.task", "tasks", entry["task"]
+    for number, claim in enumerate(config["tables"]["claims"]):
+        yield f"tables.claims.{number}.figure", "figures", claim["figure"]
+        for win in claim["wins"]:
+            worse = [] if win["worse"] == "strongest" else win["worse"]
+            yield from ((f"tables.claims.{number}.wins", "models", model) for model in [win["better"], *worse])
+            yield from ((f"tables.claims.{number}.wins", "tasks", task) for task in win.get("tasks", []))
+    described = [(name, item) for name, item in config["tables"].items() if isinstance(item, dict)]
+    for section, items in (("figures", config["figures"].items()), ("tables", described)):
+        for name, item in items:
+            yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item.get("tasks", []))
+            yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))

@@ -1,0 +1,265 @@
+"""Which runs the chosen figures and tables need, and what of them cannot be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from urfm.plan.availability import (
+    Config,
+    Missing,
+    available_datasets,
+    data_root,
+    missing_images,
+    missing_model,
+    missing_part,
+    missing_run,
+    planning,
+    wanted_datasets,
+)
+
+Item = TypeVar("Item")
+
+
+class Cell(NamedTuple):
+    """One fine-tuning job: a model on a task with a share (percent) of its training part, all seeds together."""
+
+    model: str
+    task: str
+    share: int
+
+
+def available_models(config: Config, figure: str) -> list[str]:
+    return [model for model in config["figures"][figure]["models"] if missing_model(config, model) is None]
+
+
+def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
+    """The tasks of a figure or table that have data, in the configured order."""
+    return [task for task in item["tasks"] if missing_part(config, task, subset_of(item)) is None]
+
+
+def subset_of(item: dict[str, Any]) -> str:
+    """Which images a figure scores: `test`, or `external`, those of a set that the models predict unchanged."""
+    return str(item.get("subset", "test"))
+
+
+def external_task(config: Config, task: str) -> str | None:
+    """The task whose images the models of `task` predict too, if they are here."""
+    return None if missing_part(config, task, "external") else str(config["tasks"][task]["external"])
+
+
+def cells(config: Config, figure: str) -> list[Cell]:
+    """The fine-tuning cells of a comparison that can be had here."""
+    item = config["figures"][figure]
+    return [
+        Cell(model, task, share)
+        for task in available_tasks(config, item)
+        for share in item["shares"]
+        for model in available_models(config, figure)
+    ]
+
+
+def comparisons(config: Config) -> list[str]:
+    """The entries of `figures` of which something can be drawn here."""
+    return [figure for figure in config["figures"] if cells(config, figure)]
+
+
+def stated(config: Config, table: str) -> list[str]:
+    """The comparisons with something to draw that comparison_with_paper or claims speak of."""
+    item = config["tables"][table]
+    entries = item["paper"] if table == "comparison_with_paper" else item
+    named = {entry["figure"] for entry in entries}
+    return [figure for figure in comparisons(config) if figure in named]
+
+
+def drawn(config: Config, figure: str) -> list[str]:
+    """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
+    return sorted(name for name in comparisons(config) if figure_of(name) == figure)
+
+
+def figure_of(comparison: str) -> str:
+    """The figure that draws a comparison: figure_4a is a panel of figure_4."""
+    return comparison.rstrip("abcd")
+
+
+def pictured_tasks(config: Config, figure: str) -> list[str]:
+    """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
+    item = config["pictures"][figure]
+    return available_tasks(config, item) if missing_model(config, config["pictures"]["model"]) is None else []
+
+
+def kept_tasks(config: Config) -> list[str]:
+    """The tasks whose first fine-tuned seed of the pictured model keeps its weights."""
+    return _unique(task for figure in ("figure_6", "figure_7") for task in config["pictures"][figure]["tasks"])
+
+
+def all_cells(config: Config) -> list[Cell]:
+    """The cells of all figures, each once."""
+    return _unique(cell for figure in config["figures"] for cell in cells(config, figure))
+
+
+def models(config: Config) -> list[str]:
+    """The models of all figures that can be had here, each once."""
+    figures = [figure for figure, item in config["figures"].items() if item["tasks"]]
+    return _unique(model for figure in figures for model in available_models(config, figure))
+
+
+def tasks(config: Config) -> list[str]:
+    """The tasks of all figures and tables that have data, each once."""
+    items = [*config["figures"].values(), config["tables"]["table_2"]]
+    return _unique(task for item in items for task in available_tasks(config, item))
+
+
+def splits(config: Config) -> list[str]:
+    """The splits that a cell is trained and tested on: one for all seeds or, with `per_seed`, one for each in order."""
+    split = config["finetuning"]["split"]
+    return [f"seed-{seed}" for seed in config["seeds"]] if split == "per_seed" else [split]
+
+
+def shown_split(config: Config) -> str:
+    """The one split that table 2 and the audit describe: the paper's, where each seed has its own (D31)."""
+    split = str(config["finetuning"]["split"])
+    return "paper" if split == "per_seed" else split
+
+
+def runs(config: Config) -> list[str]:
+    """The pre-training runs that the models need, each once."""
+    records = [config["models"][model] for model in models(config)]
+    return _unique(record["pretraining"] for record in records if "pretraining" in record)
+
+
+def trainable_runs(config: Config) -> list[str]:
+    """All configured pre-training runs that have data and a teacher here, whether a figure needs them or not."""
+    return [run for run in config["pretraining"]["runs"] if missing_run(config, run) is None]
+
+
+def table_runs(config: Config, table: str) -> list[str]:
+    """The pre-training runs whose images table 1 or 3 counts and that have any here."""
+    item = config["tables"][table]
+    names = [item["run"]] if table == "table_1" else item["paper"]
+    return [run for run in names if missing_images(config, run) is None]
+
+
+def pretrain_sets(config: Config) -> list[str]:
+    """The runs whose images are chosen, for training or for a table, each once."""
+    return _unique([*runs(config), *table_runs(config, "table_1"), *table_runs(config, "table_3")])
+
+
+def audited_runs(config: Config) -> list[str]:
+    """The runs whose images count as seen in the leakage audit: those of the figures, or of the tables if none."""
+    return runs(config) or pretrain_sets(config)
+
+
+def probed_runs(config: Config) -> list[str]:
+    """The runs whose snapshots are probed and that can be trained here, in the configured order."""
+    return _unique(run for line in config["probes"]["runs"] for run in line if missing_run(config, run) is None)
+
+
+def probed_models(config: Config) -> list[str]:
+    return [model for model in config["probes"]["models"] if missing_model(config, model) is None]
+
+
+def probed_tasks(config: Config) -> list[str]:
+    return available_tasks(config, config["probes"])
+
+
+def reconstructed_runs(config: Config) -> list[str]:
+    return [run for run in config["reconstructions"]["runs"] if missing_run(config, run) is None]
+
+
+def curve_runs(config: Config) -> list[str]:
+    """The runs whose loss is drawn: those that figures, probes and reconstructions train anyway."""
+    return _unique([*runs(config), *probed_runs(config), *reconstructed_runs(config)])
+
+
+def run_notes(config: Config, runs: Iterable[str]) -> list[str]:
+    """A sentence a run that cannot be trained here, or only on a part of its data sets."""
+    sentences = []
+    for run in runs:
+        title = config["pretraining"]["runs"][run]["title"]
+        if missing := missing_run(config, run):
+            sentences.append(f"Not available: {title} ({missing.reason}).")
+        else:
+            sentences += partial_run(config, run, title)
+    return sentences
+
+
+def datasets(config: Config) -> list[str]:
+    """The data sets that the tasks, the pre-training runs and the tables need and that are there, each once."""
+    return _unique(
+        [
+            *(config["tasks"][task]["dataset"] for task in tasks(config)),
+            *(dataset for run in pretrain_sets(config) for dataset in available_datasets(config, run)),
+        ]
+    )
+
+
+def unavailable(
+    config: Config, models: Sequence[str], tasks: Sequence[str], subset: str = "test"
+) -> list[dict[str, str]]:
+    """What a figure or table asks for and does not get: kind, name, title and reason of each."""
+    return [
+        {"kind": kind, "name": name, "title": config[f"{kind}s"][name]["title"], "reason": missing.reason}
+        for kind, name, missing in _missing(config, models, tasks, subset)
+    ]
+
+
+def _missing(
+    config: Config, models: Sequence[str], tasks: Sequence[str], subset: str
+) -> Iterator[tuple[str, str, Missing]]:
+    for task in tasks:
+        if missing := missing_part(config, task, subset):
+            yield "task", task, missing
+    for model in models:
+        if missing := missing_model(config, model):
+            yield "model", model, missing
+
+
+def partial_pretraining(config: Config, models: Sequence[str]) -> list[str]:
+    """A sentence a model that is pre-trained here on a part of its data sets only, because others are not there."""
+    records = [config["models"][model] for model in models]
+    return [
+        sentence
+        for record in records
+        if "pretraining" in record
+        for sentence in partial_run(config, record["pretraining"], record["title"])
+    ]
+
+
+def partial_run(config: Config, run: str, title: str) -> list[str]:
+    """A sentence if some data sets of a run are not there."""
+    wanted, there = wanted_datasets(config, run), available_datasets(config, run)
+    names = ", ".join(config["datasets"][name]["folder"] for name in there)
+    sentence = f"{title}: pre-trained on {len(there)} of {len(wanted)} data sets ({names})."
+    return [sentence] if len(there) < len(wanted) else []
+
+
+def split_note(config: Config) -> list[str]:
+    """A sentence where the models are fine-tuned and tested on another split than the paper's."""
+    split = config["finetuning"]["split"]
+    if split == "per_seed":
+        return ["Each seed trained and tested on a split of its own, not on the paper's one."]
+    return [] if split == "paper" else [f"Trained and tested on the split {split!r}, not on the paper's."]
+
+
+def summary(config: Config) -> list[str]:
+    """Lines for a person: what will be drawn, and what is missing and why."""
+    lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
+    if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
+        lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
+    figures = {name: item for name, item in sorted(config["figures"].items()) if item["tasks"]}
+    absent: dict[str, list[str]] = {}
+    for figure, item in figures.items():
+        lines.append(
+            f"{figure}: {len(available_models(config, figure))} of {len(item['models'])} models on "
+            f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
+        )
+        for kind, name, missing in _missing(config, item["models"], item["tasks"], subset_of(item)):
+            absent.setdefault(f"{kind} {name}: {missing.reason} ({missing.detail})", []).append(figure)
+    lines += [f"not available: {what}, wanted by {', '.join(names)}" for what, names in absent.items()]
+    models = _unique(model for figure in figures for model in available_models(config, figure))
+    return lines + split_note(config) + partial_pretraining(config, models)
+
+
+def _unique(items: Iterable[Item]) -> list[Item]:
+    return list(dict.fromkeys(items))

@@ -1,0 +1,55 @@
+"""Models compared over tasks by their ranks (Demsar 2006): each task is one observation, not ten separate claims."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from urfm.statistics.significance import holm
+
+INFINITE = np.inf  # degrees of freedom of the studentised range in Nemenyi's test
+
+
+def average_ranks(scores: pd.DataFrame) -> pd.Series:
+    """Average rank of each model, 1 for the best; `scores` is (tasks, models), higher is better, ties share."""
+    return scores.rank(axis=1, ascending=False).mean()
+
+
+def friedman(scores: pd.DataFrame) -> float:
+    """P of "all models are alike"; NaN for fewer than three models or two tasks, or if all scores are tied."""
+    if scores.shape[1] < 3 or scores.shape[0] < 2 or scores.eq(scores.iloc[:, 0], axis=0).all(axis=None):
+        return float("nan")
+    return float(stats.friedmanchisquare(*scores.to_numpy().T).pvalue)
+
+
+def rank_error(models: int, tasks: int) -> float:
+    """Standard error of a difference of average ranks, sqrt(k (k + 1) / (6 N))."""
+    return float(np.sqrt(models * (models + 1) / (6 * tasks)))
+
+
+def critical_difference(models: int, tasks: int, level: float) -> float:
+    """Nemenyi's: average ranks that differ by this or more differ at `level`, for all pairs at once."""
+    q = stats.studentized_range.ppf(1 - level, models, INFINITE)
+    return float(q / np.sqrt(2) * rank_error(models, tasks))
+
+
+def pairs(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every pair: first, second (the worse rank), rank_difference, nemenyi_p, wilcoxon_p and its Holm correction.
+
+    Wilcoxon's signed-rank test is exact for few tasks: five tasks cannot give P < 0.05.
+    """
+    ranks = average_ranks(scores)
+    order = list(ranks.sort_values(kind="stable").index)
+    error = rank_error(scores.shape[1], scores.shape[0])
+    rows = []
+    for first, second in combinations(order, 2):
+        gap = float(ranks[second] - ranks[first])
+        nemenyi = float(stats.studentized_range.sf(gap / error * np.sqrt(2), len(order), INFINITE))
+        differences = scores[first] - scores[second]
+        wilcoxon = float(stats.wilcoxon(differences).pvalue) if differences.any() else float("nan")
+        rows.append((first, second, gap, nemenyi, wilcoxon))
+    table = pd.DataFrame(rows, columns=["first", "second", "rank_difference", "nemenyi_p", "wilcoxon_p"])
+    return table.assign(wilcoxon_p_holm=holm(table["wilcoxon_p"].to_numpy()))

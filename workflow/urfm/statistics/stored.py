@@ -1,0 +1,50 @@
+"""Reading what the statistics stage wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256
+
+METRIC_TITLES = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Some tables of one comparison, verified; `stand_ins` are models whose weights are not what their name says."""
+
+    name: str
+    simulated: bool
+    stand_ins: list[str]
+    resamples: int
+    confidence: float
+    tables: dict[str, pd.DataFrame]
+
+
+def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
+    """Read statistics.json and the named tables beside it; UrfmError when one is not there or was changed."""
+    content = read_json(record)
+    for name in tables:
+        if f"{name}.parquet" not in content["sha256"]:
+            raise UrfmError(f"{record}: has no table {name}; delete it and run the statistics again")
+        verify_sha256(record.with_name(f"{name}.parquet"), content["sha256"][f"{name}.parquet"])
+    return Stored(
+        name=content["settings"]["figure"],
+        simulated=content["simulated"],
+        stand_ins=list(content.get("stand_ins", [])),
+        resamples=content["settings"]["bootstrap_resamples"],
+        confidence=content["settings"]["confidence"],
+        tables={name: pd.read_parquet(record.with_name(f"{name}.parquet")) for name in tables},
+    )
+
+
+def strongest(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The other model with the highest mean over seeds: model, task, share, metric; a row a task, share and metric."""
+    others = scores[(scores["model"] != reference) & scores["mean"].notna()]
+    keys = ["task", "share", "metric"]
+    return others.loc[others.groupby(keys)["mean"].idxmax(), ["model", *keys]]
