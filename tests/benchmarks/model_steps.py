@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from urfm.config.models import TeacherSettings
+from urfm.config.pretraining import PretrainSettings
 from urfm.data import images
 from urfm.data.images import ImageStore
 from urfm.models.mim import MaskedAutoencoder, build_encoder
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 from urfm.training import pretrain
 from urfm.training.distributed import Processes
 
@@ -44,7 +46,7 @@ def picture_store(folder: Path, count: int) -> ImageStore:
 def steps(architecture: str, batch_size: int, count: int, folder: Path) -> str:
     """Train for `count` steps; a row of the table."""
     teacher_settings = TeacherSettings(name="pixels", kind="pixels")
-    settings = pretrain.PretrainSettings(
+    settings = PretrainSettings(
         run=architecture,
         architecture=architecture,
         model_args={},

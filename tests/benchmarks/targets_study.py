@@ -30,14 +30,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from urfm.config.models import TeacherSettings
+from urfm.config.pretraining import PretrainSettings, TargetSettings
 from urfm.data.augmentation import View, draw_view, take_view
 from urfm.data.images import ImageStore, Pixels
 from urfm.models.mim import MaskedAutoencoder, build_encoder
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 from urfm.targets.build import build
-from urfm.targets.store import TargetSettings, TargetStore
+from urfm.targets.store import TargetStore
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import PretrainSettings, Samples, train
+from urfm.training.pretrain import Samples, train
 
 CPU = torch.device("cpu")
 TEACHER = TeacherSettings(name="efficientnet_lite0", kind="efficientnet_lite0")

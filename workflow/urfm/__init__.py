@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from urfm.config.models import Pooling
     from urfm.embed import Encoder
-    from urfm.models.classifier import Pooling
 
 
 def load(path: str | Path, pooling: Pooling = "mean") -> Encoder:

@@ -7,9 +7,10 @@ import pytest
 import timm
 import torch
 from torch import nn
+from urfm.config.models import TeacherSettings
 from urfm.interpret import attention
 from urfm.models.mim import MaskedAutoencoder, build_encoder
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 3, "patch_size": 8}
 

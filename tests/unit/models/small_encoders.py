@@ -10,8 +10,9 @@ import torch
 import upstream_files as upstream
 from safetensors.torch import save_file
 from upstream_files import SMALL_RESNET, SMALL_VIT, fill
+from urfm.config.models import CheckpointSettings
 from urfm.core.files import sha256
-from urfm.models.encoders import CheckpointSettings, from_checkpoint
+from urfm.models.encoders import from_checkpoint
 
 VIT_ARGS = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
 RESNET_ARGS = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}

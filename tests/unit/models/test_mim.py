@@ -13,6 +13,7 @@ import torch
 import upstream_files as upstream
 from torch import nn
 from upstream_files import fill
+from urfm.config.models import TeacherSettings
 from urfm.core.errors import UrfmError
 from urfm.models.checkpoints import read_mae
 from urfm.models.mim import (
@@ -23,7 +24,7 @@ from urfm.models.mim import (
     mae_tensors,
     position_table,
 )
-from urfm.models.teachers import TeacherSettings, load_teacher, patchify
+from urfm.models.teachers import load_teacher, patchify
 from urfm.models.weights import Tensors, read_file, tensors_in
 from urfm.training import optimisation
 

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import upstream_files as upstream
+from urfm.config.models import CheckpointSettings, TeacherSettings
 from urfm.core.errors import UrfmError
 from urfm.models.classifier import build
-from urfm.models.encoders import CheckpointSettings, EncoderSettings, from_checkpoint
+from urfm.models.encoders import EncoderSettings, from_checkpoint
 from urfm.models.encoders import main as encoder_main
 from urfm.models.export import ExportSettings, model_card
 from urfm.models.stand_ins import WRITERS, StandInSettings, main, write_stand_in
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 from urfm.models.weights import read_file
 
 VIT = {"embed_dim": 96, "depth": 2, "num_heads": 4}

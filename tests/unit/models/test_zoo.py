@@ -26,9 +26,10 @@ from small_encoders import CONVOLUTIONAL, FORMS, RESNETV2_ARGS, VIT_ARGS, settin
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 from upstream_files import SMALL_RESNET, SMALL_VIT, Vit, fill
+from urfm.config.models import CheckpointSettings, FormatName
 from urfm.core.errors import UrfmError
 from urfm.models.classifier import load_encoder
-from urfm.models.encoders import FORMATS, CheckpointSettings, FormatName, from_checkpoint
+from urfm.models.encoders import FORMATS, from_checkpoint
 from urfm.models.weights import read_file, tensors_in
 from urfm.plan import settings
 

@@ -1,9 +1,10 @@
 """The storage of cached targets, by hand and from the networks themselves."""
 
 import pytest
+from urfm.config.models import TeacherSettings
 from urfm.models.classifier import build
 from urfm.models.clip import TOWERS
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 from urfm.targets.size import bytes_needed, token_shape
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from urfm.config.pretraining import TargetSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_json
 from urfm.data import images
@@ -20,7 +21,7 @@ from urfm.data.augmentation import take_view
 from urfm.data.images import ImageStore
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.targets.build import build, quantise, verify
-from urfm.targets.store import TargetSettings, TargetStore
+from urfm.targets.store import TargetStore
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,14 @@ import timm
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
 from urfm.data.images import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.metrics import present_score, score
 from urfm.models import classifier, encoders
 from urfm.training import finetune, state
-from urfm.training.finetune import FinetuneSettings, batch_size_for, batches, parameter_groups
+from urfm.training.finetune import batch_size_for, batches, parameter_groups
 
 WORKFLOW = Path(finetune.__file__).parents[2]
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from urfm.config.pretraining import Precision
 from urfm.training import optimisation
 
 
@@ -87,7 +88,7 @@ def test_weight_decay_groups_follow_mae() -> None:
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
-def test_precision_of_the_forward_pass(precision: optimisation.Precision, dtype: torch.dtype) -> None:
+def test_precision_of_the_forward_pass(precision: Precision, dtype: torch.dtype) -> None:
     device = torch.device("cpu")
     optimisation.check_precision(precision, device)
     with optimisation.autocast(precision, device):

@@ -21,6 +21,8 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from urfm.config.models import TeacherSettings
+from urfm.config.pretraining import PretrainSettings, TargetSettings
 from urfm.core.cli import parse_settings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_json, write_parquet
@@ -30,12 +32,11 @@ from urfm.data.pretrain_set import column_sha256
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.stand_ins import StandInSettings, write_stand_in
-from urfm.models.teachers import TeacherSettings, load_teacher
+from urfm.models.teachers import load_teacher
 from urfm.targets.build import build
-from urfm.targets.store import TargetSettings
 from urfm.training import state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Batches, PretrainSettings, Samples, list_images, mask_noise, pretrain
+from urfm.training.pretrain import Batches, Samples, list_images, mask_noise, pretrain
 from urfm.training.sampling import epoch_order
 
 LIBRARY = Path(images.__file__).parents[2]

@@ -31,6 +31,7 @@ from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from urfm.config.models import TeacherSettings
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
@@ -41,7 +42,7 @@ from urfm.data.splits.shares import hash_order
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.mim import MaskedAutoencoder
-from urfm.models.teachers import Teacher, TeacherSettings, load_teacher
+from urfm.models.teachers import Teacher, load_teacher
 from urfm.statistics.predictions import read_cell
 from urfm.training.finetune import evaluation_transform, normalise
 

@@ -23,6 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
+from urfm.config.models import Pooling
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
@@ -30,7 +31,7 @@ from urfm.core.progress import progress, say
 from urfm.data.images import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
-from urfm.models.classifier import Pooling, load_encoder
+from urfm.models.classifier import load_encoder
 from urfm.training.finetune import EVALUATION_BATCH, evaluation_transform, normalise
 
 Array = npt.NDArray[np.float64]

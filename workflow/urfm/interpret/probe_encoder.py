@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from urfm.config.models import Pooling
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
@@ -25,7 +26,7 @@ from urfm.core.progress import progress, say
 from urfm.data.images import ImageStore
 from urfm.interpret.probes import knn_probabilities, linear_probabilities
 from urfm.metrics import FloatArray
-from urfm.models.classifier import Pooling, load_encoder
+from urfm.models.classifier import load_encoder
 from urfm.training.snapshots import feature_network, read_snapshots
 
 BATCH = 64

@@ -23,6 +23,7 @@ from pydantic import Field
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from urfm.config.pretraining import PretrainSettings
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
@@ -31,7 +32,7 @@ from urfm.data.augmentation import View, blur, take_view
 from urfm.data.images import ImageStore
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import Teacher, load_teacher, patchify
-from urfm.training.pretrain import PretrainSettings, list_images, open_selection
+from urfm.training.pretrain import list_images, open_selection
 from urfm.training.snapshots import Snapshots, read_snapshots
 
 Pictures = npt.NDArray[np.uint8]

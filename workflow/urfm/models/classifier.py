@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import timm
 import torch
 from torch import nn
 
+from urfm.config.models import Pooling
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 from urfm.models.weights import load_strictly
-
-Pooling = Literal["mean", "cls"]
 
 
 def timm_config(architecture: str) -> Any:

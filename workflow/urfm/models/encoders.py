@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, PositiveInt, model_validator
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from urfm.config.models import CheckpointSettings, Colour
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
@@ -29,12 +29,6 @@ from urfm.core.progress import say
 from urfm.models import checkpoints, clip
 from urfm.models.classifier import build, timm_config
 from urfm.models.weights import Checkpoint, Tensors, check_sha256, load_strictly
-
-Triple = tuple[float, float, float]
-FormatName = Literal[
-    "random", "timm", "mae", "urfm", "moco_v3", "dino", "simclr", "simclr_v2", "usfm", "clip", "biomedclip",
-    "efficientnet_lite0",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,8 +39,8 @@ class Format:
     title: str
     architecture: str = "vit_base_patch16_224"
     model_args: dict[str, Any] = field(default_factory=dict)
-    mean: Triple = IMAGENET_DEFAULT_MEAN
-    std: Triple = IMAGENET_DEFAULT_STD
+    mean: Colour = IMAGENET_DEFAULT_MEAN
+    std: Colour = IMAGENET_DEFAULT_STD
 
 
 FORMATS: dict[str, Format] = {
@@ -92,30 +86,6 @@ FORMATS: dict[str, Format] = {
         (128 / 255,) * 3,
     ),
 }
-
-
-class CheckpointSettings(Settings):
-    """Where an encoder's weights come from: the section `models.<name>.checkpoint` of the configuration."""
-
-    format: FormatName
-    architecture: str = ""  # a timm name; default: the format's
-    model_args: dict[str, Any] = Field(default_factory=dict)  # passed to timm
-    input_size: PositiveInt | None = None  # pixels; default: the file's own
-    file: str = ""  # below the checkpoint root
-    sha256: str = ""
-    ema: bool = True  # of URFM's two sets of weights the moving average
-    mean: Triple | None = None
-    std: Triple | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> CheckpointSettings:
-        if self.format in ("random", "timm") and not self.architecture:
-            raise ValueError(f"checkpoint.architecture: format {self.format} needs the name of a timm architecture")
-        if self.format not in ("random", "efficientnet_lite0") and not self.file:
-            raise ValueError(f"checkpoint.file: format {self.format} needs the file, below checkpoint_root")
-        if not self.ema and self.format != "urfm":
-            raise ValueError(f"checkpoint.ema: only format urfm has two sets of weights, not {self.format}")
-        return self
 
 
 class EncoderSettings(Settings):

@@ -8,7 +8,7 @@ encoder's behind the prefix `encoder.`: `mae_tensors` and `load_mae` take it off
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import timm
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from urfm.config.pretraining import LossOn, TargetNorm
 from urfm.core.errors import UrfmError
 from urfm.models.weights import Tensors, load_strictly
-
-TargetNorm = Literal["none", "layernorm"]
-LossOn = Literal["masked", "all"]
 
 _ENCODER = "encoder."
 

@@ -19,13 +19,14 @@ import safetensors.torch
 import torch
 from pydantic import NonNegativeInt
 
+from urfm.config.models import CheckpointSettings
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, stand_in_mark, write_json
 from urfm.core.progress import say
 from urfm.models.classifier import build
 from urfm.models.clip import openai_names
-from urfm.models.encoders import CheckpointSettings, format_of
+from urfm.models.encoders import format_of
 from urfm.models.weights import Tensors
 
 CLASSES = 1000  # of the ImageNet classifier that some files carry

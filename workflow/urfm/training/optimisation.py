@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from urfm.config.pretraining import Precision
 from urfm.core.errors import UrfmError
 
-Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import timm
 import torch
-from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from timm.utils.model_ema import ModelEmaV3
@@ -32,16 +31,18 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.models import TeacherSettings
+from urfm.config.pretraining import PretrainSettings, TargetSettings
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
 from urfm.core.progress import say, time_left
 from urfm.core.provenance import code_digests, fingerprint
 from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
 from urfm.data.images import ImageStore
-from urfm.models.mim import LossOn, MaskedAutoencoder, TargetNorm, build_encoder, encoder_arguments, mae_tensors
-from urfm.models.teachers import Colour, Teacher, TeacherSettings, load_teacher
-from urfm.targets.store import TargetSettings, TargetStore
+from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, mae_tensors
+from urfm.models.teachers import Teacher, load_teacher
+from urfm.targets.store import TargetStore
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 from urfm.training.sampling import Codes, Place, epoch_places
@@ -49,65 +50,6 @@ from urfm.training.sampling import Codes, Place, epoch_places
 Sample = dict[str, Tensor]
 
 LOG_SECONDS = 60  # least time between two lines of progress
-
-
-class DecoderSettings(Settings):
-    """Size of the decoder."""
-
-    width: int = Field(ge=4)
-    depth: int = Field(ge=1)
-    heads: int = Field(ge=1)
-
-
-class PretrainSettings(Settings):
-    """Settings of the stage: a run of the configuration's `pretraining`, with its teacher's record."""
-
-    run: str
-    architecture: str
-    model_args: dict[str, Any]
-    input_size: int = Field(ge=16)
-    decoder: DecoderSettings
-    teacher: TeacherSettings
-    targets: Literal["online", "cached"]  # pixels are always online: they are the crop itself
-    views: int = Field(default=1, ge=1)  # of cached targets
-    view_dtype: Literal["float16", "int8"] = "float16"
-    target_norm: TargetNorm
-    loss_on: LossOn
-    blur_sigma: float = Field(ge=0)
-    mask_ratio: float = Field(ge=0, lt=1)
-    epochs: int = Field(ge=1)
-    warmup_epochs: float = Field(ge=0)
-    batch_size: int = Field(ge=1)  # of all processes together
-    base_lr: float = Field(gt=0)
-    min_lr: float = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    betas: tuple[float, float]
-    crop_scale: tuple[float, float]
-    flip: bool
-    mean: Colour
-    std: Colour
-    precision: optimisation.Precision
-    ema_decay: float = Field(ge=0, lt=1)
-    sampling: Literal["natural", "organ_balanced"]
-    snapshot_every: int = Field(default=0, ge=0)  # epochs; 0: none
-    seed: int = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> PretrainSettings:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs: {self.warmup_epochs} is more than epochs, {self.epochs}")
-        return self
-
-    @property
-    def cached(self) -> bool:
-        """Whether targets come from disk."""
-        return self.targets == "cached" and self.teacher.kind != "pixels"
-
-    @property
-    def snapshots(self) -> list[int]:
-        """The epochs after which the whole masked autoencoder is kept: 0 (untrained), every so many, and the last."""
-        every = self.snapshot_every
-        return sorted({*range(0, self.epochs, every), self.epochs}) if every else []
 
 
 def list_images(

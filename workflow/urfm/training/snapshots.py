@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from urfm.config.models import Pooling
+from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
-from urfm.models.classifier import Pooling, build
+from urfm.models.classifier import build
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.weights import load_strictly
-from urfm.training.pretrain import PretrainSettings, masked_autoencoder
+from urfm.training.pretrain import masked_autoencoder
 
 
 @dataclass(frozen=True)
