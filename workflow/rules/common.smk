@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 HOME = Path(workflow.basedir)
 sys.path.insert(0, str(HOME / "workflow"))
 
-from urfm.core import provenance
+from urfm.core import code as library, provenance
 from urfm.plan import availability, configuration, grid, settings
 from urfm.core.errors import UrfmError
 
@@ -77,7 +77,7 @@ wildcard_constraints:
 
 def code(module):
     """Params that change when code which the module imports changes."""
-    return provenance.code_digests(module)
+    return library.code_digests(module)
 
 
 def reads(section):

@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from urfm.config.pretraining import TargetSettings
 from urfm.core.cli import parse_settings, run
+from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json
 from urfm.core.progress import progress, say
-from urfm.core.provenance import code_digests, fingerprint
+from urfm.core.provenance import fingerprint
 from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
 from urfm.data.images import ImageStore
 from urfm.models.teachers import Teacher, load_teacher

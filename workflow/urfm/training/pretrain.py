@@ -34,10 +34,11 @@ from tqdm import tqdm
 from urfm.config.models import TeacherSettings
 from urfm.config.pretraining import PretrainSettings, TargetSettings
 from urfm.core.cli import parse_settings, run
+from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
 from urfm.core.progress import say, time_left
-from urfm.core.provenance import code_digests, fingerprint
+from urfm.core.provenance import fingerprint
 from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
 from urfm.data.images import ImageStore
 from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, mae_tensors
