@@ -108,7 +108,7 @@ class Library:
 
 
 def forget() -> None:
-    for cached in (code.read_module, code._scope, code._tree):
+    for cached in (code.define, code.scope):
         cached.cache_clear()
 
 

@@ -78,7 +78,7 @@ def definitions(entry: str, choices: Choices | None = None) -> dict[str, str]:
         label = f"{module}:{name}"
         if label in found:
             continue
-        item = read_module(module).definitions[name]
+        item = define(module, name)
         if name in chosen and item.table is not None:
             tables.add(name)
             if absent := chosen[name] - item.table.keys():
@@ -86,7 +86,7 @@ def definitions(entry: str, choices: Choices | None = None) -> dict[str, str]:
             item = merged(item.table[key] for key in sorted(chosen[name]))
         found[label] = item.digest
         waiting += item.reaches
-        if "__effects__" in read_module(module).definitions:
+        if "__effects__" in scope(module).statements:
             waiting.append((module, "__effects__"))
     if absent := chosen.keys() - tables:
         raise KeyError(f"{entry} reaches no table {', '.join(sorted(absent))}")
@@ -107,13 +107,6 @@ class Definition:
     table: dict[str, Definition] | None = None
 
 
-@dataclass(frozen=True)
-class Module:
-    """A module's definitions by name; `__main__` is its last `if`, `__effects__` what it does when it is imported."""
-
-    definitions: dict[str, Definition]
-
-
 def merged(items: Iterable[Definition]) -> Definition:
     """Several entries of a table as one definition."""
     parts = list(items)
@@ -127,13 +120,15 @@ def module_path(name: str) -> Path | None:
 
 
 @cache
-def read_module(name: str) -> Module:
-    """Parse a module of this library; FileNotFoundError if there is none."""
-    statements: dict[str, list[ast.stmt]] = {}
-    for node in _tree(name).body:
-        for bound in _bound_names(node):
-            statements.setdefault(bound, []).append(node)
-    return Module({bound: _scope(name).define(nodes) for bound, nodes in statements.items()})
+def define(module: str, name: str) -> Definition:
+    """The definition of a top-level name; `__main__` is a module's last `if`, `__effects__` what importing it does."""
+    return scope(module).define(name)
+
+
+@cache
+def scope(module: str) -> Scope:
+    """A module's names."""
+    return Scope(module)
 
 
 def _bound_names(node: ast.stmt) -> Iterator[str]:
@@ -147,23 +142,30 @@ def _bound_names(node: ast.stmt) -> Iterator[str]:
         yield from dict.fromkeys(stored if isinstance(node, ast.Assign | ast.AnnAssign) else [*stored, "__effects__"])
 
 
-class _Scope:
-    """The names of a module: its own definitions, and what its imports stand for."""
+class Scope:
+    """The names of a module: the statements that define its own, and what its imports stand for."""
 
     def __init__(self, module: str) -> None:
+        path = module_path(module)
+        if path is None:
+            raise FileNotFoundError(f"{module}: no module of {ROOT}")
+        body = _Silence().visit(ast.parse(path.read_bytes())).body
         self.module = module
-        body = _tree(module).body
-        self.own = {name for node in body for name in _bound_names(node)}
         self.imported = _imports(body)
+        self.statements: dict[str, list[ast.stmt]] = {}
+        for node in body:
+            for name in _bound_names(node):
+                self.statements.setdefault(name, []).append(node)
 
-    def define(self, nodes: list[ast.stmt]) -> Definition:
+    def define(self, name: str) -> Definition:
+        nodes = self.statements[name]
+        whole = self.describe(*nodes)
         if len(nodes) == 1 and isinstance(table := getattr(nodes[0], "value", None), ast.Dict):
             keys = [key.value for key in table.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
             if keys and len(keys) == len(table.keys):
                 entries = {key: self.describe(value) for key, value in zip(keys, table.values, strict=True)}
-                whole = self.describe(*nodes)
                 return Definition(whole.digest, whole.reaches, entries)
-        return self.describe(*nodes)
+        return whole
 
     def describe(self, *nodes: ast.AST) -> Definition:
         parts: list[str] = []
@@ -183,9 +185,9 @@ class _Scope:
     def resolve(self, chain: list[str], local: dict[str, str]) -> Iterator[tuple[str, str] | str]:
         """What a dotted name stands for: definitions of ours, or where it comes from outside."""
         first, *rest = chain
-        if first in local or (first in self.imported and first not in self.own):
+        if first in local or (first in self.imported and first not in self.statements):
             yield from _follow(local.get(first) or self.imported[first], rest)
-        elif first in self.own:
+        elif first in self.statements:
             yield self.module, first
 
 
@@ -195,39 +197,21 @@ def _follow(origin: str, rest: list[str]) -> Iterator[tuple[str, str] | str]:
         yield origin
         return
     if module_path(origin):
-        if rest and (module_path(f"{origin}.{rest[0]}") or rest[0] in _names(origin)):
+        if rest and (
+            module_path(f"{origin}.{rest[0]}") or rest[0] in scope(origin).statements | scope(origin).imported
+        ):
             yield from _follow(f"{origin}.{rest[0]}", rest[1:])
         else:  # the module itself is handed on
-            yield from ((origin, name) for name in read_module(origin).definitions if name != "__main__")
+            yield from ((origin, name) for name in scope(origin).statements if name != "__main__")
         return
     module, _, name = origin.rpartition(".")
-    scope = _scope(module)
-    if name in scope.own:
+    there = scope(module)
+    if name in there.statements:
         yield module, name
-    elif name in scope.imported:  # handed on from a third module
-        yield from _follow(scope.imported[name], rest)
+    elif name in there.imported:  # handed on from a third module
+        yield from _follow(there.imported[name], rest)
     else:
         raise LookupError(f"{origin}: {module} defines no {name}")
-
-
-@cache
-def _scope(module: str) -> _Scope:
-    return _Scope(module)
-
-
-def _names(module: str) -> set[str]:
-    scope = _scope(module)
-    return scope.own | scope.imported.keys()
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    """A module's syntax tree without what does not count."""
-    path = module_path(module)
-    if path is None:
-        raise FileNotFoundError(f"{module}: no module of {ROOT}")
-    tree: ast.Module = _Silence().visit(ast.parse(path.read_bytes()))
-    return tree
 
 
 def _imports(nodes: Iterable[ast.AST]) -> dict[str, str]:
