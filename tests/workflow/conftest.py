@@ -1,15 +1,24 @@
 """One finished run of the smallest workflow, shared by the tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from working_copy import Repository
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The workflow, run to its end at the smallest size: two tasks, three models, two seeds."""
     repository = Repository(tmp_path_factory.mktemp("repository"))
-    (repository.folder / "tiny.yaml").write_text((Path(__file__).parent / "tiny.yaml").read_text())
-    repository.run()
+    (repository.folder / "tiny.yaml").write_text((HERE / "tiny.yaml").read_text())
+    # Which functions run, for test_reached.py.
+    shutil.copy(HERE / "watched" / "sitecustomize.py", repository.folder / "workflow")
+    calls = repository.folder / "calls"
+    calls.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("URFM_CALLS", str(calls))
+        repository.run()
     return repository
