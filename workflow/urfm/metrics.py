@@ -1,10 +1,14 @@
-"""Accuracy, F1 and AUROC from class numbers and probabilities; NumPy alone, for training and for statistics.
+"""The metrics: what each is called and how it is computed, from class numbers and probabilities. NumPy alone.
 
-The paper (STAR Methods, "Evaluation metrics") reports exactly these. One definition serves a plain
-score and thousands of bootstrap resamples: an image counts as often as its weight says.
+The paper (STAR Methods, "Evaluation metrics") reports exactly these. To add one, write its two functions, its line in
+METRICS and its name in MetricName: statistics, tables, figures, the report and `finetuning.selection_metric` know it.
+It has to lie in [0, 1], the higher the better.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +16,31 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-METRICS = ("accuracy", "f1_macro", "auroc")
+
+class Metric(NamedTuple):
+    """How a metric is printed and computed.
+
+    Attributes
+    ----------
+    short, words
+        What columns and axes print ("F1"), and what stands in a sentence ("macro F1").
+    weighted
+        Labels (images,), probabilities (images, classes) and weights (images, resamples) to values (resamples,). An
+        image counts as often as its weight says; ones are a plain score. NaN where the metric is not defined.
+    validate
+        Labels and probabilities to one value, over the classes that have images: a validation part may lack some, and
+        the best epoch is chosen all the same. The same as `weighted` where all are there.
+    """
+
+    short: str
+    words: str
+    weighted: Callable[[IntArray, FloatArray, FloatArray], FloatArray]
+    validate: Callable[[IntArray, FloatArray], float]
+
+    @property
+    def title(self) -> str:
+        """`words` as a heading: "Macro F1"."""
+        return self.words[0].upper() + self.words[1:]
 
 
 def score(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> dict[str, FloatArray]:
@@ -29,60 +57,66 @@ def score(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> d
 
     Returns
     -------
-    Metric name to (resamples,) values in [0, 1]. AUROC is NaN where a class has no weight.
+    Metric name to (resamples,) values in [0, 1].
     """
-    predicted = probabilities.argmax(axis=1)
-    return {
-        "accuracy": (predicted == labels).astype(float) @ weights / weights.sum(axis=0),
-        "f1_macro": f1_macro(labels, predicted, weights, probabilities.shape[1]),
-        "auroc": auroc_macro(labels, probabilities, weights),
-    }
+    return {name: metric.weighted(labels, probabilities, weights) for name, metric in METRICS.items()}
 
 
-def present_score(labels: IntArray, probabilities: FloatArray) -> dict[str, float]:
-    """The metrics over the classes that have images, for parts that lack some.
-
-    A class without images has neither recall nor ROC curve: F1 and AUROC average over the others. With one class
-    only, AUROC is NaN. Where every class is there, these are the values of `score`.
-    """
-    classes = probabilities.shape[1]
-    one = np.ones((len(labels), 1))
-    present = np.unique(labels)
-    predicted = probabilities.argmax(axis=1)
-    ranked = present[1:] if classes == 2 else present  # two classes: the curve of the second
-    areas = [auroc(labels == c, probabilities[:, c], one)[0] for c in ranked] if len(present) > 1 else []
-    return {
-        "accuracy": float((predicted == labels).mean()),
-        "f1_macro": float(f1_by_class(labels, predicted, one, classes)[present].mean()),
-        "auroc": float(np.mean(areas)) if areas else float("nan"),
-    }
+def accuracy(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
+    """Share of the images whose prediction is right (resamples,)."""
+    right: FloatArray = (probabilities.argmax(axis=1) == labels).astype(float) @ weights / weights.sum(axis=0)
+    return right
 
 
-def f1_macro(labels: IntArray, predicted: IntArray, weights: FloatArray, classes: int) -> FloatArray:
-    """Mean of the per-class F1 (resamples,).
+def validation_accuracy(labels: IntArray, probabilities: FloatArray) -> float:
+    """Share of the images whose prediction is right."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def macro_f1(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
+    """Mean of the F1 of each class (resamples,).
 
     A class that is neither true nor predicted anywhere has no F1 and is left out, as in scikit-learn.
     """
-    mean: FloatArray = np.nanmean(f1_by_class(labels, predicted, weights, classes), axis=0)
+    mean: FloatArray = np.nanmean(f1_by_class(labels, probabilities, weights), axis=0)
     return mean
 
 
-def f1_by_class(labels: IntArray, predicted: IntArray, weights: FloatArray, classes: int) -> FloatArray:
+def validation_f1(labels: IntArray, probabilities: FloatArray) -> float:
+    """Mean of the F1 of the classes that have images."""
+    f1 = f1_by_class(labels, probabilities, np.ones((len(labels), 1)))
+    return float(f1[np.unique(labels)].mean())
+
+
+def f1_by_class(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
     """F1 = 2 TP / (2 TP + FP + FN) of each class (classes, resamples); NaN where it is neither true nor predicted."""
-    numbers = np.arange(classes)[:, None]
-    true, chosen = (labels == numbers).astype(float), (predicted == numbers).astype(float)
+    numbers = np.arange(probabilities.shape[1])[:, None]
+    true, chosen = (labels == numbers).astype(float), (probabilities.argmax(axis=1) == numbers).astype(float)
     hits = (true * chosen) @ weights
     total = (true + chosen) @ weights
     f1: FloatArray = np.divide(2 * hits, total, out=np.full_like(total, np.nan), where=total > 0)
     return f1
 
 
-def auroc_macro(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
-    """AUROC (resamples,): of the second class for two classes, else the mean of one-vs-rest over the classes."""
+def macro_auroc(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
+    """AUROC (resamples,): of the second class for two classes, else the mean of one-vs-rest over the classes.
+
+    NaN where a class has no weight.
+    """
     classes = probabilities.shape[1]
     scored = [1] if classes == 2 else range(classes)
     values: FloatArray = np.mean([auroc(labels == c, probabilities[:, c], weights) for c in scored], axis=0)
     return values
+
+
+def validation_auroc(labels: IntArray, probabilities: FloatArray) -> float:
+    """AUROC, of more than two classes the mean of one-vs-rest over those that have images; NaN where only one has."""
+    present = np.unique(labels)
+    if len(present) < 2:
+        return float("nan")
+    scored = [1] if probabilities.shape[1] == 2 else present
+    one = np.ones((len(labels), 1))
+    return float(np.mean([auroc(labels == c, probabilities[:, c], one)[0] for c in scored]))
 
 
 def auroc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) -> FloatArray:
@@ -104,3 +138,11 @@ def auroc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) 
     right = np.einsum("gr,gr->r", positives, beaten) - np.einsum("gr,gr->r", positives, negatives) / 2
     area: FloatArray = np.divide(right, all_pairs, out=np.full(weights.shape[1], np.nan), where=all_pairs > 0)
     return area
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("ACC", "accuracy", accuracy, validation_accuracy),
+    "f1_macro": Metric("F1", "macro F1", macro_f1, validation_f1),
+    "auroc": Metric("AUC", "AUROC", macro_auroc, validation_auroc),
+}
+MetricName = Literal["accuracy", "f1_macro", "auroc"]  # the same names, for settings

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 from urfm.core.errors import UrfmError
-from urfm.data.splits.division import TOLERANCE, _QuickFolds, divide
+from urfm.data.splits.division import TOLERANCE, _folds, divide
 from urfm.data.splits.stage import make_split
 
 PARTS = {"train": 3, "val": 1, "test": 1}
@@ -192,12 +192,23 @@ def test_two_parts() -> None:
 @settings(max_examples=200, deadline=None)
 @given(counts=patients(13, 60, 13), folds=st.integers(2, 13), seed=st.integers(0, 99))
 def test_folds_are_those_of_scikit_learn(counts: list[list[int]], folds: int, seed: int) -> None:
+    """To the patient. Should a new scikit-learn deal them out otherwise, splits stay, and this test says so."""
     images = table(counts)
-    label, patient = images["label"].to_numpy(), images["patient_id"].to_numpy()
-    if images["label"].value_counts().max() < folds:
+    of_each = pd.crosstab(images["patient_id"], images["label"])
+    ours = _folds(of_each.to_numpy(), folds, seed)
+    scikit_learns = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    try:
+        parts = [
+            set(images["patient_id"].iloc[rows])
+            for _, rows in scikit_learns.split(images, images["label"], images["patient_id"])
+        ]
+    except ValueError:
+        assert ours is None
         return
-    ours, theirs = (
-        [test.tolist() for _, test in kind(folds, shuffle=True, random_state=seed).split(label, label, patient)]
-        for kind in (_QuickFolds, StratifiedGroupKFold)
-    )
-    assert ours == theirs
+    assert ours is not None
+    assert [set(of_each.index[ours == number]) for number in range(folds)] == parts
+
+
+@pytest.mark.parametrize("counts", [[[2], [2]], [[1, 0], [0, 1], [1, 0], [0, 1]]])
+def test_too_few_patients_or_images_for_folds(counts: list[list[int]]) -> None:
+    assert _folds(np.array(counts), 3, 0) is None

@@ -1,85 +1,23 @@
-"""Scores against scikit-learn, plain and weighted, and reading the predictions of a cell."""
+"""Scores of every seed and part of a cell, and reading its predictions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from synthetic_cells import predictions, write_cell
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json
-from urfm.metrics import score
 from urfm.statistics.predictions import read_cell, read_subset
-from urfm.statistics.seed_scores import absent_classes, cell_metrics
-
-
-def sklearn_scores(labels, probabilities, weights):
-    classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    areas = [
-        roc_auc_score(labels == c, probabilities[:, c], sample_weight=weights)
-        for c in ([1] if classes == 2 else range(classes))
-    ]
-    return {
-        "accuracy": accuracy_score(labels, predicted, sample_weight=weights),
-        "f1_macro": f1_score(labels, predicted, average="macro", sample_weight=weights),
-        "auroc": np.mean(areas),
-    }
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 8))
-def test_scores_equal_scikit_learn_under_every_column_of_weights(seed, classes, levels):
-    """Rounded probabilities make ties; a weight is how often a bootstrap drew the image."""
-    generator = np.random.default_rng(seed)
-    labels = np.r_[np.arange(classes), generator.integers(classes, size=50)]
-    probabilities = generator.dirichlet(np.ones(classes), len(labels))
-    probabilities = np.round(probabilities * levels) / levels
-    weights = generator.integers(0, 4, size=(len(labels), 5)).astype(float)
-    weights[:classes] = 1  # every class is there
-    found = score(labels, probabilities, weights)
-    for column in range(5):
-        expected = sklearn_scores(labels, probabilities, weights[:, column])
-        for metric, value in expected.items():
-            assert found[metric][column] == pytest.approx(value, abs=1e-12), metric
-
-
-def test_auroc_of_more_classes_equals_scikit_learns_one_vs_rest():
-    generator = np.random.default_rng(0)
-    labels = generator.integers(4, size=200)
-    probabilities = generator.dirichlet(np.ones(4), 200)
-    expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
-    assert score(labels, probabilities, np.ones((200, 1)))["auroc"][0] == pytest.approx(expected, abs=1e-12)
-
-
-def test_worked_example():
-    """Scores 0.1 to 0.8: of 2 x 3 pairs, 5 are in the right order and one is tied: 5.5 / 6."""
-    labels = np.array([0, 0, 1, 0, 1])
-    positive = np.array([0.1, 0.3, 0.6, 0.6, 0.8])
-    found = score(labels, np.stack([1 - positive, positive], axis=1), np.ones((5, 1)))
-    assert found["auroc"][0] == pytest.approx(5.5 / 6)
-    assert found["accuracy"][0] == pytest.approx(4 / 5)
-    # benign: TP 2, FN 1; malignant: TP 2, FP 1; both F1 = 4/5
-    assert found["f1_macro"][0] == pytest.approx(0.8)
-
-
-def test_a_reversed_order_scores_below_chance():
-    labels = np.array([0, 0, 1, 1])
-    positive = np.array([0.9, 0.8, 0.2, 0.1])
-    found = score(labels, np.stack([1 - positive, positive], axis=1), np.ones((4, 1)))
-    assert {metric: float(value[0]) for metric, value in found.items()} == {"accuracy": 0, "f1_macro": 0, "auroc": 0}
+from urfm.statistics.seed_scores import absent_classes, seed_scores
 
 
 def test_absent_class_leaves_auroc_undefined_and_f1_as_scikit_learn(tmp_path, capsys):
     table = predictions(1.0, ["a", "b", "c"], patients=30)
     table = table[~((table["subset"] == "val") & (table["label"] == "c"))]
     cell = read_cell(write_cell(tmp_path, "urfm", "toy", table, ["a", "b", "c"]))
-    found = cell_metrics(cell)
+    found = seed_scores(cell)
     area = found[(found["subset"] == "val") & (found["metric"] == "auroc")]["value"]
     assert area.isna().all()
     assert found.drop(area.index)["value"].between(0, 1).all()
@@ -90,7 +28,7 @@ def test_absent_class_leaves_auroc_undefined_and_f1_as_scikit_learn(tmp_path, ca
 
 def test_every_seed_and_subset_of_a_cell(tmp_path):
     cell = read_cell(write_cell(tmp_path, "urfm", "toy", predictions(1.0, ["a", "b"], seeds=[3, 1]), ["a", "b"]))
-    table = cell_metrics(cell)
+    table = seed_scores(cell)
     assert table.columns.tolist() == ["model", "task", "share", "subset", "seed", "metric", "value"]
     assert table["seed"].tolist() == [1] * 3 + [3] * 3 + [1] * 3 + [3] * 3
     assert table["metric"].tolist() == ["accuracy", "auroc", "f1_macro"] * 4

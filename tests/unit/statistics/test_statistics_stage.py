@@ -16,26 +16,18 @@ from sklearn import metrics as sk
 from synthetic_cells import predictions, write_cell, write_cells
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
+from urfm.statistics.details import DETAILS, GRID
 from urfm.statistics.predictions import Cell, read_cell, read_subset
-from urfm.statistics.seed_scores import cell_metrics
-from urfm.statistics.stage import (
-    AVERAGE,
-    CURVE_COLUMNS,
-    DIFFERENCE_COLUMNS,
-    GRID,
-    SCORE_COLUMNS,
-    StatisticsSettings,
-    binary_curve,
-    compute,
-    main,
-)
+from urfm.statistics.scores import DIFFERENCE_COLUMNS, SCORE_COLUMNS
+from urfm.statistics.seed_scores import seed_scores
+from urfm.statistics.stage import StatisticsSettings, compute, main
+from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
     figure="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200, bootstrap_seed=0
 )
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}
-DETAILS = ("classes", "calibration", "reliability", "confusion")
 
 
 def load(paths: list[Path]) -> list[Cell]:
@@ -54,7 +46,7 @@ def statistics(paths):
 
 def test_means_and_intervals_over_seeds(paths, statistics):
     for path in paths:
-        table = cell_metrics(read_cell(path)).query("subset == 'test'")
+        table = seed_scores(read_cell(path)).query("subset == 'test'")
         for key, rows in table.groupby(["model", "task", "metric"]):
             found = statistics["scores"].set_index(["model", "task", "metric"]).loc[key]
             values = rows["value"]
@@ -310,13 +302,6 @@ def test_models_on_different_resplits_are_refused(resplit, tmp_path):
         compute(load([resplit[0], path]), SETTINGS)
 
 
-def test_curve_of_a_perfect_a_useless_and_a_tied_model():
-    labels = np.array([True, True, False, False])
-    assert binary_curve(labels, np.array([0.9, 0.8, 0.2, 0.1])) == pytest.approx(np.ones(201))
-    assert binary_curve(labels, np.full(4, 0.5)) == pytest.approx(GRID)
-    assert np.isnan(binary_curve(np.ones(4, bool), np.arange(4.0))).all()
-
-
 def command(paths: list[Path], output: Path, settings: StatisticsSettings = SETTINGS) -> list[str]:
     cells = [str(path) for path in paths]
     return ["--settings", settings.model_dump_json(), "--cells", *cells, "--output", str(output)]
@@ -326,7 +311,7 @@ def test_stage_writes_the_contract_and_the_same_bytes_again(paths, tmp_path, mon
     for name in ("first", "second"):
         monkeypatch.setattr(sys, "argv", ["statistics", *command(paths, tmp_path / name)])
         run(main)
-    columns = {"scores": SCORE_COLUMNS, "differences": DIFFERENCE_COLUMNS, "curves": CURVE_COLUMNS}
+    columns = {"scores": SCORE_COLUMNS, "differences": DIFFERENCE_COLUMNS, **DETAILS}
     for name, expected in columns.items():
         table = pd.read_parquet(tmp_path / "first" / f"{name}.parquet")
         assert table.columns.tolist() == expected
@@ -361,11 +346,11 @@ def test_missing_reference_gives_scores_only(paths, tmp_path, monkeypatch, capsy
     assert len(pd.read_parquet(tmp_path / "out" / "scores.parquet")) == 18
 
 
-def test_evaluation_imports_no_torch():
+def test_statistics_figures_and_tables_import_no_torch():
     code = (
         "import sys, urfm.statistics.stage, urfm.figures.figure_2;"
         "import urfm.tables.table_2, urfm.tables.settings_table;"
-        "raise SystemExit(any(name.split('.')[0] in ('torch', 'timm', 'sklearn') for name in sys.modules))"
+        "raise SystemExit(any(name.split('.')[0] in ('torch', 'timm') for name in sys.modules))"
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[3] / "workflow"), "PATH": ""}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

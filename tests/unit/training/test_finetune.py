@@ -21,12 +21,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
 from urfm.data.images import ImageStore
 from urfm.interpret.finetuned import load_finetuned
-from urfm.metrics import present_score, score
 from urfm.models import classifier, encoders
 from urfm.training import finetune, state
 from urfm.training.finetune import batch_size_for, batches, parameter_groups
@@ -293,29 +291,6 @@ def test_evaluation_keeps_the_border_or_cuts_it() -> None:
     assert squashed[:, 0, :].min() > 200
     assert squashed[:, :, 0].min() > 200
     assert cropped.max() == 0
-
-
-def test_scores_of_three_classes() -> None:
-    labels = np.array([0, 0, 1, 1, 2, 2])
-    probabilities = np.array([[8, 1, 1], [3, 6, 1], [1, 8, 1], [2, 7, 1], [1, 1, 8], [5, 1, 4]]) / 10
-    scores = present_score(labels, probabilities)
-    assert scores["accuracy"] == pytest.approx(4 / 6)
-    assert scores["f1_macro"] == pytest.approx((1 / 2 + 4 / 5 + 2 / 3) / 3)
-    assert scores["auroc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
-    of_statistics = score(labels, probabilities, np.ones((6, 1)))
-    assert scores == {name: pytest.approx(values[0]) for name, values in of_statistics.items()}
-    binary = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
-    assert present_score(np.array([0, 0, 1, 1]), binary)["auroc"] == pytest.approx(0.75)
-
-
-def test_scores_without_a_class_average_over_the_others() -> None:
-    labels = np.array([0, 0, 2, 2])
-    probabilities = np.array([[7, 2, 1], [2, 5, 3], [1, 1, 8], [6, 1, 3]]) / 10
-    scores = present_score(labels, probabilities)
-    assert scores["accuracy"] == pytest.approx(0.5)
-    assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3) / 2)
-    assert scores["auroc"] == pytest.approx((3 / 4 + 3.5 / 4) / 2)  # pairs in the right order; a tie counts half
-    assert np.isnan(present_score(np.array([1, 1]), probabilities[:2])["auroc"])
 
 
 # The stage ------------------------------------------------------------------------------------------------------------

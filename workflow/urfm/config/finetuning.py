@@ -9,8 +9,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from urfm.config.models import Pooling
 from urfm.config.pretraining import Precision
 from urfm.core.cli import Settings
+from urfm.metrics import MetricName
 
-Score = Literal["accuracy", "f1_macro", "auroc"]
 Fraction = Field(ge=0, lt=1)
 
 
@@ -41,7 +41,7 @@ class FinetuneSettings(Settings):
     flip: bool
     pooling: Pooling
     evaluation_resize: Literal["squash", "crop"]
-    selection_metric: Score
+    selection_metric: MetricName
     split: str = "paper"  # per_seed: seed n has the split seed-<n>; else all have this one
     precision: Precision
     keep_weights: bool = False  # of the first seed

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from urfm.figures import style
-from urfm.figures.read import METRICS, Numbers, Uncertainty, records
+from urfm.figures.read import Numbers, Uncertainty, records
 from urfm.figures.style import GREY, Appearance
+from urfm.metrics import METRICS
 
 
 def bar(axes: Axes, place: float, value: float, low: float, width: float, look: Appearance) -> None:
@@ -102,7 +103,7 @@ def metric_groups(numbers: Numbers, task: str, metrics: Sequence[str]) -> list[G
     differences = records(numbers.comparisons[numbers.comparisons["task"] == task], "metric")
     return [
         Group(
-            label=f"{METRICS[metric]} (%)",
+            label=f"{METRICS[metric].short} (%)",
             rows={model: scores[(metric, model)] for model in numbers.models if (metric, model) in scores},
             comparison=differences.get(metric),
         )

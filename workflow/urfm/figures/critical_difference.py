@@ -20,7 +20,8 @@ from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import GREY, LABEL, LINE, SINGLE_COLUMN, SMALL, Appearance
 from urfm.figures.summary import MARGIN, SummarySettings, foot, page
-from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics
+from urfm.metrics import METRICS
+from urfm.statistics.stored import Stored, read_statistics
 
 HEAD = 10.5  # mm from the top of a panel to its axis
 ROW, BAR = 3.4, 1.5  # mm, distance of model names and of thick lines
@@ -83,7 +84,7 @@ def draw(stored: Stored, ranks: pd.DataFrame, settings: SummarySettings) -> Figu
 
 
 def _by_metric(ranks: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(metric, ranks[ranks["metric"] == metric]) for metric in METRIC_TITLES if metric in set(ranks["metric"])]
+    return [(metric, ranks[ranks["metric"] == metric]) for metric in METRICS if metric in set(ranks["metric"])]
 
 
 def draw_panel(
@@ -105,7 +106,7 @@ def draw_panel(
     axis = top + HEAD
 
     friedman = "" if pd.isna(first["friedman_p"]) else f", Friedman {style.format_p(first['friedman_p'])}"
-    axes.text(MARGIN, top, METRIC_TITLES[metric], fontsize=LABEL, weight="bold", va="top")
+    axes.text(MARGIN, top, METRICS[metric].short, fontsize=LABEL, weight="bold", va="top")
     axes.text(MARGIN + 9, top, f"n = {first['tasks']} tasks{friedman}", fontsize=SMALL, va="top")
     length = difference / (count - 1) * (right - left)
     if length <= right - left:

@@ -26,10 +26,12 @@ from urfm.data.splits.shares import hash_order
 from urfm.figures import style
 from urfm.figures.pictures import MARGIN, PictureSettings, PictureTask, page, read_record, show_image
 from urfm.figures.style import DOUBLE_COLUMN, GREY, TITLE
+from urfm.metrics import METRICS
 
 WIDE, NARROW = 98.0, DOUBLE_COLUMN - 2 * MARGIN - 98.0 - 6  # mm, the right and the left column
 STEP = 21.0  # mm, a picture of the method
 BAR = "#0072B2"
+METRIC = "f1_macro"
 EXAMPLE = 19.0
 
 
@@ -75,7 +77,7 @@ def mean_f1(scores: pd.DataFrame | None, models: Sequence[tuple[str, str]]) -> t
     """Macro F1 in percent, mean over the tasks that every model has with the whole training part, and their number."""
     if scores is None:
         return pd.DataFrame(columns=["model", "title", "f1"]), 0
-    rows = scores[(scores["metric"] == "f1_macro") & (scores["share"] == 100)]
+    rows = scores[(scores["metric"] == METRIC) & (scores["share"] == 100)]
     wide = rows.pivot_table(index="task", columns="model", values="mean").dropna()
     means = 100 * wide.mean()
     present = [(name, title, float(means[name])) for name, title in models if name in means.index and len(wide)]
@@ -165,8 +167,9 @@ def draw_method(
 def draw_means(figure: Figure, left: float, top: float, content: Content) -> None:
     """Horizontal bars of mean F1."""
     means = content.means
+    name = METRICS[METRIC].title
     over = f"mean over {content.tasks} tasks" if content.tasks != 1 else "one task"
-    heading(figure, left, top, "C", f"Macro F1 after fine-tuning, {over}" if len(means) else "Macro F1: not available")
+    heading(figure, left, top, "C", f"{name} after fine-tuning, {over}" if len(means) else f"{name}: not available")
     if means.empty:
         return
     axes = style.add_axes(figure, left + 32, top + 7, WIDE - 32 - 10, 4.2 * len(means))
@@ -178,7 +181,7 @@ def draw_means(figure: Figure, left: float, top: float, content: Content) -> Non
         weight = "bold" if value == best else "normal"
         axes.annotate(f"{value:.1f}", (value, place), (1.5, 0), textcoords="offset points", va="center", weight=weight)
     axes.set_yticks(places, means["title"].tolist())
-    axes.set(ylim=(len(means) - 0.5, -0.5), xlim=(0, 100), xlabel="F1 (%)")
+    axes.set(ylim=(len(means) - 0.5, -0.5), xlim=(0, 100), xlabel=f"{METRICS[METRIC].short} (%)")
     axes.tick_params(axis="y", length=0)
 
 

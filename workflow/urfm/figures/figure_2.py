@@ -27,7 +27,6 @@ from urfm.figures import style
 from urfm.figures.bars import bar
 from urfm.figures.page import HEADING, LEGEND_ROW, MARGIN, draw_legend, legend_rows, panel_letter
 from urfm.figures.read import (
-    METRICS,
     Comparison,
     Numbers,
     Task,
@@ -37,8 +36,9 @@ from urfm.figures.read import (
 )
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import Place, draw_task
+from urfm.metrics import METRICS
 
-BARS = ("accuracy", "f1_macro")
+BARS = [metric for metric in METRICS if metric != "auroc"]  # which has curves
 GROUPS = {"superficial": "Superficial organs", "abdominal": "Abdominal organs", "other": "Other organs"}
 WIDEST_CELL = 112.0
 CELL_HEIGHT = 34.5  # mm, a task's title, n, bars and curves
@@ -83,17 +83,17 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
         style.mark_simulated(figure)
     draw_legend(figure, legend_top, legend, titles, looks)
     panel_letter(figure, MARGIN, summary_top, "A", summary_heading(numbers))
-    block = (DOUBLE_COLUMN - 2 * MARGIN) / 3
+    block = (DOUBLE_COLUMN - 2 * MARGIN) / len(METRICS)
     for place, metric in enumerate(METRICS if numbers.common else ()):
         left = MARGIN + place * block
         mean_bars(style.add_axes(figure, left + 6, summary_top + 9, block - 8, 19), numbers, looks, metric)
         if radar:
-            style.add_text(figure, left + 1, charts_top + 2.5, f"{METRICS[metric]} (%)", LABEL)
+            style.add_text(figure, left + 1, charts_top + 2.5, f"{METRICS[metric].short} (%)", LABEL)
             axes = style.add_axes(figure, left + block / 2 - 14, charts_top + 8, 28, 28, projection="polar")
             radar_chart(axes, numbers, settings, looks, metric)
         else:
             named = 24.0
-            width = (DOUBLE_COLUMN - 2 * MARGIN - named) / 3 - 6
+            width = (DOUBLE_COLUMN - 2 * MARGIN - named) / len(METRICS) - 6
             dots = style.add_axes(
                 figure, MARGIN + named + place * (width + 6), charts_top + 1, width, charts_height - 9
             )
@@ -155,7 +155,7 @@ def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], met
     means = numbers.means[metric]
     high = float(means.max())
     low, step = style.bar_scale(float(means.min()), high)
-    axes.set_title(f"{'Mean ' if len(numbers.common) > 1 else ''}{METRICS[metric]} (%)", pad=2)
+    axes.set_title(f"{'Mean ' if len(numbers.common) > 1 else ''}{METRICS[metric].short} (%)", pad=2)
     for place, (model, value) in enumerate(means.items()):
         bar(axes, place, value, low, 0.78, looks[str(model)])
         weight = "bold" if value == high else "normal"
@@ -237,7 +237,7 @@ def dot_plot(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"{METRICS[metric]} (%)")
+    axes.set_xlabel(f"{METRICS[metric].short} (%)")
     axes.margins(x=0.08)
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 100))
@@ -256,7 +256,7 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
     else:
         missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
         summary = "A: unweighted mean of the tasks' means over seeds, without interval"
-        centres = ", ".join(f"{name} {radar_floor(numbers, metric):g} %" for metric, name in METRICS.items())
+        centres = ", ".join(f"{titles.short} {radar_floor(numbers, name):g} %" for name, titles in METRICS.items())
         sentences.append(
             ("A: the task's mean over seeds" if len(numbers.tasks) == 1 else summary)
             + (f"; without {', '.join(missing)}, where a score of some model is missing" if missing else "")

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import METRICS, Comparison, FigureSettings, Numbers, absence, read_comparisons
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons
 from urfm.figures.style import Appearance
 from urfm.figures.task_panel import Place, draw_task
+from urfm.metrics import METRICS
 
 PANELS = {
     "figure_3": ("A", "Fine-tuned on the external data set"),

@@ -19,6 +19,7 @@ from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons, records
 from urfm.figures.style import LINE, Appearance
+from urfm.metrics import METRICS
 
 PANELS = {
     "figure_4a": ("A", "Self-supervised methods on ImageNet"),
@@ -41,7 +42,7 @@ def draw(numbers: Mapping[str, Numbers], settings: FigureSettings) -> Figure:
         one = numbers[name]
         looks = style.appearances(list(item.models))
         blocks += [
-            page.heading_block(letter, f"{heading}: macro F1"),
+            page.heading_block(letter, f"{heading}: {METRICS[METRIC].words}"),
             page.legend_block({model: item.models[model] for model in one.models}, looks),
             Block(BARS + LABELS, partial(draw_panel, numbers=one, settings=item, looks=looks)),
         ]
@@ -65,7 +66,7 @@ def draw_panel(
         for task in numbers.tasks
     ]
     grouped_bars(axes, groups, settings.reference, looks, numbers.over, least=3)
-    axes.set_ylabel("F1 (%)", labelpad=1)
+    axes.set_ylabel(f"{METRICS[METRIC].short} (%)", labelpad=1)
     if len(numbers.common) > 1:
         mean_lines(axes, {str(model): float(mean) for model, mean in numbers.means[METRIC].items()}, looks)
 

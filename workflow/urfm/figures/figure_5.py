@@ -23,6 +23,7 @@ from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import Comparison, FigureSettings, Numbers, read_comparisons, records
 from urfm.figures.style import GREY, SMALL, TITLE, Appearance
+from urfm.metrics import METRICS
 
 METRIC = "f1_macro"
 COLOURS = "PuOr"  # diverging, told apart with any colour vision; purple is better
@@ -49,7 +50,7 @@ def draw(numbers: Mapping[str, Numbers], settings: Figure5Settings) -> Figure:
     if pairs:
         titles = {model: item.models[model] for model in one.models if model in dict(pairs) or model == item.reference}
         blocks += [
-            page.heading_block("A", "Each organ's model on the tasks of its organ: macro F1"),
+            page.heading_block("A", f"Each organ's model on the tasks of its organ: {METRICS[METRIC].words}"),
             page.legend_block(titles, looks),
             Block(BARS + LABELS, partial(draw_pairs, pairs=pairs, numbers=one, settings=item, looks=looks)),
         ]
@@ -92,7 +93,7 @@ def draw_pairs(
         label = "\n".join([*lines, "simulated"] if row["simulated"] else lines)
         groups.append(Group(label, both, against.get((model, task))))
     grouped_bars(axes, groups, settings.reference, looks, numbers.over, least=3)
-    axes.set_ylabel("F1 (%)", labelpad=1)
+    axes.set_ylabel(f"{METRICS[METRIC].short} (%)", labelpad=1)
 
 
 def differences(numbers: Numbers, settings: Comparison) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def matrices(numbers: Numbers, settings: Comparison, own: Mapping[str, list[str]
     width = min(CELL[1], free / len(table.columns) / (2 if beside else 1))
     limit = float(np.nanmax(np.abs(table.to_numpy()))) or 1.0
     panels = [
-        ("B", "Difference of macro F1 (points)", table, limit, "+z.1f"),
+        ("B", f"Difference of {METRICS[METRIC].words} (points)", table, limit, "+z.1f"),
         ("C", "Divided by the task's largest difference", normalised(table), 1.0, "+z.2f"),
     ]
 
@@ -205,8 +206,9 @@ def foot(numbers: Numbers, settings: Comparison, whole: Figure5Settings, pairs: 
         both = Comparison.model_validate(settings.model_dump() | {"against": []})
         sentences.append(notes.p_values(numbers, both).replace("the strongest other model", "the organ's model"))
     sentences += [
-        f"B: mean macro F1 over seeds minus that of {reference}, percentage points; frame: task of the model's organ; "
-        f"asterisk: P < .05, two-sided, {numbers.over.name}, corrected by Holm's method for all models and tasks.",
+        f"B: mean {METRICS[METRIC].words} over seeds minus that of {reference}, percentage points; frame: task of the "
+        f"model's organ; asterisk: P < .05, two-sided, {numbers.over.name}, corrected by Holm's method for all models "
+        "and tasks.",
         "C: each task's differences divided by the largest absolute one, so that they lie between −1 and 1.",
     ]
     return sentences + notes.missing(whole, dict.fromkeys(whole.comparisons, numbers))

@@ -31,6 +31,7 @@ from urfm.figures.page import MARGIN, WIDTH, Block
 from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons
 from urfm.figures.style import GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import count_seeds
+from urfm.metrics import METRICS
 
 PANELS = {
     "figure_8a": ("A", "Pre-training images"),
@@ -39,7 +40,7 @@ PANELS = {
 }
 CURVES = ("D", "Epochs of fine-tuning, validation part")
 METRIC = "f1_macro"
-SCORE = "val_f1_macro"
+SCORE = f"val_{METRIC}"
 HISTORY = ["seed", "epoch", SCORE, "seconds"]
 REACHED = 0.99  # of its best mean: the epoch that a dot marks
 MOST_COLUMNS, WIDEST_CELL = 6, 58.0
@@ -173,7 +174,7 @@ def rows_of(tasks: Sequence[str], lines: int, draw_cell: Callable[..., None]) ->
             axes = style.add_axes(figure, left + LEFT, top + above, width - LEFT - RIGHT, HEIGHT)
             draw_cell(axes, task, head=partial(write_head, figure, left + 1, top, width - 1.5))
             if place == 0:
-                axes.set_ylabel("F1 (%)", labelpad=1)
+                axes.set_ylabel(f"{METRICS[METRIC].short} (%)", labelpad=1)
 
     return [
         Block(above + HEIGHT + BELOW, partial(draw_row, members=tasks[start : start + columns]))
@@ -363,7 +364,8 @@ def foot(
     several = notes.several_seeds(numbers.values())
     interval = f"{level} t interval over seeds"
     placed = [name for name in numbers if name in sizes]
-    sentences = [f"A to C: macro F1 on the test part, {'mean over seeds' if several else 'one seed'}; n: test images."]
+    over = "mean over seeds" if several else "one seed"
+    sentences = [f"A to C: {METRICS[METRIC].words} on the test part, {over}; n: test images."]
     if placed:
         first = numbers[placed[0]]
         sentences.append(

@@ -25,7 +25,7 @@ from urfm.core.files import read_json, verify_sha256, write_csv
 from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
-from urfm.metrics import FloatArray, IntArray, score
+from urfm.metrics import METRICS, FloatArray, IntArray, macro_auroc
 from urfm.statistics.bootstrap import bootstrap_scores, percentile_interval, task_seed
 
 PROBES = {"knn": "k-NN", "linear": "Linear probe"}
@@ -103,7 +103,7 @@ def read_predictions(files: Sequence[Path]) -> dict[str, Predictions]:
 
 def area(test: Test) -> float:
     """AUROC, macro one-vs-rest for several classes."""
-    return float(score(test.labels, test.probabilities, np.ones((len(test.labels), 1)))["auroc"][0])
+    return float(macro_auroc(test.labels, test.probabilities, np.ones((len(test.labels), 1)))[0])
 
 
 def patient_interval(tests: Sequence[Test], task: str, settings: ProbeCurvesSettings) -> tuple[float, float]:
@@ -173,7 +173,7 @@ def draw(table: pd.DataFrame, predictions: dict[str, Predictions], settings: Pro
             axes.set_title(f"{title} ({tested})" if row == 0 else "", loc="left", pad=3)
             axes.set_xlabel("Epoch of pre-training")
             if column == 0:
-                axes.set_ylabel(f"{probe_title}: AUROC", fontsize=LABEL)
+                axes.set_ylabel(f"{probe_title}: {METRICS['auroc'].title}", fontsize=LABEL)
     if first is not None:
         handles, labels = first.get_legend_handles_labels()
         labels = [

@@ -14,8 +14,7 @@ from urfm.core.cli import Settings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 from urfm.figures.style import Unavailable
-
-METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
+from urfm.metrics import METRICS
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from urfm.figures import style
 from urfm.figures.style import LINE, SMALL, Appearance
+from urfm.metrics import METRICS
 
 
 def legend_columns(count: int) -> int:
@@ -47,11 +48,12 @@ def roc_curves(
     axes.set(xlim=(-1, 101), ylim=(-1, 101), xticks=[0, 50, 100], yticks=[0, 50, 100])
     axes.set_xlabel("1 − specificity (%)")
     axes.set_ylabel("Sensitivity (%)", labelpad=0)
+    auc = METRICS["auroc"].short
     handles.sort(key=lambda entry: entry[0])
     axes.legend(
         [line for _, line, _ in handles],
         [f"{area:.1f}" if not math.isnan(area) else "n/a" for _, _, area in handles],
-        title="AUC (%)" if inside else "AUC %",
+        title=f"{auc} (%)" if inside else f"{auc} %",
         title_fontsize=SMALL,
         loc="lower right" if inside else "upper left",
         bbox_to_anchor=(1, 0) if inside else (1.02, 1.1),

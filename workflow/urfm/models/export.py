@@ -19,9 +19,8 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_text
 from urfm.core.progress import say
+from urfm.metrics import METRICS
 from urfm.models.classifier import timm_config
-
-METRICS = {"accuracy": "Accuracy", "f1_macro": "Macro F1", "auroc": "AUROC"}
 
 
 class ExportSettings(Settings):
@@ -139,10 +138,16 @@ def _results(scores: pd.DataFrame) -> list[str]:
     for (task, share), group in scores.groupby(["task", "share"]):
         scored = {row["metric"]: row for row in group.to_dict("records")}
         cells = [_spread(scored[name]["mean"], scored[name]["sd"]) for name in METRICS]
-        first = scored["accuracy"]
+        first = next(iter(scored.values()))
         images = f"{first['images']:,}" + (" (simulated)" if first["simulated"] else "")
         rows.append((task, f"{share} %", *cells, images, first["seeds"]))
-    header = ["task", "share of the training part", *METRICS.values(), "test images", "seeds"]
+    header = [
+        "task",
+        "share of the training part",
+        *(metric.title for metric in METRICS.values()),
+        "test images",
+        "seeds",
+    ]
     note = "Fine-tuned with this workflow, on the test part: mean ± standard deviation over seeds."
     return ["## Results", "", note, "", *_table(header, rows), ""]
 

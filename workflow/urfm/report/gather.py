@@ -14,11 +14,11 @@ import pandas as pd
 
 from urfm.core.files import read_json
 from urfm.doctor import report as doctor
+from urfm.metrics import METRICS
 from urfm.plan.availability import Config, missing_model, missing_task
 from urfm.report.contents import Table, make_table, read_table
+from urfm.statistics.stored import AVERAGE
 
-METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
-AVERAGE = "average"  # the statistics' name for the mean over tasks
 PACKAGES = (
     "snakemake", "torch", "torchvision", "timm", "open-clip-torch", "numpy", "scipy", "scikit-learn", "pandas",
     "pyarrow", "matplotlib", "pillow", "nibabel", "safetensors",
@@ -71,7 +71,7 @@ def leaders(config: Config, scores: pd.DataFrame, item: Config) -> Table:
     for model in (model for model in item["models"] if model in set(scores["model"])):
         own = scores[scores["model"] == model]
         rows.append([config["models"][model]["title"], *(cell_text(average(own, metric)) for metric in METRICS)])
-    return make_table(["Model", *METRICS.values()], rows)
+    return make_table(["Model", *(metric.short for metric in METRICS.values())], rows)
 
 
 def average(scores: pd.DataFrame, metric: str) -> tuple[float, float, float]:
@@ -114,12 +114,12 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
             patients = "unknown" if pd.isna(first["patients"]) else f"{first['patients']:,.0f}"
             cells = [cell_text(average(part, metric)) for metric in METRICS]
             rows.append([config["tasks"][task]["title"], f"{first['images']:,.0f}", patients, *cells])
-        columns = ["Task", "Test images", "Test patients", *METRICS.values()]
+        columns = ["Task", "Test images", "Test patients", *(metric.short for metric in METRICS.values())]
         return {
             "model": config["models"][item["reference"]]["title"],
             "comparison": name.replace("_", " "),
             "tasks": len(rows),
-            "averages": {label: average(own, metric) for metric, label in METRICS.items()},
+            "averages": {metric.short: average(own, name) for name, metric in METRICS.items()},
             "table": make_table(columns, rows),
         }
     return None

@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from urfm.metrics import METRICS
+from urfm.statistics.groups import Group
 from urfm.statistics.significance import holm
 
+RANK_COLUMNS = [
+    "share", "metric", "model", "tasks", "average_rank", "critical_difference", "friedman_p", "simulated",
+]  # fmt: skip
+PAIR_COLUMNS = [
+    "share", "metric", "first", "second", "tasks", "rank_difference", "nemenyi_p", "wilcoxon_p", "wilcoxon_p_holm",
+    "simulated",
+]  # fmt: skip
 INFINITE = np.inf  # degrees of freedom of the studentised range in Nemenyi's test
+
+
+def rank_tables(groups: Sequence[Group], level: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ranks of the models over the tasks that all have, and every pair of them, per share and metric.
+
+    Critical differences are at `level`, such as 0.05.
+    """
+    rank_rows, pair_rows = [], []
+    for share in sorted({group.share for group in groups}):
+        own = [group for group in groups if group.share == share]
+        simulated = any(any(group.simulated.values()) for group in own)
+        for metric in METRICS:
+            means = {group.task: {m: group.seeds[m, metric].mean() for m in group.models} for group in own}
+            scores = pd.DataFrame.from_dict(means, orient="index").dropna()
+            tasks, models = scores.shape
+            if tasks < 2 or models < 2:
+                continue
+            about: dict[str, Any] = {"share": share, "metric": metric, "tasks": tasks, "simulated": simulated}
+            rank_rows.append(
+                average_ranks(scores)
+                .sort_index()
+                .rename_axis("model")
+                .reset_index(name="average_rank")
+                .assign(
+                    critical_difference=critical_difference(models, tasks, level),
+                    friedman_p=friedman(scores),
+                    **about,
+                )
+            )
+            pair_rows.append(pairs(scores).assign(**about))
+    return _stacked(rank_rows, RANK_COLUMNS), _stacked(pair_rows, PAIR_COLUMNS)
+
+
+def _stacked(tables: Sequence[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def average_ranks(scores: pd.DataFrame) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Accuracy, macro F1 and AUROC of a cell, per seed and subset."""
+"""Every metric of a cell, per seed and subset."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ import numpy as np
 import pandas as pd
 
 from urfm.core.progress import say
-from urfm.metrics import METRICS, IntArray, score
+from urfm.metrics import IntArray, score
 from urfm.statistics.predictions import Cell, read_seeds
 
-SEED_COLUMNS = ["model", "task", "share", "subset", "seed", "metric", "value"]
+COLUMNS = ["model", "task", "share", "subset", "seed", "metric", "value"]
 
 
-def cell_metrics(cell: Cell) -> pd.DataFrame:
-    """Metrics of a cell: model, task, share, subset, seed, metric, value (in [0, 1], NaN where undefined)."""
+def seed_scores(cell: Cell) -> pd.DataFrame:
+    """COLUMNS, one row per subset, seed and metric; values are in [0, 1], NaN where undefined, and why is said."""
     rows: list[tuple[object, ...]] = []
     for subset in sorted(set(cell.predictions["subset"])):
+        undefined: dict[str, None] = {}
         parts = read_seeds(cell, subset)
-        if absent := sorted({name for part in parts.values() for name in absent_classes(cell.classes, part.labels)}):
-            say(f"{cell.name}: auroc of the {subset} part is undefined: no image of {', '.join(absent)}")
         for seed, part in parts.items():
             values = score(part.labels, part.probabilities[0], np.ones((len(part.labels), 1)))
-            rows.extend(
-                (cell.model, cell.task, cell.share, subset, seed, metric, float(values[metric][0]))
-                for metric in METRICS
+            for metric, (value,) in values.items():
+                rows.append((cell.model, cell.task, cell.share, subset, seed, metric, float(value)))
+                if np.isnan(value):
+                    undefined[metric] = None
+        if undefined:
+            absent = {name for part in parts.values() for name in absent_classes(cell.classes, part.labels)}
+            say(
+                f"{cell.name}: {', '.join(undefined)} of the {subset} part is undefined: "
+                f"no image of {', '.join(sorted(absent))}"
             )
-    table = pd.DataFrame(rows, columns=SEED_COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values(["subset", "seed", "metric"], ignore_index=True)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 
-METRIC_TITLES = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
+AVERAGE = "average"  # the task's name in rows that average over tasks
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.files import write_csv
 from urfm.core.progress import say
+from urfm.metrics import METRICS, MetricName
 from urfm.statistics.significance import holm
-from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics, strongest
+from urfm.statistics.stored import Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, write_table
 
 DETAIL_COLUMNS = [
@@ -79,7 +80,7 @@ class Claim(Settings):
 
     figure: str
     says: str = Field(description="the words of the paper, or their content")
-    metrics: list[Literal["accuracy", "f1_macro", "auroc"]] = Field(min_length=1)
+    metrics: list[MetricName] = Field(min_length=1)
     level: float = Field(gt=0, lt=1, description="P below which a comparison counts")
     average: bool = Field(default=False, description="the mean over tasks instead of each task")
     wins: list[Win] = Field(min_length=1)
@@ -167,7 +168,7 @@ def sentences(settings: ClaimsSettings, details: Sequence[pd.DataFrame], test: T
         tasks = sorted(set(rows["task"]) - set(rows[rows["sound"]]["task"]))
         lost = f"; none of {', '.join(tasks)}" if tasks else ""
         survive = int(rows["sound"].sum())
-        lines.append(f"{METRIC_TITLES[str(metric)]}: {survive} of {len(rows)} survive {test.letter}{lost}.")
+        lines.append(f"{METRICS[str(metric)].short}: {survive} of {len(rows)} survive {test.letter}{lost}.")
     return lines
 
 

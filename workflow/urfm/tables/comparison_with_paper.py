@@ -15,8 +15,8 @@ from pydantic import Field
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.progress import say
-from urfm.statistics.stage import AVERAGE
-from urfm.statistics.stored import METRIC_TITLES, Stored, read_statistics, strongest
+from urfm.metrics import METRICS, MetricName
+from urfm.statistics.stored import AVERAGE, Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, write_table
 
 COLUMNS = [
@@ -33,7 +33,7 @@ class Statement(Settings):
     figure: str = Field(description="comparison whose statistics hold ours")
     task: str = Field(description="a task, or `average`: the mean over the comparison's tasks")
     model: str
-    metric: Literal["accuracy", "f1_macro", "auroc"]
+    metric: MetricName
     quantity: Literal["score", "lead", "best_other"] = Field(
         default="score", description="score of the model; its lead over the strongest other one; that one's score"
     )
@@ -82,7 +82,7 @@ def title(statement: Statement, settings: ComparisonSettings) -> str:
     model = settings.titles[statement.model]
     what = {"score": model, "lead": f"{model} minus the best other", "best_other": f"best other than {model}"}
     unit = "points" if statement.quantity == "lead" else "%"
-    return f"{task}, {what[statement.quantity]}, {METRIC_TITLES[statement.metric]} ({unit})"
+    return f"{task}, {what[statement.quantity]}, {METRICS[statement.metric].short} ({unit})"
 
 
 def span(low: float, high: float) -> str:

@@ -51,7 +51,7 @@ from urfm.core.progress import progress, say
 from urfm.core.provenance import fingerprint
 from urfm.data.images import ImageStore
 from urfm.data.splits.shares import take_share
-from urfm.metrics import present_score
+from urfm.metrics import METRICS
 from urfm.models.classifier import load_encoder
 from urfm.training import optimisation, state
 
@@ -326,7 +326,8 @@ def _validate(cell: Cell, model: nn.Module, best: dict[str, Any], epoch: int, se
     loss = functional.cross_entropy(logits, torch.from_numpy(part.labels)).item()
     if not logits.isfinite().all():
         return {"val_loss": float("nan")}
-    scores = present_score(part.labels, logits.double().softmax(1).numpy())
+    probabilities = logits.double().softmax(1).numpy()
+    scores = {name: metric.validate(part.labels, probabilities) for name, metric in METRICS.items()}
     score = scores[cell.settings.selection_metric]
     if score > best["score"]:
         others = {
