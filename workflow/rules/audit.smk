@@ -48,7 +48,7 @@ rule audit:
     resources:
         **needs("small"),
     params:
-        *code("urfm.data.leakage.audit"),
+        code("urfm.data.leakage.audit"),
         settings=reads(lambda wildcards: settings.audit(config)),
     shell:
         """
@@ -81,7 +81,7 @@ rule duplicates_sheet:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.duplicates_sheet"),
+        code("urfm.figures.duplicates_sheet"),
         settings=reads(lambda wildcards: settings.duplicates_sheet(config)),
     shell:
         """

@@ -107,7 +107,7 @@ rule report:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.report.page"),
+        code("urfm.report.page"),
         settings=reads(lambda wildcards: settings.report(config)),
     shell:
         """

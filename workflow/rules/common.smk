@@ -87,13 +87,20 @@ wildcard_constraints:
     split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
 
 
-def code(module):
-    """Params that change when code which the module imports changes."""
-    return library.code_digests(module)
+def code(module, **choices):
+    """One kind of params: they change when code changes that the module can reach (urfm.core.code).
+
+    `choices` say which entry of a table counts, from the wildcards: READERS=lambda wildcards: "busbra".
+    """
+
+    def digests(wildcards):
+        return library.code_digests(module, **{table: choose(wildcards) for table, choose in choices.items()})
+
+    return digests
 
 
 def reads(section):
-    """The one other param: all settings a rule reads, as canonical JSON. `section` gets the wildcards."""
+    """The other kind: all settings a rule reads, as canonical JSON. `section` gets the wildcards."""
     return lambda wildcards: provenance.canonical_json(section(wildcards))
 
 

@@ -12,7 +12,7 @@ rule simulate:
     resources:
         **needs("small"),
     params:
-        *code("urfm.simulation.simulate"),
+        code("urfm.simulation.simulate"),
         settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
     shell:
         """
@@ -39,7 +39,7 @@ rule manifest:
     resources:
         **needs("manifest"),
     params:
-        *code("urfm.data.manifest"),
+        code("urfm.data.manifest"),
         settings=reads(lambda wildcards: settings.manifest(config, wildcards.dataset)),
     shell:
         """
@@ -71,7 +71,7 @@ rule images:
     resources:
         **needs("images"),
     params:
-        *code("urfm.data.images"),
+        code("urfm.data.images"),
         settings=reads(lambda wildcards: settings.images(config)),
     shell:
         """
@@ -102,7 +102,7 @@ rule split:
     resources:
         **needs("small"),
     params:
-        *code("urfm.data.splits.stage"),
+        code("urfm.data.splits.stage"),
         settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
     shell:
         """

@@ -13,7 +13,7 @@ rule download:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        *code("urfm.download.download"),
+        code("urfm.download.download"),
         settings=reads(lambda wildcards: settings.download(config)),
     shell:
         """
@@ -34,7 +34,7 @@ rule doctor:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        *code("urfm.doctor.report"),
+        code("urfm.doctor.report"),
         settings=reads(lambda wildcards: settings.doctor(config)),
     shell:
         """

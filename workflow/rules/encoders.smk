@@ -15,7 +15,7 @@ rule stand_in:
     resources:
         **needs("small"),
     params:
-        *code("urfm.models.stand_ins"),
+        code("urfm.models.stand_ins"),
         settings=reads(lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
     shell:
         """
@@ -42,7 +42,7 @@ rule encoder_from_run:
     resources:
         **needs("small"),
     params:
-        *code("urfm.models.encoders"),
+        code("urfm.models.encoders"),
         settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
     shell:
         """
@@ -69,7 +69,7 @@ rule encoder_from_checkpoint:
     resources:
         **needs("small", mem_mb=need("small", "mem_mb") * 2),
     params:
-        *code("urfm.models.encoders"),
+        code("urfm.models.encoders"),
         settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
     shell:
         """
@@ -98,7 +98,7 @@ rule export_encoder:
     resources:
         **needs("small"),
     params:
-        *code("urfm.models.export"),
+        code("urfm.models.export"),
         settings=reads(lambda wildcards: settings.export(config, wildcards.model)),
     shell:
         """

@@ -35,7 +35,7 @@ rule figure_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.figure_2"),
+        code("urfm.figures.figure_2"),
         settings=reads(lambda wildcards: settings.figure(config, "figure_2")),
     shell:
         """
@@ -73,7 +73,7 @@ rule figure_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.figure_3"),
+        code("urfm.figures.figure_3"),
         settings=reads(lambda wildcards: settings.comparisons(config, "figure_3")),
     shell:
         """
@@ -111,7 +111,7 @@ rule figure_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.figure_4"),
+        code("urfm.figures.figure_4"),
         settings=reads(lambda wildcards: settings.comparisons(config, "figure_4")),
     shell:
         """
@@ -149,7 +149,7 @@ rule figure_5:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.figure_5"),
+        code("urfm.figures.figure_5"),
         settings=reads(lambda wildcards: settings.figure_5(config)),
     shell:
         """
@@ -191,7 +191,7 @@ rule figure_8:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.figure_8"),
+        code("urfm.figures.figure_8"),
         settings=reads(lambda wildcards: settings.figure_8(config)),
     shell:
         """
@@ -231,7 +231,7 @@ rule critical_difference:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.critical_difference"),
+        code("urfm.figures.critical_difference"),
         settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
     shell:
         """
@@ -268,7 +268,7 @@ rule calibration:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.figures.calibration"),
+        code("urfm.figures.calibration"),
         settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
     shell:
         """

@@ -23,7 +23,7 @@ rule finetune:
     resources:
         **needs("finetune"),
     params:
-        *code("urfm.training.finetune"),
+        code("urfm.training.finetune"),
         settings=reads(
             lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share))
         ),
@@ -55,7 +55,7 @@ use rule finetune as finetune_with_weights with:
         task=configuration.one_of(grid.kept_tasks(config)),
         share="100",
     params:
-        *code("urfm.training.finetune"),
+        code("urfm.training.finetune"),
         settings=reads(
             lambda wildcards: settings.finetuning(
                 config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True

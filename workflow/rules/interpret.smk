@@ -38,7 +38,7 @@ rule attention:
     resources:
         **needs("finetune"),
     params:
-        *code("urfm.interpret.attention"),
+        code("urfm.interpret.attention"),
         settings=reads(lambda wildcards: settings.attention(config, wildcards.task)),
     shell:
         """
@@ -74,7 +74,7 @@ rule embeddings:
     resources:
         **needs("finetune"),
     params:
-        *code("urfm.interpret.embeddings"),
+        code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
     shell:
         """
@@ -108,7 +108,7 @@ rule finetuned_embeddings:
     resources:
         **needs("finetune"),
     params:
-        *code("urfm.interpret.embeddings"),
+        code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
     shell:
         """
@@ -142,7 +142,7 @@ rule figure_6:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.figure_6"),
+        code("urfm.figures.figure_6"),
         settings=reads(lambda wildcards: settings.figure_6(config)),
     shell:
         """
@@ -167,7 +167,7 @@ rule figure_7:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.figure_7"),
+        code("urfm.figures.figure_7"),
         settings=reads(lambda wildcards: settings.figure_7(config)),
     shell:
         """
@@ -198,7 +198,7 @@ rule figure_1:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.figure_1"),
+        code("urfm.figures.figure_1"),
         settings=reads(lambda wildcards: settings.figure_1(config)),
     shell:
         """

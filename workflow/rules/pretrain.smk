@@ -18,7 +18,7 @@ rule pretrain_set:
     resources:
         **needs("small"),
     params:
-        *code("urfm.data.pretrain_set"),
+        code("urfm.data.pretrain_set"),
         settings=reads(lambda wildcards: settings.pretrain_set(config, wildcards.run)),
     shell:
         """
@@ -62,7 +62,7 @@ rule pretrain:
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
     params:
-        *code("urfm.training.pretrain"),
+        code("urfm.training.pretrain"),
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """

@@ -18,7 +18,7 @@ rule probe_run:
     resources:
         **needs("probe"),
     params:
-        *code("urfm.interpret.probe_encoder"),
+        code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)),
     shell:
         """
@@ -51,7 +51,7 @@ rule probe_model:
     resources:
         **needs("probe"),
     params:
-        *code("urfm.interpret.probe_encoder"),
+        code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)),
     shell:
         """
@@ -78,7 +78,7 @@ rule probe_curves:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.probe_curves"),
+        code("urfm.figures.probe_curves"),
         settings=reads(lambda wildcards: settings.probe_curves(config)),
     shell:
         """
@@ -102,7 +102,7 @@ rule loss_curves:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.loss_curves"),
+        code("urfm.figures.loss_curves"),
         settings=reads(lambda wildcards: settings.loss_curves(config)),
     shell:
         """
@@ -133,7 +133,7 @@ rule reconstruct:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        *code("urfm.interpret.reconstruct"),
+        code("urfm.interpret.reconstruct"),
         settings=reads(lambda wildcards: settings.reconstruct(config)),
     shell:
         """
@@ -169,7 +169,7 @@ rule draw_reconstructions:
     resources:
         **needs("small"),
     params:
-        *code("urfm.figures.reconstructions"),
+        code("urfm.figures.reconstructions"),
         settings=reads(lambda wildcards: settings.reconstructions(config, wildcards.run)),
     shell:
         """

@@ -20,7 +20,7 @@ rule table_1:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.table_1"),
+        code("urfm.tables.table_1"),
         settings=reads(lambda wildcards: settings.table_1(config)),
     shell:
         """
@@ -54,7 +54,7 @@ rule table_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.table_2"),
+        code("urfm.tables.table_2"),
         settings=reads(lambda wildcards: settings.table_2(config)),
     shell:
         """
@@ -85,7 +85,7 @@ rule table_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.table_3"),
+        code("urfm.tables.table_3"),
         settings=reads(lambda wildcards: settings.table_3(config)),
     shell:
         """
@@ -114,7 +114,7 @@ rule table_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.settings_table"),
+        code("urfm.tables.settings_table"),
         settings=reads(lambda wildcards: settings.settings_table(config, "table_4")),
     shell:
         """
@@ -137,7 +137,7 @@ use rule table_4 as table_5 with:
     log:
         "<logs>/tables/table_5.log",
     params:
-        *code("urfm.tables.settings_table"),
+        code("urfm.tables.settings_table"),
         settings=reads(lambda wildcards: settings.settings_table(config, "table_5")),
 
 
@@ -162,7 +162,7 @@ rule comparison_with_paper:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.comparison_with_paper"),
+        code("urfm.tables.comparison_with_paper"),
         settings=reads(lambda wildcards: settings.comparison_with_paper(config)),
     shell:
         """
@@ -194,7 +194,7 @@ rule claims:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        *code("urfm.tables.claims"),
+        code("urfm.tables.claims"),
         settings=reads(lambda wildcards: settings.claims(config)),
     shell:
         """

@@ -19,7 +19,7 @@ rule cache_targets:
     resources:
         **needs("targets"),
     params:
-        *code("urfm.targets.build"),
+        code("urfm.targets.build"),
         settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
     shell:
         """

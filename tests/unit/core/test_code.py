@@ -108,7 +108,7 @@ class Library:
 
 
 def forget() -> None:
-    for cached in (code.define, code.scope):
+    for cached in (code.code_digests, code.define, code.scope):
         cached.cache_clear()
 
 

@@ -43,10 +43,11 @@ DESCRIBED = {
     "add_argument": {"help", "metavar"},
 }
 
-Choices = Mapping[str, str | Iterable[str]]
+Choices = Mapping[str, str | tuple[str, ...]]
 
 
-def code_digests(entry: str, **choices: str | Iterable[str]) -> list[str]:
+@cache
+def code_digests(entry: str, **choices: str | tuple[str, ...]) -> list[str]:
     """`module@digest` for every module that `entry` reaches something of; for a rule's params.
 
     Parameters
