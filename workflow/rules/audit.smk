@@ -48,8 +48,7 @@ rule audit:
     resources:
         **needs("small"),
     params:
-        code("urfm.data.leakage.audit"),
-        settings=reads(lambda wildcards: settings.audit(config)),
+        **depends("urfm.data.leakage.audit", lambda wildcards: settings.audit(config)),
     shell:
         """
         python -m urfm.data.leakage.audit \
@@ -81,8 +80,7 @@ rule duplicates_sheet:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.duplicates_sheet"),
-        settings=reads(lambda wildcards: settings.duplicates_sheet(config)),
+        **depends("urfm.figures.duplicates_sheet", lambda wildcards: settings.duplicates_sheet(config)),
     shell:
         """
         python -m urfm.figures.duplicates_sheet \

@@ -107,8 +107,7 @@ rule report:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.report.page"),
-        settings=reads(lambda wildcards: settings.report(config)),
+        **depends("urfm.report.page", lambda wildcards: settings.report(config)),
     shell:
         """
         python -m urfm.report.page \

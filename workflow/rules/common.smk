@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 
 sys.path.insert(0, str(HOME / "workflow"))
 
-from urfm.core import code as library, provenance
+from urfm.core import code, provenance
 from urfm.plan import availability, configuration, grid, settings
 from urfm.core.errors import UrfmError
 
@@ -87,21 +87,16 @@ wildcard_constraints:
     split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
 
 
-def code(module, **choices):
-    """One kind of params: they change when code changes that the module can reach (urfm.core.code).
+def depends(module, section):
+    """All params of a rule: they change when its settings change, or code that can change its result.
 
-    `choices` say which entry of a table counts, from the wildcards: READERS=lambda wildcards: "busbra".
+    Snakemake compares params as a set of values without names, so there are these two kinds and no other: `module@digest`
+    (urfm.core.code), and all settings that the stage reads as canonical JSON. `section` gets the wildcards.
     """
-
-    def digests(wildcards):
-        return library.code_digests(module, **{table: choose(wildcards) for table, choose in choices.items()})
-
-    return digests
-
-
-def reads(section):
-    """The other kind: all settings a rule reads, as canonical JSON. `section` gets the wildcards."""
-    return lambda wildcards: provenance.canonical_json(section(wildcards))
+    return {
+        "code": lambda wildcards: code.code_digests(module, section(wildcards)),
+        "settings": lambda wildcards: provenance.canonical_json(section(wildcards)),
+    }
 
 
 def need(stage, what):

@@ -12,8 +12,7 @@ rule simulate:
     resources:
         **needs("small"),
     params:
-        code("urfm.simulation.simulate"),
-        settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
+        **depends("urfm.simulation.simulate", lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
     shell:
         """
         python -m urfm.simulation.simulate \
@@ -39,8 +38,7 @@ rule manifest:
     resources:
         **needs("manifest"),
     params:
-        code("urfm.data.manifest"),
-        settings=reads(lambda wildcards: settings.manifest(config, wildcards.dataset)),
+        **depends("urfm.data.manifest", lambda wildcards: settings.manifest(config, wildcards.dataset)),
     shell:
         """
         python -m urfm.data.manifest \
@@ -71,8 +69,7 @@ rule images:
     resources:
         **needs("images"),
     params:
-        code("urfm.data.images"),
-        settings=reads(lambda wildcards: settings.images(config)),
+        **depends("urfm.data.images", lambda wildcards: settings.images(config)),
     shell:
         """
         python -m urfm.data.images \
@@ -102,8 +99,7 @@ rule split:
     resources:
         **needs("small"),
     params:
-        code("urfm.data.splits.stage"),
-        settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
+        **depends("urfm.data.splits.stage", lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
     shell:
         """
         python -m urfm.data.splits.stage \

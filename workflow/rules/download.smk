@@ -13,8 +13,7 @@ rule download:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        code("urfm.download.download"),
-        settings=reads(lambda wildcards: settings.download(config)),
+        **depends("urfm.download.download", lambda wildcards: settings.download(config)),
     shell:
         """
         python -m urfm.download.download \
@@ -34,8 +33,7 @@ rule doctor:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        code("urfm.doctor.report"),
-        settings=reads(lambda wildcards: settings.doctor(config)),
+        **depends("urfm.doctor.report", lambda wildcards: settings.doctor(config)),
     shell:
         """
         python -m urfm.doctor.report \

@@ -15,8 +15,7 @@ rule stand_in:
     resources:
         **needs("small"),
     params:
-        code("urfm.models.stand_ins"),
-        settings=reads(lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
+        **depends("urfm.models.stand_ins", lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
     shell:
         """
         python -m urfm.models.stand_ins \
@@ -42,8 +41,7 @@ rule encoder_from_run:
     resources:
         **needs("small"),
     params:
-        code("urfm.models.encoders"),
-        settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
+        **depends("urfm.models.encoders", lambda wildcards: settings.encoder(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.encoders \
@@ -69,8 +67,7 @@ rule encoder_from_checkpoint:
     resources:
         **needs("small", mem_mb=need("small", "mem_mb") * 2),
     params:
-        code("urfm.models.encoders"),
-        settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
+        **depends("urfm.models.encoders", lambda wildcards: settings.encoder(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.encoders \
@@ -98,8 +95,7 @@ rule export_encoder:
     resources:
         **needs("small"),
     params:
-        code("urfm.models.export"),
-        settings=reads(lambda wildcards: settings.export(config, wildcards.model)),
+        **depends("urfm.models.export", lambda wildcards: settings.export(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.export \

@@ -35,8 +35,7 @@ rule figure_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.figure_2"),
-        settings=reads(lambda wildcards: settings.figure(config, "figure_2")),
+        **depends("urfm.figures.figure_2", lambda wildcards: settings.figure(config, "figure_2")),
     shell:
         """
         python -m urfm.figures.figure_2 \
@@ -73,8 +72,7 @@ rule figure_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.figure_3"),
-        settings=reads(lambda wildcards: settings.comparisons(config, "figure_3")),
+        **depends("urfm.figures.figure_3", lambda wildcards: settings.comparisons(config, "figure_3")),
     shell:
         """
         python -m urfm.figures.figure_3 \
@@ -111,8 +109,7 @@ rule figure_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.figure_4"),
-        settings=reads(lambda wildcards: settings.comparisons(config, "figure_4")),
+        **depends("urfm.figures.figure_4", lambda wildcards: settings.comparisons(config, "figure_4")),
     shell:
         """
         python -m urfm.figures.figure_4 \
@@ -149,8 +146,7 @@ rule figure_5:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.figure_5"),
-        settings=reads(lambda wildcards: settings.figure_5(config)),
+        **depends("urfm.figures.figure_5", lambda wildcards: settings.figure_5(config)),
     shell:
         """
         python -m urfm.figures.figure_5 \
@@ -191,8 +187,7 @@ rule figure_8:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.figure_8"),
-        settings=reads(lambda wildcards: settings.figure_8(config)),
+        **depends("urfm.figures.figure_8", lambda wildcards: settings.figure_8(config)),
     shell:
         """
         python -m urfm.figures.figure_8 \
@@ -231,8 +226,7 @@ rule critical_difference:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.critical_difference"),
-        settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
+        **depends("urfm.figures.critical_difference", lambda wildcards: settings.summary(config, "figure_2")),
     shell:
         """
         python -m urfm.figures.critical_difference \
@@ -268,8 +262,7 @@ rule calibration:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.figures.calibration"),
-        settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
+        **depends("urfm.figures.calibration", lambda wildcards: settings.summary(config, "figure_2")),
     shell:
         """
         python -m urfm.figures.calibration \

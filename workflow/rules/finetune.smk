@@ -23,9 +23,9 @@ rule finetune:
     resources:
         **needs("finetune"),
     params:
-        code("urfm.training.finetune"),
-        settings=reads(
-            lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share))
+        **depends(
+            "urfm.training.finetune",
+            lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share)),
         ),
     shell:
         """
@@ -55,11 +55,11 @@ use rule finetune as finetune_with_weights with:
         task=configuration.one_of(grid.kept_tasks(config)),
         share="100",
     params:
-        code("urfm.training.finetune"),
-        settings=reads(
+        **depends(
+            "urfm.training.finetune",
             lambda wildcards: settings.finetuning(
                 config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True
-            )
+            ),
         ),
 
 

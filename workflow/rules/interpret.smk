@@ -38,8 +38,7 @@ rule attention:
     resources:
         **needs("finetune"),
     params:
-        code("urfm.interpret.attention"),
-        settings=reads(lambda wildcards: settings.attention(config, wildcards.task)),
+        **depends("urfm.interpret.attention", lambda wildcards: settings.attention(config, wildcards.task)),
     shell:
         """
         python -m urfm.interpret.attention \
@@ -74,8 +73,7 @@ rule embeddings:
     resources:
         **needs("finetune"),
     params:
-        code("urfm.interpret.embeddings"),
-        settings=reads(lambda wildcards: settings.embeddings(config)),
+        **depends("urfm.interpret.embeddings", lambda wildcards: settings.embeddings(config)),
     shell:
         """
         stores=({input.stores:q})
@@ -108,8 +106,7 @@ rule finetuned_embeddings:
     resources:
         **needs("finetune"),
     params:
-        code("urfm.interpret.embeddings"),
-        settings=reads(lambda wildcards: settings.embeddings(config)),
+        **depends("urfm.interpret.embeddings", lambda wildcards: settings.embeddings(config)),
     shell:
         """
         python -m urfm.interpret.embeddings \
@@ -142,8 +139,7 @@ rule figure_6:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.figure_6"),
-        settings=reads(lambda wildcards: settings.figure_6(config)),
+        **depends("urfm.figures.figure_6", lambda wildcards: settings.figure_6(config)),
     shell:
         """
         python -m urfm.figures.figure_6 \
@@ -167,8 +163,7 @@ rule figure_7:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.figure_7"),
-        settings=reads(lambda wildcards: settings.figure_7(config)),
+        **depends("urfm.figures.figure_7", lambda wildcards: settings.figure_7(config)),
     shell:
         """
         python -m urfm.figures.figure_7 \
@@ -198,8 +193,7 @@ rule figure_1:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.figure_1"),
-        settings=reads(lambda wildcards: settings.figure_1(config)),
+        **depends("urfm.figures.figure_1", lambda wildcards: settings.figure_1(config)),
     shell:
         """
         selection={input.selection:q} sample={input.sample:q} statistics={input.statistics:q} stores=({input.stores:q})

@@ -18,8 +18,7 @@ rule pretrain_set:
     resources:
         **needs("small"),
     params:
-        code("urfm.data.pretrain_set"),
-        settings=reads(lambda wildcards: settings.pretrain_set(config, wildcards.run)),
+        **depends("urfm.data.pretrain_set", lambda wildcards: settings.pretrain_set(config, wildcards.run)),
     shell:
         """
         python -m urfm.data.pretrain_set \
@@ -62,8 +61,7 @@ rule pretrain:
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
     params:
-        code("urfm.training.pretrain"),
-        settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
+        **depends("urfm.training.pretrain", lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
         stores=({input.stores:q}) targets=({input.targets:q})

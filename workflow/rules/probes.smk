@@ -18,8 +18,9 @@ rule probe_run:
     resources:
         **needs("probe"),
     params:
-        code("urfm.interpret.probe_encoder"),
-        settings=reads(lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)),
+        **depends(
+            "urfm.interpret.probe_encoder", lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)
+        ),
     shell:
         """
         python -m urfm.interpret.probe_encoder \
@@ -51,8 +52,9 @@ rule probe_model:
     resources:
         **needs("probe"),
     params:
-        code("urfm.interpret.probe_encoder"),
-        settings=reads(lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)),
+        **depends(
+            "urfm.interpret.probe_encoder", lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)
+        ),
     shell:
         """
         python -m urfm.interpret.probe_encoder \
@@ -78,8 +80,7 @@ rule probe_curves:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.probe_curves"),
-        settings=reads(lambda wildcards: settings.probe_curves(config)),
+        **depends("urfm.figures.probe_curves", lambda wildcards: settings.probe_curves(config)),
     shell:
         """
         python -m urfm.figures.probe_curves \
@@ -102,8 +103,7 @@ rule loss_curves:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.loss_curves"),
-        settings=reads(lambda wildcards: settings.loss_curves(config)),
+        **depends("urfm.figures.loss_curves", lambda wildcards: settings.loss_curves(config)),
     shell:
         """
         python -m urfm.figures.loss_curves \
@@ -133,8 +133,7 @@ rule reconstruct:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        code("urfm.interpret.reconstruct"),
-        settings=reads(lambda wildcards: settings.reconstruct(config)),
+        **depends("urfm.interpret.reconstruct", lambda wildcards: settings.reconstruct(config)),
     shell:
         """
         stores=({input.stores:q})
@@ -169,8 +168,7 @@ rule draw_reconstructions:
     resources:
         **needs("small"),
     params:
-        code("urfm.figures.reconstructions"),
-        settings=reads(lambda wildcards: settings.reconstructions(config, wildcards.run)),
+        **depends("urfm.figures.reconstructions", lambda wildcards: settings.reconstructions(config, wildcards.run)),
     shell:
         """
         python -m urfm.figures.reconstructions \

@@ -44,8 +44,7 @@ rule figure_statistics:
         mem_mb=need("small", "mem_mb") * 2,
         runtime=minutes("small"),
     params:
-        code("urfm.statistics.stage"),
-        settings=reads(lambda wildcards: settings.statistics(config, wildcards.figure)),
+        **depends("urfm.statistics.stage", lambda wildcards: settings.statistics(config, wildcards.figure)),
     shell:
         """
         python -m urfm.statistics.stage \

@@ -20,8 +20,7 @@ rule table_1:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.table_1"),
-        settings=reads(lambda wildcards: settings.table_1(config)),
+        **depends("urfm.tables.table_1", lambda wildcards: settings.table_1(config)),
     shell:
         """
         python -m urfm.tables.table_1 \
@@ -54,8 +53,7 @@ rule table_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.table_2"),
-        settings=reads(lambda wildcards: settings.table_2(config)),
+        **depends("urfm.tables.table_2", lambda wildcards: settings.table_2(config)),
     shell:
         """
         python -m urfm.tables.table_2 \
@@ -85,8 +83,7 @@ rule table_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.table_3"),
-        settings=reads(lambda wildcards: settings.table_3(config)),
+        **depends("urfm.tables.table_3", lambda wildcards: settings.table_3(config)),
     shell:
         """
         python -m urfm.tables.table_3 \
@@ -114,8 +111,7 @@ rule table_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.settings_table"),
-        settings=reads(lambda wildcards: settings.settings_table(config, "table_4")),
+        **depends("urfm.tables.settings_table", lambda wildcards: settings.settings_table(config, "table_4")),
     shell:
         """
         python -m urfm.tables.settings_table \
@@ -137,8 +133,7 @@ use rule table_4 as table_5 with:
     log:
         "<logs>/tables/table_5.log",
     params:
-        code("urfm.tables.settings_table"),
-        settings=reads(lambda wildcards: settings.settings_table(config, "table_5")),
+        **depends("urfm.tables.settings_table", lambda wildcards: settings.settings_table(config, "table_5")),
 
 
 rule comparison_with_paper:
@@ -162,8 +157,7 @@ rule comparison_with_paper:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.comparison_with_paper"),
-        settings=reads(lambda wildcards: settings.comparison_with_paper(config)),
+        **depends("urfm.tables.comparison_with_paper", lambda wildcards: settings.comparison_with_paper(config)),
     shell:
         """
         python -m urfm.tables.comparison_with_paper \
@@ -194,8 +188,7 @@ rule claims:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        code("urfm.tables.claims"),
-        settings=reads(lambda wildcards: settings.claims(config)),
+        **depends("urfm.tables.claims", lambda wildcards: settings.claims(config)),
     shell:
         """
         python -m urfm.tables.claims \

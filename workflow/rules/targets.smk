@@ -19,8 +19,7 @@ rule cache_targets:
     resources:
         **needs("targets"),
     params:
-        code("urfm.targets.build"),
-        settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
+        **depends("urfm.targets.build", lambda wildcards: settings.targets(config, wildcards.teacher)),
     shell:
         """
         python -m urfm.targets.build \

@@ -25,6 +25,7 @@ from urfm.core.progress import progress, say
 from urfm.readers import READERS
 from urfm.shapes import RATIO as ratio, area
 
+CHOICES = {"READERS": "source.reader"}
 SIZE: int = 3
 
 
@@ -102,13 +103,14 @@ class Library:
         assert old in text
         self.write(name, text.replace(old, new))
 
-    def definitions(self, **choices: str) -> dict[str, str]:
+    def definitions(self, reader: str | None = "all") -> dict[str, str]:
+        """Of one reader, of none, or of all."""
         forget()
-        return code.definitions("urfm.stage", choices)
+        return code.definitions("urfm.stage", None if reader == "all" else {"source": {"reader": reader}})
 
 
 def forget() -> None:
-    for cached in (code.code_digests, code.define, code.scope):
+    for cached in (code._reach, code._by_module, code.define, code.scope):
         cached.cache_clear()
 
 
@@ -128,10 +130,11 @@ def test_what_is_reached(library: Library) -> None:
         "urfm.second": {"read", "SKIPPED"},
     }
     assert set(library.definitions()) == {f"{module}:{name}" for module, names in reached.items() for name in names}
-    assert set(library.definitions()) - set(library.definitions(READERS="a")) == {
+    assert set(library.definitions()) - set(library.definitions("a")) == {
         "urfm.second:read",
         "urfm.second:SKIPPED",
     }
+    assert not [name for name in library.definitions(None) if name.startswith(("urfm.first", "urfm.second"))]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +157,11 @@ def test_what_is_reached(library: Library) -> None:
     ],
 )
 def test_what_does_not_count(library: Library, module: str, old: str, new: str) -> None:
-    before = library.definitions(READERS="a")
+    before = library.definitions("a")
     library.edit(module, old, new)
     if new == "pass":
         library.edit(module, "        pass\n", "")
-    assert library.definitions(READERS="a") == before
+    assert library.definitions("a") == before
 
 
 @pytest.mark.parametrize(
@@ -180,9 +183,9 @@ def test_what_does_not_count(library: Library, module: str, old: str, new: str) 
     ],
 )
 def test_what_counts(library: Library, module: str, old: str, new: str, named: str) -> None:
-    before = library.definitions(READERS="a")
+    before = library.definitions("a")
     library.edit(module, old, new)
-    assert named in code.changes(before, library.definitions(READERS="a"))
+    assert named in code.changes(before, library.definitions("a"))
 
 
 def test_ways_to_reach_a_definition(library: Library) -> None:
@@ -206,16 +209,17 @@ def test_what_a_module_does_when_it_is_imported_counts(library: Library) -> None
 
 def test_mistakes_in_tables_are_errors(library: Library) -> None:
     with pytest.raises(KeyError, match="no entry z"):
-        library.definitions(READERS="z")
+        library.definitions("z")
+    library.edit("stage", '{"READERS"', '{"WRITERS"')
     with pytest.raises(KeyError, match="reaches no table WRITERS"):
-        library.definitions(WRITERS="a")
+        library.definitions("a")
     library.write("stage", "from urfm.shapes import gone\n\nprint(gone)\n\nif __name__ == '__main__':\n    gone()\n")
     with pytest.raises(LookupError, match="defines no gone"):
         library.definitions()
 
 
 def test_a_digest_a_module(library: Library) -> None:
-    digests = code.code_digests("urfm.stage", READERS="a")
+    digests = code.code_digests("urfm.stage", {"source": {"reader": "a"}})
     assert [item.split("@")[0] for item in digests] == ["urfm.first", "urfm.readers", "urfm.shapes", "urfm.stage"]
     assert all(len(item.split("@")[1]) == 12 for item in digests)
 
@@ -270,8 +274,8 @@ Reached = Callable[[str], set[str]]
 
 @pytest.fixture
 def rooms() -> Reached:
-    def of(entry: str, **choices: str) -> set[str]:
-        return {name.split(":")[0].split(".")[1] for name in code.definitions(entry, choices)}
+    def of(entry: str) -> set[str]:
+        return {name.split(":")[0].split(".")[1] for name in code.definitions(entry)}
 
     return of
 

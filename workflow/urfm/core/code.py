@@ -10,9 +10,9 @@ our modules. From the entry point's last lines (`run(main)`) we follow every nam
 it stands for, in whichever module, and so on. A name that a local variable hides is followed all the same, a class
 counts whole, a module that is handed on as an object counts whole: too much at times, never too little.
 
-Tables. Where a stage picks an implementation by a name from the configuration, the choices are one dictionary at the
-top of a module, such as READERS. A rule that knows the choice says so (`READERS="busbra"`); of the table then counts
-that entry alone.
+Tables. Where a stage picks an implementation by a name from its settings, the choices are one dictionary at the top of
+a module, such as READERS. The stage's module says which setting it is, `CHOICES = {"READERS": "reader"}`, and of the
+table then counts that entry alone.
 
 What does not count, because no result depends on it: comments, docstrings, layout, annotations of functions, and words
 for people: what is passed to `say` and `warn`, to UrfmError and ValueError, the detail of UnusableImage, labels of
@@ -43,34 +43,59 @@ DESCRIBED = {
     "add_argument": {"help", "metavar"},
 }
 
-Choices = Mapping[str, str | tuple[str, ...]]
+
+def code_digests(entry: str, settings: Mapping[str, Any]) -> list[str]:
+    """`module@digest` for every module that a stage reaches something of; parameters as of `definitions`."""
+    return list(_by_module(entry, _choices(entry, settings)))
 
 
-@cache
-def code_digests(entry: str, **choices: str | tuple[str, ...]) -> list[str]:
-    """`module@digest` for every module that `entry` reaches something of; for a rule's params.
+def definitions(entry: str, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """`module:definition` -> digest of all that a stage reaches, sorted.
 
     Parameters
     ----------
     entry
         Dotted name of a module that runs as a command, e.g. "urfm.data.manifest".
-    **choices
-        Of a table, by its name, the key or keys that count: `READERS="busbra"`. All others count whole.
+    settings
+        What the stage is told; the CHOICES of its module read which entries of tables count. None: all of them.
 
     Raises
     ------
     KeyError
-        If `entry` reaches no such table, or the table has no such key.
+        If a table that CHOICES names is not reached, or has no entry of the chosen name.
     """
-    by_module: dict[str, list[str]] = {}
-    for name, digest in definitions(entry, choices).items():
-        by_module.setdefault(name.split(":")[0], []).append(f"{name}@{digest}")
-    return [f"{module}@{_sha256(parts)}" for module, parts in sorted(by_module.items())]
+    return dict(_reach(entry, _choices(entry, settings) if settings is not None else ()))
 
 
-def definitions(entry: str, choices: Choices | None = None) -> dict[str, str]:
-    """`module:definition` -> digest of all that `entry` reaches, sorted; parameters as of `code_digests`."""
-    chosen = {table: {keys} if isinstance(keys, str) else set(keys) for table, keys in (choices or {}).items()}
+Choices = tuple[tuple[str, str | None], ...]
+
+
+def _choices(entry: str, settings: Mapping[str, Any]) -> Choices:
+    """The tables of a module's CHOICES, and the key that the settings choose; None where they leave it out."""
+    named: dict[str, str] = {}
+    for node in scope(entry).statements.get("CHOICES", []):
+        if isinstance(node, ast.Assign):
+            named = ast.literal_eval(node.value)
+    found = []
+    for table, path in named.items():
+        value: Any = settings
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        found.append((table, value))
+    return tuple(found)
+
+
+@cache
+def _by_module(entry: str, choices: Choices) -> tuple[str, ...]:
+    parts: dict[str, list[str]] = {}
+    for name, digest in _reach(entry, choices).items():
+        parts.setdefault(name.split(":")[0], []).append(f"{name}@{digest}")
+    return tuple(f"{module}@{_sha256(names)}" for module, names in sorted(parts.items()))
+
+
+@cache
+def _reach(entry: str, choices: Choices) -> dict[str, str]:
+    chosen = dict(choices)
     found: dict[str, str] = {}
     tables: set[str] = set()
     waiting = [(entry, "__main__")]
@@ -82,15 +107,13 @@ def definitions(entry: str, choices: Choices | None = None) -> dict[str, str]:
         item = define(module, name)
         if name in chosen and item.table is not None:
             tables.add(name)
-            if absent := chosen[name] - item.table.keys():
-                raise KeyError(f"{label}: no entry {', '.join(sorted(absent))}")
-            item = merged(item.table[key] for key in sorted(chosen[name]))
+            item = item.entry(chosen[name], label)
         found[label] = item.digest
         waiting += item.reaches
         if "__effects__" in scope(module).statements:
             waiting.append((module, "__effects__"))
     if absent := chosen.keys() - tables:
-        raise KeyError(f"{entry} reaches no table {', '.join(sorted(absent))}")
+        raise KeyError(f"{entry} reaches no table {', '.join(sorted(absent))}, which its CHOICES name")
     return dict(sorted(found.items()))
 
 
@@ -107,11 +130,13 @@ class Definition:
     reaches: tuple[tuple[str, str], ...]  # module and definition
     table: dict[str, Definition] | None = None
 
-
-def merged(items: Iterable[Definition]) -> Definition:
-    """Several entries of a table as one definition."""
-    parts = list(items)
-    return Definition(_sha256([part.digest for part in parts]), tuple(name for part in parts for name in part.reaches))
+    def entry(self, key: str | None, label: str) -> Definition:
+        """Of a table the one entry that counts; nothing of it for None."""
+        if key is None:
+            return Definition(_sha256([]), ())
+        if self.table is None or key not in self.table:
+            raise KeyError(f"{label}: no entry {key}")
+        return self.table[key]
 
 
 def module_path(name: str) -> Path | None:

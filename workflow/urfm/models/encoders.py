@@ -30,6 +30,8 @@ from urfm.models import checkpoints, clip
 from urfm.models.classifier import build, timm_config
 from urfm.models.weights import Checkpoint, Tensors, check_sha256, load_strictly
 
+CHOICES = {"FORMATS": "checkpoint.format"}  # of urfm.core.code
+
 
 @dataclass(frozen=True)
 class Format:

@@ -29,6 +29,8 @@ from urfm.models.clip import openai_names
 from urfm.models.encoders import format_of
 from urfm.models.weights import Tensors
 
+CHOICES = {"FORMATS": "checkpoint.format", "WRITERS": "checkpoint.format"}  # of urfm.core.code
+
 CLASSES = 1000  # of the ImageNet classifier that some files carry
 
 

@@ -27,6 +27,8 @@ from urfm.core.progress import progress, say
 from urfm.simulation.archive import SimulateSettings
 from urfm.simulation.layouts import LAYOUTS
 
+CHOICES = {"LAYOUTS": "layout"}  # of urfm.core.code
+
 README = "Simulated ultrasound images, made by urfm.simulation.simulate for demonstration only. Not patient data.\n"
 
 

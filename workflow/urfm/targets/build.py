@@ -248,7 +248,7 @@ def main() -> None:
         worst = verify(arguments.verify, store, teacher, np.random.default_rng())
         say(f"{arguments.verify}: hashes agree, recomputed views differ by at most {worst:.2g} (relative)")
         return
-    code = code_digests("urfm.targets.build")
+    code = code_digests("urfm.targets.build", settings.model_dump())
     record = build(store, settings, teacher, arguments.output, device, arguments.workers, code)
     say(f"targets of {record['images']:,} images in {arguments.output}")
 

@@ -446,7 +446,7 @@ def main() -> None:
     encoder = {
         key: record[key] for key in ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
     }
-    code = code_digests("urfm.training.finetune")
+    code = code_digests("urfm.training.finetune", settings.model_dump())
     splits = read_splits(arguments.split, settings)
     records: dict[int, dict[str, Any]] = {}
     tables, counts = [], []

@@ -569,7 +569,7 @@ def main() -> None:
             workers=arguments.workers,
             micro_batch=arguments.micro_batch,
             checkpoint_minutes=arguments.checkpoint_minutes,
-            code=code_digests("urfm.training.pretrain"),
+            code=code_digests("urfm.training.pretrain", settings.model_dump()),
         )
 
 
