@@ -74,11 +74,11 @@ rule images:
         mem_mb=need("images", "mem_mb"),
         runtime=minutes("images"),
     params:
-        *code("urfm.data.images"),
+        *code("urfm.data.images.build"),
         settings=reads(lambda wildcards: settings.images(config)),
     shell:
         """
-        python -m urfm.data.images \
+        python -m urfm.data.images.build \
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --threads {threads} \

@@ -13,7 +13,7 @@ ROOT = Path(provenance.__file__).parents[1]
 ENTRIES = [
     "urfm.simulation.simulate",
     "urfm.data.manifest",
-    "urfm.data.images",
+    "urfm.data.images.build",
     "urfm.data.splits.stage",
     "urfm.targets.build",
     "urfm.training.pretrain",
@@ -138,7 +138,7 @@ def test_what_is_made_by_another_stage_does_not_restart_training() -> None:
         "urfm.data.splits.stage",
         "urfm.data.counts",
     }
-    assert "urfm.targets.build" not in pretrain
+    assert not (finetune | pretrain) & {"urfm.data.images.decode", "urfm.data.images.build", "urfm.targets.build"}
 
 
 def test_canonical_json_is_canonical() -> None:

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
-from urfm.data import images, manifest
+from urfm.data import manifest
 from urfm.data.counts import Expected
 from urfm.data.datasets.common import Record
-from urfm.data.images import ImageStore
+from urfm.data.images import build
+from urfm.data.images.store import ImageStore
 from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, metadata, screen, write_manifest
 
 OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
@@ -218,7 +219,7 @@ def run_images(
     arguments = ["--root", root, "--settings", json.dumps({"long_side": long_side}), "--threads", 2]
     arguments += ["--manifest", results / f"{name}.parquet", "--manifest-summary", results / f"{name}.json"]
     monkeypatch.setattr("sys.argv", ["images", *map(str, [*arguments, "--output", results / name])])
-    images.main()
+    build.main()
     return ImageStore(results / name, verify=True)
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from urfm.core.errors import UnusableImage
-from urfm.data import images, nifti
 from urfm.data.datasets import READERS
-from urfm.data.images import Entry, ImageStore, decode, pixel_sha256, write_store
+from urfm.data.images import nifti
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.store import ImageStore
 from urfm.data.manifest import ManifestSettings, make_manifest
 
 SETTINGS = ManifestSettings(dataset="camus", reader="camus", folder="CAMUS", organ="heart", source="CAMUS")
@@ -285,5 +288,5 @@ def test_a_sequence_is_unpacked_once_for_all_its_frames(tmp_path: Path, monkeypa
     opened = []
     monkeypatch.setattr(nifti.gzip, "open", lambda path, original=gzip.open: opened.append(path) or original(path))
     for frame in range(8):
-        images.decode(path, str(frame))
+        decode(path, str(frame))
     assert opened == [path]

@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.metrics import present_score, score
 from urfm.models import classifier, encoders

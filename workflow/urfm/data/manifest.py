@@ -34,7 +34,9 @@ from urfm.core.progress import progress, say
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.datasets import FOLDER_READERS, READERS
 from urfm.data.datasets.common import Record
-from urfm.data.images import SECONDS, decode, map_in_processes, pixel_sha256
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.workers import SECONDS, map_in_processes
 from urfm.data.leakage.near_duplicates import PROXY, ProxyPatients, proxy_patients
 from urfm.data.leakage.perceptual import perceptual_hash
 

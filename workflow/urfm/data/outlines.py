@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from urfm.core.errors import UnusableImage
 from urfm.core.progress import say
-from urfm.data.images import decode
+from urfm.data.images.decode import decode
 
 Mask = npt.NDArray[np.bool_]
 
