@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from urfm.data import manifest
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 from urfm.data.images.build import Entry
@@ -49,7 +50,7 @@ def write_manifest(folder: Path, rows: int) -> Callable[[], object]:
                 size=(640, 480),
             )
 
-    manifest.READERS["synthetic"] = read
+    manifest.READERS["synthetic"] = Reader(read)
     manifest.inspect = describe
     settings = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set", organ="thyroid")
     files = folder / "set.parquet", folder / "set.rejected.csv"

@@ -13,6 +13,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
 from urfm.data import manifest
 from urfm.data.counts import Expected
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 from urfm.data.images.store import ImageStore
@@ -131,7 +132,8 @@ def test_a_data_set_that_changes_meanwhile_is_an_error(tmp_path: Path, monkeypat
     folder = own_set(tmp_path, ["1.png,a,benign"])
     picture(folder / "1.png", 1)
     listings = iter([["1.png"], ["1.png", "2.png"]])
-    monkeypatch.setitem(manifest.READERS, "generic", lambda _: (Record(folder / name, name) for name in next(listings)))
+    changing = Reader(lambda _: (Record(folder / name, name) for name in next(listings)))
+    monkeypatch.setitem(manifest.READERS, "generic", changing)
     with pytest.raises(UrfmError, match="1 images were listed at first and 2 while they were read"):
         make_manifest(tmp_path, OWN, 1)
 

@@ -240,7 +240,7 @@ def camus(root: Path) -> Path:
 
 def test_camus_lists_the_frames_of_half_sequences(tmp_path: Path) -> None:
     base = camus(tmp_path)
-    records = list(READERS["camus"](tmp_path / "CAMUS"))
+    records = list(READERS["camus"].read(tmp_path / "CAMUS"))
     first, second = records[:14], records[14:]
     assert [record.frame for record in first] == [str(frame) for frame in (*range(11), *range(3))]
     assert records[10].name == "patient0001_2CH_010"
@@ -259,7 +259,7 @@ def test_camus_lists_the_frames_of_half_sequences(tmp_path: Path) -> None:
     gz = base / "patient0001" / "patient0001_4CH_half_sequence.nii.gz"
     gz.with_suffix("").write_bytes(gzip.decompress(gz.read_bytes()))
     gz.unlink()
-    assert [r.path.suffix for r in READERS["camus"](tmp_path / "CAMUS") if r.series == "patient0001_4CH"] == [
+    assert [r.path.suffix for r in READERS["camus"].read(tmp_path / "CAMUS") if r.series == "patient0001_4CH"] == [
         ".nii"
     ] * 3
 

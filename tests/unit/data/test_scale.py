@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from urfm.core import files
 from urfm.data import manifest
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Listed, Record
 from urfm.data.images import build
 from urfm.data.images.build import Entry
@@ -68,7 +69,7 @@ def write_manifest(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> tu
             return manifest.Rejection("missing", "no such file")
         return manifest.Content(digest(f"{number}"), digest(f"{number // 10}"), "0" * 16, 640, 480)
 
-    monkeypatch.setitem(manifest.READERS, "synthetic", read)
+    monkeypatch.setitem(manifest.READERS, "synthetic", Reader(read))
     monkeypatch.setattr(manifest, "inspect", inspect)
     (root / "Set").mkdir(parents=True)
     before = pa.total_allocated_bytes()

@@ -178,7 +178,7 @@ def test_a_class_without_images_is_named() -> None:
 
 @pytest.mark.data
 def test_busbra_gives_the_numbers_of_the_paper(real_data: Path) -> None:
-    table = to_table(READERS["busbra"](real_data / "BUSBRA"), "busbra")
+    table = to_table(READERS["busbra"].read(real_data / "BUSBRA"), "busbra")
     first = select_images(table, "busbra", PAPER.model_copy(update={"images_per_patient": "first"}))
     assert first["label"].value_counts().to_dict() == {"benign": 722, "malignant": 342}
     assert not first["image_id"].str.endswith("-r").any()  # l or s sort before r
@@ -190,7 +190,7 @@ def test_busbra_gives_the_numbers_of_the_paper(real_data: Path) -> None:
 
 @pytest.mark.data
 def test_fetal_planes_split_into_fifths(real_data: Path) -> None:
-    table = to_table(READERS["fetal_planes"](real_data / "fetal_planes"), "fetal_planes")
+    table = to_table(READERS["fetal_planes"].read(real_data / "fetal_planes"), "fetal_planes")
     split = make_split(table)
     assert len(split) == 12400
     assert split["patient_id"].nunique() == 1792

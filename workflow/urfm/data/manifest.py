@@ -32,7 +32,7 @@ from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.core.progress import progress, say
 from urfm.data.counts import Expected, count, differences, report_differences
-from urfm.data.datasets import FOLDER_READERS, READERS
+from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
@@ -130,15 +130,15 @@ def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
         raise UrfmError(f"{root}: no such folder; set data_root to where the data sets lie")
     if PurePosixPath(settings.folder).is_absolute() or ".." in PurePosixPath(settings.folder).parts:
         raise UrfmError(f"datasets.{settings.dataset}.folder: {settings.folder!r} is not below the data root")
-    if settings.folders and settings.reader not in FOLDER_READERS:
+    reader = READERS[settings.reader]
+    if settings.folders and not reader.takes_folders:
+        takers = sorted(name for name, other in READERS.items() if other.takes_folders)
         raise UrfmError(
             f"datasets.{settings.dataset}.folders: the reader {settings.reader} knows its archive's folders; "
-            f"{' and '.join(sorted(FOLDER_READERS))} take this key"
+            f"{' and '.join(takers)} take this key"
         )
     folder = root / settings.folder
-    if settings.reader in FOLDER_READERS:
-        return FOLDER_READERS[settings.reader](folder, settings.folders)
-    return READERS[settings.reader](folder)
+    return reader.read(folder, settings.folders) if settings.folders else reader.read(folder)
 
 
 def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
