@@ -244,7 +244,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     }
     assert summary["simulated"] is False
     assert summary["differences"] == ["3 images, 4 expected", "1 images labelled benign, 2 expected"]
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "warning: own: 1 images rejected, missing" in printed
     assert "warning: own: 3 images, 4 expected" in printed
     assert pd.read_csv(results / "own.rejected.csv").to_dict("list") == {
@@ -292,7 +292,7 @@ def test_real_archives(
     expected = {"images": 735, "labels": {"normal": 100}}
     run_manifest(tmp_path, monkeypatch, real_data, dataset="aul", reader="aul", folder="AUL", expected=expected)
     assert read_json(results / "aul.json")["images"] == 190
-    assert "warning: aul: 190 images, 735 expected" in capsys.readouterr().out
+    assert "warning: aul: 190 images, 735 expected" in capsys.readouterr().err
     store = run_images(monkeypatch, real_data, results, "aul", long_side=256)
     assert len(store) == 190
     assert max(store.read("aul/benign-1").shape) == 256

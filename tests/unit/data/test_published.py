@@ -177,7 +177,7 @@ def test_flaws_of_a_published_split_are_said_and_counted_not_repaired(
         "1 images are in none of its parts and left out",
         "2 patients or groups of near duplicates are in several parts: its scores are too good",
     ]
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     for sentence in found["notes"]:
         assert f"warning: task t, published split: {sentence}" in printed
 

@@ -238,7 +238,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert record["simulated"] is True
     assert record["differences"] == ["50 images, 60 expected"]
     assert record["subsets"]["train"] == {"images": 30, "patients": 30, "labels": {"benign": 18, "malignant": 12}}
-    assert "warning: task t: 50 images, 60 expected" in capsys.readouterr().out
+    assert "warning: task t: 50 images, 60 expected" in capsys.readouterr().err
     known = parquet.read_bytes()
     manifest(single(benign=30, malignant=20)).assign(
         patient_source=["none"] * 3 + ["path"] * 47, patient_id=[f"set/{number // 2}" for number in range(50)]
@@ -248,9 +248,9 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     record = read_json(tmp_path / "s" / "paper.json")
     assert [record["patients"], *(subset["patients"] for subset in record["subsets"].values())] == [None] * 4
     assert record["differences"] == ["unknown patients, 40 expected"]
-    output = capsys.readouterr().out
-    assert "task t: 3 images have no patient id: each counts as a patient of its own" in output
-    assert "t: 50 images of unknown patients" in output
+    printed = capsys.readouterr()
+    assert "task t: 3 images have no patient id: each counts as a patient of its own" in printed.err
+    assert "t: 50 images of unknown patients" in printed.out
 
     parquet.write_bytes(known)
     summary.write_text(json.dumps({"dataset": "breast", "simulated": True, "sha256": sha256(parquet)}))

@@ -30,7 +30,7 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
-from urfm.core.progress import progress, say
+from urfm.core.progress import progress, say, warn
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
@@ -325,15 +325,15 @@ def report(settings: ManifestSettings, images: pd.DataFrame, reasons: Counter[st
     repeated = int(usable["pixels"].duplicated().sum())
     sentences = differences(settings.expected, found)
     for reason, number in sorted(reasons.items()):
-        say(f"warning: {settings.dataset}: {number:,} images rejected, {reason}; see {rejected}")
+        warn(f"{settings.dataset}: {number:,} images rejected, {reason}; see {rejected}")
     for reason, number in _frequencies(images["excluded_reason"]).items():
-        say(f"warning: {settings.dataset}: {number:,} images excluded, {reason}")
+        warn(f"{settings.dataset}: {number:,} images excluded, {reason}")
     for sentence, number in _frequencies(usable["erratum"]).items():
         say(f"{settings.dataset}: corrected in {number:,} images: {sentence}")
     if "patient_source" in usable and (proxies := int((usable["patient_source"] == PROXY).sum())):
         say(f"{settings.dataset}: {proxies:,} images without a patient id share one with their near duplicates")
     if repeated:
-        say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
+        warn(f"{settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
     report_differences(settings.dataset, sentences, settings.strict_counts)
     return {
         **found,
