@@ -22,8 +22,10 @@ import torch
 from PIL import Image
 from urfm.config.models import TeacherSettings
 from urfm.config.pretraining import PretrainSettings
-from urfm.data import images
-from urfm.data.images import ImageStore
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.store import ImageStore
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher
 from urfm.training import pretrain
@@ -38,8 +40,8 @@ def picture_store(folder: Path, count: int) -> ImageStore:
     for number in range(count):
         path = folder / f"{number}.png"
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (256, 256), dtype=np.uint8)).save(path)
-        entries.append(images.Entry(f"noise/{number:03}", path, images.pixel_sha256(images.decode(path))))
-    images.write_store(entries, folder / "noise", 512, 1, {"manifest_sha256": "", "simulated": True})
+        entries.append(Entry(f"noise/{number:03}", path, pixel_sha256(decode(path))))
+    write_store(entries, folder / "noise", 512, 1, {"manifest_sha256": "", "simulated": True})
     return ImageStore(folder / "noise")
 
 

@@ -21,8 +21,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from urfm.data import images, manifest
+from urfm.data import manifest
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Record
+from urfm.data.images import build
+from urfm.data.images.build import Entry
+from urfm.data.images.pixels import Pixels
+from urfm.data.images.store import ImageStore
 
 DECODERS = 2  # child processes
 BATCH = 1024
@@ -45,7 +50,7 @@ def write_manifest(folder: Path, rows: int) -> Callable[[], object]:
                 size=(640, 480),
             )
 
-    manifest.READERS["synthetic"] = read
+    manifest.READERS["synthetic"] = Reader(read)
     manifest.inspect = describe
     settings = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set", organ="thyroid")
     files = folder / "set.parquet", folder / "set.rejected.csv"
@@ -60,25 +65,23 @@ def describe(candidate: manifest.Candidate) -> manifest.Content:
 
 def write_store(folder: Path, rows: int) -> Callable[[], object]:
     """One pixel an image."""
-    images._load = load
+    build._load = load
     entries = (
-        images.Entry(
-            f"set/radiology/{number * 7919 % rows:07}.png", Path(f"Set/radiology/{number}.png"), f"{number:064}"
-        )
+        Entry(f"set/radiology/{number * 7919 % rows:07}.png", Path(f"Set/radiology/{number}.png"), f"{number:064}")
         for number in range(rows)
     )
     origin = {"manifest_sha256": "", "simulated": True}
-    return lambda: images.write_store(entries, folder / "store", 512, DECODERS, origin)
+    return lambda: build.write_store(entries, folder / "store", 512, DECODERS, origin)
 
 
-def load(entry: images.Entry, long_side: int) -> images.Pixels:
+def load(entry: Entry, long_side: int) -> Pixels:
     """Stands for decoding a file to store it."""
     return np.zeros((1, 1, 1), np.uint8)
 
 
 def open_store(folder: Path, rows: int) -> Callable[[], object]:
     """With one image read by its id."""
-    return lambda: images.ImageStore(folder / "store").read("set/radiology/0000007.png")
+    return lambda: ImageStore(folder / "store").read("set/radiology/0000007.png")
 
 
 def order_epoch(folder: Path, rows: int) -> Callable[[], object]:
@@ -88,7 +91,7 @@ def order_epoch(folder: Path, rows: int) -> Callable[[], object]:
     from urfm.training.distributed import Processes
     from urfm.training.pretrain import Batches, list_images
 
-    store = images.ImageStore(folder / "store")
+    store = ImageStore(folder / "store")
     job = Processes(0, 1, torch.device("cpu"))
     selection = pd.DataFrame({"image_id": store.ids.to_pandas(), "dataset": "store"})
     return lambda: (list_images(selection, [store]), [None for _ in Batches(rows, BATCH, job, 0, 0, rows // BATCH)])

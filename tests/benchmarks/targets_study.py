@@ -32,8 +32,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from urfm.config.models import TeacherSettings
 from urfm.config.pretraining import PretrainSettings, TargetSettings
-from urfm.data.augmentation import View, draw_view, take_view
-from urfm.data.images import ImageStore, Pixels
+from urfm.data.images.pixels import Pixels
+from urfm.data.images.store import ImageStore
+from urfm.data.views import View, draw_view, take_view
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher
 from urfm.targets.build import build

@@ -69,10 +69,10 @@ rule images:
     resources:
         **needs("images"),
     params:
-        **depends("urfm.data.images", lambda wildcards: settings.images(config)),
+        **depends("urfm.data.images.build", lambda wildcards: settings.images(config)),
     shell:
         """
-        python -m urfm.data.images \
+        python -m urfm.data.images.build \
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --threads {threads} \

@@ -20,7 +20,8 @@ from PIL import Image
 from urfm.config.models import Pooling
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import read_json
-from urfm.data.images import decode, to_pillow, to_uint8
+from urfm.data.images.decode import decode, to_uint8
+from urfm.data.images.pixels import to_pillow
 from urfm.models.classifier import load_encoder
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path

@@ -208,8 +208,6 @@ def test_what_a_module_does_when_it_is_imported_counts(library: Library) -> None
 
 
 def test_mistakes_in_tables_are_errors(library: Library) -> None:
-    with pytest.raises(KeyError, match="no entry z"):
-        library.definitions("z")
     library.edit("stage", '{"READERS"', '{"WRITERS"')
     with pytest.raises(KeyError, match="reaches no table WRITERS"):
         library.definitions("a")
@@ -285,3 +283,23 @@ def test_what_is_made_by_another_stage_does_not_restart_training(rooms: Reached)
     for stage in ("finetune", "pretrain"):
         found = rooms(f"urfm.training.{stage}.stage")
         assert not found & {"statistics", "figures", "tables", "interpret", "plan", "simulation", "download", "doctor"}
+
+
+def test_choices_name_settings() -> None:
+    """Each stage's CHOICES speak of keys that its settings have: `a.b` of a class that has a field `a`."""
+    chosen = {}
+    for entry in entries():
+        for node in code.scope(entry).statements.get("CHOICES", []):
+            assert isinstance(node, ast.Assign)
+            chosen[entry] = ast.literal_eval(node.value)
+    assert len(chosen) >= 6
+    fields = {
+        target.target.id
+        for path in FILES
+        for node in nodes(path)
+        if isinstance(node, ast.ClassDef)
+        for target in node.body
+        if isinstance(target, ast.AnnAssign) and isinstance(target.target, ast.Name)
+    }
+    for tables in chosen.values():
+        assert {part for path in tables.values() for part in path.split(".")} <= fields

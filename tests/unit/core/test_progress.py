@@ -1,7 +1,7 @@
-"""Lines of progress in a log."""
+"""What stages tell."""
 
 import pytest
-from urfm.core.progress import time_left
+from urfm.core.progress import time_left, warn
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,8 @@ from urfm.core.progress import time_left
 )
 def test_time_left(seconds: float, done: int, total: int, phrase: str) -> None:
     assert time_left(seconds, done, total) == phrase
+
+
+def test_warnings_go_where_errors_go(capsys: pytest.CaptureFixture[str]) -> None:
+    warn("50 images, 60 expected")
+    assert capsys.readouterr() == ("", "warning: 50 images, 60 expected\n")

@@ -18,10 +18,10 @@ FETAL = (
     "Patient00001_Plane1_2_of_15;1;Other;Not A Brain;Other;Aloka;1 \n"
     "Patient00003_Plane3_1_of_1;3;Fetal brain;Trans-thalamic;Op. 1;Voluson E6;0 \n"
 )
-GENERIC = """\ufeffimage, patient_id,label,exclude,organ
-a/1.png,p1,benign,,thyroid
-a/2.png,,malignant,,
-b/3.png,p1,benign,motion blur,thyroid
+GENERIC = """\ufeffimage, patient_id,label,exclude,organ,official_split
+a/1.png,p1,benign,,thyroid,train
+a/2.png,,malignant,,,test
+b/3.png,p1,benign,motion blur,thyroid,train
 """
 BUV_COPY, BUV_RELABELLED = "benign/x66ef02e7f1b9a0ef", "benign/x63c9ba1377f35bf6"
 BUV_SAME_PATIENT = "malignant/2390fbea047347b"
@@ -116,6 +116,8 @@ def camus(root: Path) -> None:
     names = ("2CH_ED", "2CH_ED_gt", "2CH_ES", "2CH_half_sequence", "2CH_half_sequence_gt", "4CH_ED")
     put(root, *(f"database_nifti/patient0001/patient0001_{name}.nii.gz" for name in names))
     put(root, "database_nifti/patient0001/Info_2CH.cfg", "database_nifti/notes.txt")
+    (root / "database_split").mkdir()
+    (root / "database_split" / "subgroup_testing.txt").write_text("patient0001\n")
 
 
 TREES: dict[str, Callable[[Path], None]] = {

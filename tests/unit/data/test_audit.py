@@ -11,7 +11,8 @@ from near_copies import COPIES, brightened, cropped, picture, to_image
 from PIL import Image
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
-from urfm.data.images import decode, pixel_sha256
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
 from urfm.data.leakage import audit, duplicates
 from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.manifest import ManifestSettings, write_manifest

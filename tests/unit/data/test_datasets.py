@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import yaml
 from archive_trees import BUV_COPY, BUV_RELABELLED, BUV_SAME_PATIENT, TREES, put
 from urfm.core.errors import UrfmError
-from urfm.data.datasets import FOLDER_READERS, READERS
+from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record, files_below, find_root, plain_name, read_metadata, read_words
 from urfm.data.datasets.mmotu import LABELS
 
@@ -19,7 +21,7 @@ ANY_DEPTH = {"uf1990", "ultrasoundcases"}  # no published layout to look for: an
 
 
 def read(reader: str, folder: Path) -> dict[str, Record]:
-    records = list(READERS[reader](folder))
+    records = list(READERS[reader].read(folder))
     assert len({record.name for record in records}) == len(records)
     return {record.name: record for record in records}
 
@@ -35,7 +37,9 @@ def test_schema_and_trees_know_every_reader() -> None:
     schema = yaml.safe_load((HOME / "workflow" / "schemas" / "config.schema.yaml").read_text())
     entry = schema["properties"]["datasets"]["additionalProperties"]
     assert set(entry["properties"]["reader"]["enum"]) == set(READERS) == set(TREES)
-    assert set(entry["dependentSchemas"]["folders"]["properties"]["reader"]["enum"]) == set(FOLDER_READERS)
+    assert set(entry["dependentSchemas"]["folders"]["properties"]["reader"]["enum"]) == {
+        name for name, reader in READERS.items() if reader.takes_folders
+    }
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
@@ -44,10 +48,24 @@ def test_one_wrapper_folder_is_accepted(tmp_path: Path, reader: str) -> None:
     for root in (tmp_path / "plain", tmp_path / "wrapped" / "inner"):
         TREES[reader](root)
         put(tmp_path / "wrapped" / "__MACOSX", "x")
-        records = READERS[reader](tmp_path / root.relative_to(tmp_path).parts[0])
+        records = READERS[reader].read(tmp_path / root.relative_to(tmp_path).parts[0])
         found.append([(record.path.relative_to(root), record.label, record.official_split) for record in records])
     assert found[0]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("reader", sorted(READERS))
+def test_the_table_says_whose_archives_have_an_official_split(tmp_path: Path, reader: str) -> None:
+    TREES[reader](tmp_path)
+    assert any(record.official_split for record in READERS[reader].read(tmp_path)) == READERS[reader].official_split
+
+
+def test_planning_asks_the_readers_without_waiting_for_libraries() -> None:
+    """Every call of snakemake imports them; numpy it has anyway."""
+    heavy = ("nibabel", "pandas", "pyarrow", "scipy", "torch")
+    command = f"import sys, urfm.plan.availability; print([name for name in {heavy} if name in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", command], cwd=HOME / "workflow", capture_output=True, text=True)
+    assert printed.stdout == "[]\n", printed.stderr
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
@@ -55,21 +73,21 @@ def test_records_come_in_the_same_order_whatever_the_file_system_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
     TREES[reader](tmp_path)
-    records = list(READERS[reader](tmp_path))
+    records = list(READERS[reader].read(tmp_path))
     for method in ("iterdir", "glob", "rglob"):
         original = getattr(Path, method)
         monkeypatch.setattr(Path, method, lambda *arguments, original=original: iter(list(original(*arguments))[::-1]))
-    assert list(READERS[reader](tmp_path)) == records
+    assert list(READERS[reader].read(tmp_path)) == records
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
 def test_a_folder_that_is_absent_or_another_is_named(tmp_path: Path, reader: str) -> None:
     with pytest.raises(UrfmError, match=r"gone: no such folder.*data_root"):
-        list(READERS[reader](tmp_path / "gone"))
+        list(READERS[reader].read(tmp_path / "gone"))
     if reader not in ANY_DEPTH:
         put(tmp_path, "holiday.jpg")
         with pytest.raises(UrfmError, match=r"neither it nor a folder in it holds.*it holds holiday\.jpg"):
-            list(READERS[reader](tmp_path))
+            list(READERS[reader].read(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,7 @@ def test_a_csv_without_a_needed_column_is_named(tmp_path: Path, reader: str, nam
     path = tmp_path / name
     path.write_text(path.read_text().replace(column, "Renamed", 1))
     with pytest.raises(UrfmError) as caught:
-        list(READERS[reader](tmp_path))
+        list(READERS[reader].read(tmp_path))
     for part in (str(path), f"no column '{column}'", "'Renamed'", "rename the column"):
         assert part in str(caught.value)
 
@@ -124,7 +142,7 @@ def test_busbra_names_a_size_that_is_no_number(tmp_path: Path, column: str, good
     path = tmp_path / "bus_data.csv"
     path.write_text(path.read_text().replace(good, ",3S3,"))
     with pytest.raises(UrfmError, match=rf"bus_data\.csv: row bus_0001-\w, column {column}: '3S3' is not a whole"):
-        list(READERS["busbra"](tmp_path))
+        list(READERS["busbra"].read(tmp_path))
 
 
 def test_aul_numbers_restart_in_every_class(tmp_path: Path) -> None:
@@ -172,7 +190,7 @@ def test_generic_takes_the_sets_own_division(tmp_path: Path) -> None:
         assert read("generic", tmp_path)["1.png"].official_split == division
     (tmp_path / "metadata.csv").write_text(rows.format("training"))
     with pytest.raises(UrfmError, match=r"metadata\.csv: image 1\.png, column official_split: 'training' is none of"):
-        list(READERS["generic"](tmp_path))
+        list(READERS["generic"].read(tmp_path))
 
 
 def test_the_documented_template_is_readable(tmp_path: Path) -> None:
@@ -223,7 +241,7 @@ def test_uf1990_takes_label_and_division_from_the_folders(tmp_path: Path) -> Non
 def test_uf1990_refuses_unknown_folders_and_learns_them_from_the_configuration(tmp_path: Path) -> None:
     put(tmp_path, "UF/1.jpg", "train/healthy/2.jpg", "loose.jpg", "UF/deeper/3.jpg")
     with pytest.raises(UrfmError) as caught:
-        list(READERS["uf1990"](tmp_path))
+        list(READERS["uf1990"].read(tmp_path))
     for part in (
         str(tmp_path),
         "no meaning is known for '.', 'deeper', 'healthy'",
@@ -233,7 +251,7 @@ def test_uf1990_refuses_unknown_folders_and_learns_them_from_the_configuration(t
     ):
         assert part in str(caught.value)
     folders = {"Healthy": "non_fibroid", ".": "fibroid", "deeper": "fibroid", "UF": "replaced"}
-    records = {record.name: record for record in FOLDER_READERS["uf1990"](tmp_path, folders)}
+    records = {record.name: record for record in READERS["uf1990"].read(tmp_path, folders)}
     assert labels(records) == {
         "UF/1.jpg": "replaced",
         "UF/deeper/3.jpg": "fibroid",
@@ -273,10 +291,10 @@ def test_mmotu_may_lie_in_its_own_folder_and_names_a_damaged_list(tmp_path: Path
     assert len(read("mmotu", tmp_path / "OTU_2d")) == 7
     (tmp_path / "OTU_2d" / "val_cls.txt").write_text("6.JPG  2\n5.JPG\n")
     with pytest.raises(UrfmError, match=r"val_cls\.txt: line 2 is '5\.JPG', not an image and its label"):
-        list(READERS["mmotu"](tmp_path))
+        list(READERS["mmotu"].read(tmp_path))
     (tmp_path / "OTU_2d" / "val_cls.txt").unlink()
     with pytest.raises(UrfmError, match=r"val_cls\.txt: no such file; it is part of the archive"):
-        list(READERS["mmotu"](tmp_path))
+        list(READERS["mmotu"].read(tmp_path))
 
 
 def test_mmotu_labels_are_the_classes_of_the_task_in_the_archives_order() -> None:
@@ -323,9 +341,9 @@ def test_radimagenet_refuses_unknown_folders_and_learns_them_from_the_configurat
     archive_trees.radimagenet(tmp_path)
     put(tmp_path, "radiology_ai/US/Scrotum/usn1.png", "radiology_ai/US/Gall Bladder/usn2.png")
     with pytest.raises(UrfmError, match=r"no meaning is known for 'Gall Bladder', 'Scrotum'.*cbd = bile_duct"):
-        list(READERS["radimagenet"](tmp_path))
+        list(READERS["radimagenet"].read(tmp_path))
     folders = {"scrotum": "testis", "gall_bladder": "gallbladder", "cbd": "liver"}
-    records = {record.name: record for record in FOLDER_READERS["radimagenet"](tmp_path, folders)}
+    records = {record.name: record for record in READERS["radimagenet"].read(tmp_path, folders)}
     assert records["Scrotum/usn1.png"].organ == "testis"
     assert (records["Gall Bladder/usn2.png"].label, records["Gall Bladder/usn2.png"].organ) == (
         "Gall Bladder",
@@ -375,7 +393,7 @@ def test_buv_names_a_list_that_is_none(tmp_path: Path, text: str) -> None:
     archive_trees.buv(tmp_path)
     (tmp_path / "imagenet_vid_val.json").write_text(text)
     with pytest.raises(UrfmError, match=r"imagenet_vid_val\.json: not a list of frames.*take it away"):
-        list(READERS["buv"](tmp_path))
+        list(READERS["buv"].read(tmp_path))
 
 
 def test_buv_without_lists_has_no_division(tmp_path: Path) -> None:

@@ -15,19 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image
-from urfm.core.errors import UrfmError
-from urfm.data import images
-from urfm.data.images import (
-    Entry,
-    ImageStore,
-    UnusableImage,
-    decode,
-    find,
-    map_in_processes,
-    pixel_sha256,
-    reduce,
-    write_store,
-)
+from urfm.core.errors import UnusableImage, UrfmError
+from urfm.data.images import build, workers
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256, reduce
+from urfm.data.images.store import ImageStore, find
+from urfm.data.images.workers import map_in_processes
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
@@ -216,7 +210,7 @@ def test_store_is_the_same_with_any_number_of_processes(tmp_path: Path) -> None:
 
 def test_store_does_not_depend_on_the_size_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, pictures = make_store(tmp_path, processes=1)
-    monkeypatch.setattr(images, "ROWS", 7)
+    monkeypatch.setattr(build, "ROWS", 7)
     two, _ = make_store(tmp_path, processes=2)
     assert (one / "pixels.bin").read_bytes() == (two / "pixels.bin").read_bytes()
     assert ImageStore(two).image_ids == sorted(pictures)
@@ -285,7 +279,7 @@ def hang_on(number: int, item: int) -> int:
 
 
 def test_a_file_that_takes_too_long_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "SECONDS", 1)
+    monkeypatch.setattr(workers, "SECONDS", 1)
     results = list(map_in_processes(partial(hang_on, 3), range(20), 2, lambda item: -item))
     assert results == [-3 if item == 3 else item * item for item in range(20)]
 

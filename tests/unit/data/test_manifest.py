@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
-from urfm.data import images, manifest
+from urfm.data import manifest
 from urfm.data.counts import Expected
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Record
-from urfm.data.images import ImageStore
+from urfm.data.images import build
+from urfm.data.images.store import ImageStore
 from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, metadata, screen, write_manifest
 
 OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
@@ -130,7 +132,8 @@ def test_a_data_set_that_changes_meanwhile_is_an_error(tmp_path: Path, monkeypat
     folder = own_set(tmp_path, ["1.png,a,benign"])
     picture(folder / "1.png", 1)
     listings = iter([["1.png"], ["1.png", "2.png"]])
-    monkeypatch.setitem(manifest.READERS, "generic", lambda _: (Record(folder / name, name) for name in next(listings)))
+    changing = Reader(lambda _: (Record(folder / name, name) for name in next(listings)))
+    monkeypatch.setitem(manifest.READERS, "generic", changing)
     with pytest.raises(UrfmError, match="1 images were listed at first and 2 while they were read"):
         make_manifest(tmp_path, OWN, 1)
 
@@ -218,7 +221,7 @@ def run_images(
     arguments = ["--root", root, "--settings", json.dumps({"long_side": long_side}), "--threads", 2]
     arguments += ["--manifest", results / f"{name}.parquet", "--manifest-summary", results / f"{name}.json"]
     monkeypatch.setattr("sys.argv", ["images", *map(str, [*arguments, "--output", results / name])])
-    images.main()
+    build.main()
     return ImageStore(results / name, verify=True)
 
 
@@ -241,7 +244,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     }
     assert summary["simulated"] is False
     assert summary["differences"] == ["3 images, 4 expected", "1 images labelled benign, 2 expected"]
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "warning: own: 1 images rejected, missing" in printed
     assert "warning: own: 3 images, 4 expected" in printed
     assert pd.read_csv(results / "own.rejected.csv").to_dict("list") == {
@@ -289,7 +292,7 @@ def test_real_archives(
     expected = {"images": 735, "labels": {"normal": 100}}
     run_manifest(tmp_path, monkeypatch, real_data, dataset="aul", reader="aul", folder="AUL", expected=expected)
     assert read_json(results / "aul.json")["images"] == 190
-    assert "warning: aul: 190 images, 735 expected" in capsys.readouterr().out
+    assert "warning: aul: 190 images, 735 expected" in capsys.readouterr().err
     store = run_images(monkeypatch, real_data, results, "aul", long_side=256)
     assert len(store) == 190
     assert max(store.read("aul/benign-1").shape) == 256

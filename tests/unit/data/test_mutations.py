@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from urfm.data.images import decode, pixel_sha256
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
 from urfm.data.manifest import ManifestSettings, make_manifest
 
 SETTINGS = ManifestSettings(dataset="own", reader="generic", folder="Own")

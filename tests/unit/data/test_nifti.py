@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from urfm.core.errors import UnusableImage
-from urfm.data import images, nifti
 from urfm.data.datasets import READERS
-from urfm.data.images import Entry, ImageStore, decode, pixel_sha256, write_store
+from urfm.data.images import nifti
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.store import ImageStore
 from urfm.data.manifest import ManifestSettings, make_manifest
 
 SETTINGS = ManifestSettings(dataset="camus", reader="camus", folder="CAMUS", organ="heart", source="CAMUS")
@@ -237,7 +240,7 @@ def camus(root: Path) -> Path:
 
 def test_camus_lists_the_frames_of_half_sequences(tmp_path: Path) -> None:
     base = camus(tmp_path)
-    records = list(READERS["camus"](tmp_path / "CAMUS"))
+    records = list(READERS["camus"].read(tmp_path / "CAMUS"))
     first, second = records[:14], records[14:]
     assert [record.frame for record in first] == [str(frame) for frame in (*range(11), *range(3))]
     assert records[10].name == "patient0001_2CH_010"
@@ -256,7 +259,7 @@ def test_camus_lists_the_frames_of_half_sequences(tmp_path: Path) -> None:
     gz = base / "patient0001" / "patient0001_4CH_half_sequence.nii.gz"
     gz.with_suffix("").write_bytes(gzip.decompress(gz.read_bytes()))
     gz.unlink()
-    assert [r.path.suffix for r in READERS["camus"](tmp_path / "CAMUS") if r.series == "patient0001_4CH"] == [
+    assert [r.path.suffix for r in READERS["camus"].read(tmp_path / "CAMUS") if r.series == "patient0001_4CH"] == [
         ".nii"
     ] * 3
 
@@ -285,5 +288,5 @@ def test_a_sequence_is_unpacked_once_for_all_its_frames(tmp_path: Path, monkeypa
     opened = []
     monkeypatch.setattr(nifti.gzip, "open", lambda path, original=gzip.open: opened.append(path) or original(path))
     for frame in range(8):
-        images.decode(path, str(frame))
+        decode(path, str(frame))
     assert opened == [path]

@@ -57,7 +57,7 @@ def test_what_is_no_polygon_is_named(tmp_path: Path, content: str, capsys: pytes
     folder.mkdir(parents=True)
     (folder / "1.json").write_text(content)
     assert lesion_mask("aul", tmp_path / "Benign" / "image" / "1.jpg", 40, 20) is None
-    assert "not used: unreadable" in capsys.readouterr().out
+    assert "not used: unreadable" in capsys.readouterr().err
 
 
 def test_a_mask_of_another_size_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path, capsys: pytest.CaptureF
     image = tmp_path / "Images" / "bus_0001-l.png"
     assert lesion_mask("busbra", image, 30, 20) is not None
     assert lesion_mask("busbra", image, 31, 20) is None
-    assert "30 x 20 pixels, the image 31 x 20" in capsys.readouterr().out
+    assert "30 x 20 pixels, the image 31 x 20" in capsys.readouterr().err
     Image.new("1", (30, 20), 0).save(tmp_path / "Masks" / "mask_0001-l.png")
     assert lesion_mask("busbra", image, 30, 20) is None  # empty
     assert lesion_mask("generic", image, 30, 20) is None

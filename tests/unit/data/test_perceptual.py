@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from near_copies import COPIES, on_screen, picture
-from urfm.data.images import decode
+from urfm.data.images.decode import decode
 from urfm.data.leakage.near_duplicates import near_images, unpack, window_distances
 from urfm.data.leakage.perceptual import perceptual_hash
 

@@ -13,9 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from urfm.core import files
-from urfm.data import images, manifest
+from urfm.data import manifest
+from urfm.data.datasets import Reader
 from urfm.data.datasets.common import Listed, Record
-from urfm.data.images import Entry, ImageStore
+from urfm.data.images import build
+from urfm.data.images.build import Entry
+from urfm.data.images.pixels import Pixels
+from urfm.data.images.store import ImageStore
 
 FEW, MANY = 1_000, 9_000
 SETTINGS = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set")
@@ -28,9 +32,9 @@ def small_blocks_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def here(function: Callable[[Any], Any], items: Iterable[Any], *_: object) -> Iterator[Any]:
         return map(function, items)
 
-    for module in (files, images):
+    for module in (files, build):
         monkeypatch.setattr(module, "ROWS", 200)
-    for module in (images, manifest):
+    for module in (build, manifest):
         monkeypatch.setattr(module, "map_in_processes", here)
 
 
@@ -65,7 +69,7 @@ def write_manifest(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> tu
             return manifest.Rejection("missing", "no such file")
         return manifest.Content(digest(f"{number}"), digest(f"{number // 10}"), "0" * 16, 640, 480)
 
-    monkeypatch.setitem(manifest.READERS, "synthetic", read)
+    monkeypatch.setitem(manifest.READERS, "synthetic", Reader(read))
     monkeypatch.setattr(manifest, "inspect", inspect)
     (root / "Set").mkdir(parents=True)
     before = pa.total_allocated_bytes()
@@ -102,11 +106,11 @@ def write_store(folder: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> Non
     path = Path("all.png")
     entries = (Entry(f"set/{number * 7919 % rows:06}", path, "") for number in range(rows))
 
-    def load(entry: Entry, long_side: int) -> images.Pixels:
+    def load(entry: Entry, long_side: int) -> Pixels:
         return np.full((2, 1, 1), int(entry.image_id[4:]) % 251, np.uint8)
 
-    monkeypatch.setattr(images, "_load", load)
-    images.write_store(entries, folder, 512, 1, {"manifest_sha256": "", "simulated": True})
+    monkeypatch.setattr(build, "_load", load)
+    build.write_store(entries, folder, 512, 1, {"manifest_sha256": "", "simulated": True})
 
 
 def test_a_store_is_written_and_opened_in_few_bytes_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

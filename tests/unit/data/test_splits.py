@@ -178,7 +178,7 @@ def test_a_class_without_images_is_named() -> None:
 
 @pytest.mark.data
 def test_busbra_gives_the_numbers_of_the_paper(real_data: Path) -> None:
-    table = to_table(READERS["busbra"](real_data / "BUSBRA"), "busbra")
+    table = to_table(READERS["busbra"].read(real_data / "BUSBRA"), "busbra")
     first = select_images(table, "busbra", PAPER.model_copy(update={"images_per_patient": "first"}))
     assert first["label"].value_counts().to_dict() == {"benign": 722, "malignant": 342}
     assert not first["image_id"].str.endswith("-r").any()  # l or s sort before r
@@ -190,7 +190,7 @@ def test_busbra_gives_the_numbers_of_the_paper(real_data: Path) -> None:
 
 @pytest.mark.data
 def test_fetal_planes_split_into_fifths(real_data: Path) -> None:
-    table = to_table(READERS["fetal_planes"](real_data / "fetal_planes"), "fetal_planes")
+    table = to_table(READERS["fetal_planes"].read(real_data / "fetal_planes"), "fetal_planes")
     split = make_split(table)
     assert len(split) == 12400
     assert split["patient_id"].nunique() == 1792
@@ -238,7 +238,7 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert record["simulated"] is True
     assert record["differences"] == ["50 images, 60 expected"]
     assert record["subsets"]["train"] == {"images": 30, "patients": 30, "labels": {"benign": 18, "malignant": 12}}
-    assert "warning: task t: 50 images, 60 expected" in capsys.readouterr().out
+    assert "warning: task t: 50 images, 60 expected" in capsys.readouterr().err
     known = parquet.read_bytes()
     manifest(single(benign=30, malignant=20)).assign(
         patient_source=["none"] * 3 + ["path"] * 47, patient_id=[f"set/{number // 2}" for number in range(50)]
@@ -248,9 +248,9 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     record = read_json(tmp_path / "s" / "paper.json")
     assert [record["patients"], *(subset["patients"] for subset in record["subsets"].values())] == [None] * 4
     assert record["differences"] == ["unknown patients, 40 expected"]
-    output = capsys.readouterr().out
-    assert "task t: 3 images have no patient id: each counts as a patient of its own" in output
-    assert "t: 50 images of unknown patients" in output
+    printed = capsys.readouterr()
+    assert "task t: 3 images have no patient id: each counts as a patient of its own" in printed.err
+    assert "t: 50 images of unknown patients" in printed.out
 
     parquet.write_bytes(known)
     summary.write_text(json.dumps({"dataset": "breast", "simulated": True, "sha256": sha256(parquet)}))

@@ -16,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
 from urfm.data.datasets import READERS
-from urfm.data.images import decode, pixel_sha256
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
 from urfm.data.manifest import ManifestSettings, is_simulated, make_manifest
 from urfm.data.splits.stage import make_split
 from urfm.simulation import downstream, pretraining, simulate

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from urfm.config.pretraining import TargetSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, write_json
-from urfm.data import images
-from urfm.data.augmentation import take_view
-from urfm.data.images import ImageStore
+from urfm.core.files import read_json, sha256, write_json
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.store import ImageStore
+from urfm.data.views import take_view
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.targets.build import build, quantise, verify
 from urfm.targets.store import TargetStore
@@ -33,9 +35,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
         path = folder / f"{number}.png"
         noise = rng.integers(0, 256, (6 + number, 8), dtype=np.uint8)
         Image.fromarray(noise).resize((90 + 10 * number, 70)).save(path)
-        pixels = images.decode(path)
-        entries.append(images.Entry(f"fake/{number}", path, images.pixel_sha256(pixels)))
-    images.write_store(entries, folder / "store", 512, 1, {"manifest_sha256": "", "simulated": True})
+        pixels = decode(path)
+        entries.append(Entry(f"fake/{number}", path, pixel_sha256(pixels)))
+    write_store(entries, folder / "store", 512, 1, {"manifest_sha256": "", "simulated": True})
     return ImageStore(folder / "store")
 
 
@@ -187,7 +189,7 @@ def test_verifier_and_reader_fail_loudly(store: ImageStore, tmp_path: Path) -> N
     table["flip"] = ~table["flip"]
     table.to_parquet(tmp_path / "views.parquet", index=False)
     record = read_json(tmp_path / "targets.json")
-    record["sha256"]["views.parquet"] = images.sha256(tmp_path / "views.parquet")
+    record["sha256"]["views.parquet"] = sha256(tmp_path / "views.parquet")
     write_json(tmp_path / "targets.json", record)
     with pytest.raises(UrfmError, match="differs from what the teacher says now"):
         verify(tmp_path, store, teacher, np.random.default_rng(0))

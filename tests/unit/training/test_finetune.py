@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models import classifier, encoders
 from urfm.training import finetune, state

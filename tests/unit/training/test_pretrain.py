@@ -25,9 +25,11 @@ from urfm.config.models import TeacherSettings
 from urfm.config.pretraining import PretrainSettings, TargetSettings
 from urfm.core.cli import parse_settings
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, write_json, write_parquet
-from urfm.data import images
-from urfm.data.images import ImageStore
+from urfm.core.files import read_json, sha256, write_json, write_parquet
+from urfm.data.images.build import Entry, write_store
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.store import ImageStore
 from urfm.data.pretrain_set import column_sha256
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
@@ -39,7 +41,7 @@ from urfm.training.distributed import Processes
 from urfm.training.pretrain import Batches, Samples, list_images, mask_noise, pretrain
 from urfm.training.sampling import epoch_order
 
-LIBRARY = Path(images.__file__).parents[2]
+LIBRARY = Path(state.__file__).parents[2]
 CPU = Processes(0, 1, torch.device("cpu"))
 TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -56,10 +58,10 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             path = folder / f"{number}.png"
             noise = (rng.integers(0, 64, (6, 8)) + 24 * np.arange(8)).astype(np.uint8)  # brighter to the right
             Image.fromarray(noise).resize((60 + number, 50)).save(path)
-            digest = images.pixel_sha256(images.decode(path))
-            entries.append(images.Entry(f"{name}/{number:02}", path, digest))
+            digest = pixel_sha256(decode(path))
+            entries.append(Entry(f"{name}/{number:02}", path, digest))
         origin = {"manifest_sha256": "", "simulated": name == "b"}
-        images.write_store(entries, folder / name, 512, 1, origin)
+        write_store(entries, folder / name, 512, 1, origin)
         folders.append(folder / name)
     return folders
 
@@ -114,7 +116,7 @@ def write_selection(folder: Path, table: pd.DataFrame) -> Path:
         "images": len(table),
         "images_sha256": column_sha256(table["image_id"]),
         "organs_sha256": column_sha256(table["organ"]),
-        "sha256": images.sha256(path),
+        "sha256": sha256(path),
     }
     write_json(path.with_suffix(".json"), record)
     return path
@@ -191,7 +193,7 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     encoder = timm.create_model(record["architecture"], num_classes=0, **record["model_args"])
     encoder.load_state_dict(weights, strict=True)
     assert record["parameters"] == sum(parameter.numel() for parameter in encoder.parameters())
-    assert record["sha256"] == images.sha256(tmp_path / "out" / "encoder.safetensors")
+    assert record["sha256"] == sha256(tmp_path / "out" / "encoder.safetensors")
     assert record["simulated"] is True  # one of the two stores is
     assert record["stand_in"] is False
     assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)

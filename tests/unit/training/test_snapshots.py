@@ -19,7 +19,7 @@ from test_pretrain import TINY, here, selection, settings, stores, write_selecti
 from urfm import load
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json, write_parquet
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.interpret import probe_encoder, reconstruct
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher, patchify

@@ -62,7 +62,7 @@ def definitions(entry: str, settings: Mapping[str, Any] | None = None) -> dict[s
     Raises
     ------
     KeyError
-        If a table that CHOICES names is not reached, or has no entry of the chosen name.
+        If a table that CHOICES names is not reached.
     """
     return dict(_reach(entry, _choices(entry, settings) if settings is not None else ()))
 
@@ -107,7 +107,7 @@ def _reach(entry: str, choices: Choices) -> dict[str, str]:
         item = define(module, name)
         if name in chosen and item.table is not None:
             tables.add(name)
-            item = item.entry(chosen[name], label)
+            item = item.entry(chosen[name])
         found[label] = item.digest
         waiting += item.reaches
         if "__effects__" in scope(module).statements:
@@ -130,13 +130,9 @@ class Definition:
     reaches: tuple[tuple[str, str], ...]  # module and definition
     table: dict[str, Definition] | None = None
 
-    def entry(self, key: str | None, label: str) -> Definition:
-        """Of a table the one entry that counts; nothing of it for None."""
-        if key is None:
-            return Definition(_sha256([]), ())
-        if self.table is None or key not in self.table:
-            raise KeyError(f"{label}: no entry {key}")
-        return self.table[key]
+    def entry(self, key: str | None) -> Definition:
+        """Of a table the entry that counts; nothing where it has none of this name: nobody can look it up."""
+        return (self.table or {}).get(key or "", Definition(_sha256([]), ()))
 
 
 def module_path(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log."""
+"""What a stage tells while it works: lines, warnings, and progress, a bar on a terminal and plain lines in a log."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def say(message: str) -> None:
     """Print one line at once, also when standard output is a file; work goes on when nobody listens any more."""
     with suppress(BrokenPipeError):
         print(message, flush=True)
+
+
+def warn(message: str) -> None:
+    """Print `warning: ` and a message on standard error, as errors are printed (urfm.core.cli.run)."""
+    with suppress(BrokenPipeError):
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def time_left(seconds: float, done: int, total: int) -> str:

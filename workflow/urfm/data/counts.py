@@ -9,7 +9,7 @@ from pydantic import Field
 
 from urfm.core.cli import Settings
 from urfm.core.errors import UrfmError
-from urfm.core.progress import say
+from urfm.core.progress import warn
 
 
 class Expected(Settings):
@@ -52,4 +52,4 @@ def report_differences(name: str, sentences: list[str], strict: bool) -> None:
             "or set strict_counts: false"
         )
     for sentence in sentences:
-        say(f"warning: {name}: {sentence}")
+        warn(f"{name}: {sentence}")

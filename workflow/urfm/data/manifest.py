@@ -30,13 +30,17 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
-from urfm.core.progress import progress, say
+from urfm.core.progress import progress, say, warn
 from urfm.data.counts import Expected, count, differences, report_differences
-from urfm.data.datasets import FOLDER_READERS, READERS
+from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
-from urfm.data.images import SECONDS, decode, map_in_processes, pixel_sha256
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import pixel_sha256
+from urfm.data.images.workers import SECONDS, map_in_processes
 from urfm.data.leakage.near_duplicates import PROXY, ProxyPatients, proxy_patients
 from urfm.data.leakage.perceptual import perceptual_hash
+
+CHOICES = {"READERS": "reader"}  # of urfm.core.code
 
 COLUMNS = [
     "image_id",
@@ -128,15 +132,15 @@ def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
         raise UrfmError(f"{root}: no such folder; set data_root to where the data sets lie")
     if PurePosixPath(settings.folder).is_absolute() or ".." in PurePosixPath(settings.folder).parts:
         raise UrfmError(f"datasets.{settings.dataset}.folder: {settings.folder!r} is not below the data root")
-    if settings.folders and settings.reader not in FOLDER_READERS:
+    reader = READERS[settings.reader]
+    if settings.folders and not reader.takes_folders:
+        takers = sorted(name for name, other in READERS.items() if other.takes_folders)
         raise UrfmError(
             f"datasets.{settings.dataset}.folders: the reader {settings.reader} knows its archive's folders; "
-            f"{' and '.join(sorted(FOLDER_READERS))} take this key"
+            f"{' and '.join(takers)} take this key"
         )
     folder = root / settings.folder
-    if settings.reader in FOLDER_READERS:
-        return FOLDER_READERS[settings.reader](folder, settings.folders)
-    return READERS[settings.reader](folder)
+    return reader.read(folder, settings.folders) if settings.folders else reader.read(folder)
 
 
 def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
@@ -323,15 +327,15 @@ def report(settings: ManifestSettings, images: pd.DataFrame, reasons: Counter[st
     repeated = int(usable["pixels"].duplicated().sum())
     sentences = differences(settings.expected, found)
     for reason, number in sorted(reasons.items()):
-        say(f"warning: {settings.dataset}: {number:,} images rejected, {reason}; see {rejected}")
+        warn(f"{settings.dataset}: {number:,} images rejected, {reason}; see {rejected}")
     for reason, number in _frequencies(images["excluded_reason"]).items():
-        say(f"warning: {settings.dataset}: {number:,} images excluded, {reason}")
+        warn(f"{settings.dataset}: {number:,} images excluded, {reason}")
     for sentence, number in _frequencies(usable["erratum"]).items():
         say(f"{settings.dataset}: corrected in {number:,} images: {sentence}")
     if "patient_source" in usable and (proxies := int((usable["patient_source"] == PROXY).sum())):
         say(f"{settings.dataset}: {proxies:,} images without a patient id share one with their near duplicates")
     if repeated:
-        say(f"warning: {settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
+        warn(f"{settings.dataset}: {repeated:,} images repeat the pixels of another one (pixel_sha256)")
     report_differences(settings.dataset, sentences, settings.strict_counts)
     return {
         **found,

@@ -19,7 +19,8 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UnusableImage
 from urfm.core.files import read_json, verify_sha256
 from urfm.core.progress import progress, say
-from urfm.data.images import decode, reduce
+from urfm.data.images.decode import decode
+from urfm.data.images.pixels import reduce
 from urfm.figures import style
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE
 

@@ -21,7 +21,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256, write_csv
 from urfm.core.progress import say
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.figures import style
 from urfm.figures.pictures import MARGIN, PictureSettings, PictureTask, page, read_record, show_image

@@ -36,7 +36,7 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.data.outlines import lesion_mask
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.autoencoder import load_autoencoder

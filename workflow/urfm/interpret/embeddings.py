@@ -28,7 +28,7 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.classifier import load_encoder

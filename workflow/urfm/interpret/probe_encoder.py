@@ -23,7 +23,7 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.interpret.probes import knn_probabilities, linear_probabilities
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_encoder

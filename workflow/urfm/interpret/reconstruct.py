@@ -28,8 +28,8 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
-from urfm.data.augmentation import View, blur, take_view
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
+from urfm.data.views import View, blur, take_view
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import Teacher, load_teacher, patchify
 from urfm.training.pretrain import list_images, open_selection

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from urfm.core.errors import UrfmError
+from urfm.data.datasets import READERS
 
 Config = dict[str, Any]
 
 WATCHED = 3  # levels of folders in a data set that are watched for changes
-
-# Readers that fill official_split if the archive is complete; uf1990 and generic do where the set says it.
-PUBLISHED_SPLITS = ("busbra", "buv", "camus", "fetal_planes", "mmotu", "radimagenet", "uf1990")
 
 
 class Missing(NamedTuple):
@@ -185,7 +183,7 @@ def missing_split(config: Config, task: str) -> Missing | None:
     reader = config["datasets"][record["dataset"]]["reader"]
     if split == "published" and reader == "generic" and not _states_split(config, record["dataset"]):
         return Missing("no published split", "its metadata.csv has no column official_split")
-    if split == "published" and reader not in (*PUBLISHED_SPLITS, "generic"):
+    if split == "published" and not READERS[reader].official_split:
         return Missing("no published split", f"the reader {reader} knows of none")
     if split == "ultrabench" and "ultrabench" not in record:
         return Missing("no split of UltraBench's", f"tasks.{task}.ultrabench is not set")

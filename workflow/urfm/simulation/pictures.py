@@ -54,15 +54,12 @@ class Organ:
 
 FETAL_WORDS = ("GA 21w3d", "FETUS", "Ob 2T", "GA 24w0d")
 FETAL_PLANES = {
-    name: Organ(painter, CURVED, FETAL_WORDS)
-    for name, painter in (
-        ("Other", fetus.fetal_other),
-        ("Fetal abdomen", fetus.fetal_abdomen),
-        ("Fetal brain", fetus.fetal_brain),
-        ("Maternal cervix", fetus.maternal_cervix),
-        ("Fetal femur", fetus.fetal_femur),
-        ("Fetal thorax", fetus.fetal_thorax),
-    )
+    "Other": Organ(fetus.fetal_other, CURVED, FETAL_WORDS),
+    "Fetal abdomen": Organ(fetus.fetal_abdomen, CURVED, FETAL_WORDS),
+    "Fetal brain": Organ(fetus.fetal_brain, CURVED, FETAL_WORDS),
+    "Maternal cervix": Organ(fetus.maternal_cervix, CURVED, FETAL_WORDS),
+    "Fetal femur": Organ(fetus.fetal_femur, CURVED, FETAL_WORDS),
+    "Fetal thorax": Organ(fetus.fetal_thorax, CURVED, FETAL_WORDS),
 }
 ORGANS = {
     "thyroid": Organ(superficial.thyroid, NECK, ("THYROID RT", "THYROID LT", "TRANS", "12L")),

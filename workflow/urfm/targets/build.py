@@ -27,8 +27,9 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json
 from urfm.core.progress import progress, say
 from urfm.core.provenance import fingerprint
-from urfm.data.augmentation import Stream, View, draw_view, generator, take_view
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
+from urfm.data.streams import Stream, generator
+from urfm.data.views import View, draw_view, take_view
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.targets.size import bytes_needed
 from urfm.targets.store import VIEWS, TargetStore

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from urfm.core.errors import UrfmError
 from urfm.core.files import parquet_blocks, read_json, verify_sha256
-from urfm.data.augmentation import View
-from urfm.data.images import ImageStore, find
+from urfm.data.images.store import ImageStore, find
+from urfm.data.views import View
 
 VIEWS = pa.schema(
     {

@@ -49,7 +49,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.core.provenance import fingerprint
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import take_share
 from urfm.metrics import METRICS
 from urfm.models.classifier import load_encoder

@@ -1,6 +1,6 @@
 """Masked image modelling (paper, "URFM pre-training", Equations 1 and 2; Table 4), on one CPU, one GPU or many.
 
-All randomness is a function of what it is for (see `urfm.data.augmentation.Stream`): the order of images of (seed,
+All randomness is a function of what it is for (see `urfm.data.streams.Stream`): the order of images of (seed,
 epoch), a crop of (seed, turn, image), the masks of (seed, step) for the whole batch. So the data do not depend on
 the number of workers or processes, and to go on after an interruption the step is all that must be known.
 """
@@ -39,8 +39,9 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_csv, write_json
 from urfm.core.progress import say, time_left
 from urfm.core.provenance import fingerprint
-from urfm.data.augmentation import Stream, blur, draw_view, generator, take_view
-from urfm.data.images import ImageStore
+from urfm.data.images.store import ImageStore
+from urfm.data.streams import Stream, generator
+from urfm.data.views import blur, draw_view, take_view
 from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, mae_tensors
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.targets.store import TargetStore

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from urfm.data.augmentation import Stream, generator
+from urfm.data.streams import Stream, generator
 
 Place = tuple[int, int]  # turn, index of the image
 Places = npt.NDArray[np.int64]  # (draws, 2)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from urfm.core.errors import UnusableImage
 from urfm.data.datasets.common import SPLITS, Record, find_root, read_words
-from urfm.data.nifti import count_frames
+from urfm.data.images.nifti import count_frames
 
 VIEWS = ("2CH", "4CH")
 

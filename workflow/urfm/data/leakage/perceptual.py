@@ -17,7 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-Pixels = npt.NDArray[np.uint8]
+from urfm.data.images.pixels import Pixels
+
 Floats = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]  # top, bottom, left, right
 

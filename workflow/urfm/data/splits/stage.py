@@ -16,7 +16,7 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
-from urfm.core.progress import say
+from urfm.core.progress import say, warn
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.splits import published
 from urfm.data.splits.division import TOLERANCE, divide
@@ -210,7 +210,7 @@ def main() -> None:
     subsets = {name: count(split[split["subset"] == name]) for name in SUBSETS}
     shared: int | None = shared_patients(split)
     for sentence in notes:
-        say(f"warning: task {settings.task}, {settings.split} split: {sentence}")
+        warn(f"task {settings.task}, {settings.split} split: {sentence}")
     in_split = images["image_id"].isin(split["image_id"])
     counted = images.loc[in_split, "patient_source"].value_counts().sort_index()
     sources = {str(source): int(number) for source, number in counted.items()}
@@ -218,10 +218,7 @@ def main() -> None:
     unknown = sources.get("none", 0) + proxies
     if unknown:
         but = f", but for {proxies:,} that stay with their near duplicates" if proxies else ""
-        say(
-            f"warning: task {settings.task}: {unknown:,} images have no patient id: each counts as a patient of its own"
-            + but
-        )
+        warn(f"task {settings.task}: {unknown:,} images have no patient id: each counts as a patient of its own{but}")
         for counts in (found, *subsets.values()):
             counts["patients"] = None
         shared = shared or None

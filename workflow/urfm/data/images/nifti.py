@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.nifti1 import Nifti1Header
 
 from urfm.core.errors import UnusableImage
 
@@ -96,6 +95,8 @@ def _errors() -> Iterator[None]:
 
 
 def _read_layout(stream: BufferedIOBase) -> Layout:
+    from nibabel.nifti1 import Nifti1Header  # here, because planning imports all readers and reads no file
+
     block = stream.read(HEADER_BYTES)
     if len(block) < HEADER_BYTES:
         raise UnusableImage("unreadable", f"{len(block)} bytes, less than the header of a NIfTI file")

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from scipy import stats
 from torchvision.transforms.v2 import RandomResizedCrop
-from urfm.data.augmentation import Stream, View, blur, draw_view, generator, take_view
+from urfm.data.streams import Stream, generator
+from urfm.data.views import View, blur, draw_view, take_view
 
 
 @pytest.mark.parametrize(

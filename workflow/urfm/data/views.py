@@ -1,24 +1,19 @@
-"""Random crops as explicit parameters, so that a view can be stored, checked and shown to two networks.
-
-Every draw comes from its own generator, seeded by what it is for: results do not depend on the number of
-workers or processes, nor on where a run was interrupted.
-"""
+"""Random crops as explicit boxes, so that a view can be stored, checked and shown to two networks."""
 
 from __future__ import annotations
 
 import math
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-Pixels = npt.NDArray[np.uint8]
+from urfm.data.images.pixels import Pixels
+
 RATIO = (3 / 4, 4 / 3)  # torchvision's default, which MAE uses
 
 
@@ -30,22 +25,6 @@ class View(NamedTuple):
     height: int
     width: int
     flip: bool
-
-
-class Stream(IntEnum):
-    """What random numbers are for; first in a key, so that no two purposes share a stream."""
-
-    ORDER = 0  # seed, epoch
-    CROP = 1  # seed, turn (how many times it came up before; the epoch in natural sampling), image
-    MASK = 2  # seed, step
-    STORED_VIEW = 3  # seed, view, image
-    LAYERS = 4  # seed, step, process
-    BALANCE = 5  # seed, organ, pass through its images
-
-
-def generator(stream: Stream, *key: int) -> np.random.Generator:
-    """A generator of its own for a purpose and a key of non-negative whole numbers."""
-    return np.random.default_rng((int(stream), *key))
 
 
 def draw_view(random: np.random.Generator, height: int, width: int, scale: tuple[float, float], flip: bool) -> View:
