@@ -1,13 +1,12 @@
 """Figure 2: every model on every task (stage `figure_2`).
 
-A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart a metric. B superficial, C
+A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart per metric. B superficial, C
 abdominal, D other organs: for each task accuracy and F1 with intervals and P, and the ROC curves. All
 numbers come from the `statistics` stage; the CSV holds exactly what is drawn, in percent.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,10 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from urfm.core.cli import parse_settings, run
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import notes, page, style
 from urfm.figures.bars import bar
+from urfm.figures.output import arguments, save
 from urfm.figures.page import HEADING, MARGIN, WIDTH, Block
 from urfm.figures.read import (
     Comparison,
@@ -171,7 +170,7 @@ def summary_heading(numbers: Numbers) -> str:
 
 
 def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], metric: str) -> None:
-    """One bar a model with its value above."""
+    """One bar per model with its value above."""
     means = numbers.means[metric]
     high = float(means.max())
     low, step = style.bar_scale(float(means.min()), high)
@@ -196,7 +195,7 @@ def radar_floor(numbers: Numbers, metric: str) -> float:
 def radar_chart(
     axes: Axes, numbers: Numbers, settings: Figure2Settings, looks: Mapping[str, Appearance], metric: str
 ) -> None:
-    """A spoke a task, a polygon a model; the centre is the lowest ring, which is labelled."""
+    """A spoke per task, a polygon per model; the centre is the lowest ring, which is labelled."""
     tasks = numbers.common
     values = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     low = radar_floor(numbers, metric)
@@ -242,7 +241,7 @@ def dot_plot(
     metric: str,
     named: bool,
 ) -> None:
-    """Means over seeds, a row a task, a line within it a model; stands in for a radar of fewer than three tasks."""
+    """Means over seeds, a row per task, in it a line per model; stands in for a radar of fewer than three tasks."""
     rows = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     step = 0.8 / max(1, len(numbers.models))
     for place, task in enumerate(numbers.common):
@@ -295,7 +294,7 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
 
 
 def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
-    """Everything drawn, one number a row: panel, chart, task, model, metric, quantity, x, value.
+    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value.
 
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
     and counts are as they are; rows of a comparison name the strongest other model.
@@ -334,15 +333,13 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw Figure 2: every model on every task.")
-    parser.add_argument("--settings", required=True, help="JSON of Figure2Settings")
+    """Command line of the stage."""
+    parser = arguments("Draw Figure 2: every model on every task.")
     parser.add_argument("--statistics", type=Path, required=True, help="folder of the statistics stage")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(Figure2Settings, options.settings)
     numbers = read_numbers(options.statistics, settings)
-    style.save(draw(numbers, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), drawn_numbers(numbers, settings))
+    save(options.output, draw(numbers, settings), settings.dpi, drawn_numbers(numbers, settings))
     say(
         f"figure 2: {len(numbers.tasks)} task(s), {len(numbers.models)} model(s)"
         f"{', simulated data' if numbers.simulated else ''}; written to {options.output}.pdf, .png and .csv"
