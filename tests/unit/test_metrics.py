@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -122,3 +127,46 @@ def test_no_other_module_lists_the_metrics():
             if len(names & set(METRICS)) > 1:
                 listed.add(path.relative_to(house).as_posix())
     assert listed == {"metrics.py"}
+
+
+ADDED = """
+def balanced_accuracy(labels: IntArray, probabilities: FloatArray, weights: FloatArray) -> FloatArray:
+    right = probabilities.argmax(axis=1) == labels
+    classes = range(probabilities.shape[1])
+    return np.mean([(right & (labels == c)) @ weights / ((labels == c) @ weights) for c in classes], axis=0)
+
+
+def validation_balanced_accuracy(labels: IntArray, probabilities: FloatArray) -> float:
+    right = probabilities.argmax(axis=1) == labels
+    return float(np.mean([right[labels == c].mean() for c in np.unique(labels)]))
+
+
+METRICS: dict[str, Metric] = {
+    "balanced": Metric("BACC", "balanced accuracy", balanced_accuracy, validation_balanced_accuracy),
+"""
+
+
+def test_a_metric_is_added_in_one_file(tmp_path):
+    """Balanced accuracy, in a copy of the library of which nothing but metrics.py is changed."""
+    house = Path(urfm.metrics.__file__).parent
+    shutil.copytree(house, tmp_path / "urfm", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (tmp_path / "urfm/metrics.py").read_text()
+    text = text.replace("METRICS: dict[str, Metric] = {\n", ADDED.lstrip()).replace("Literal[", 'Literal["balanced", ')
+    (tmp_path / "urfm/metrics.py").write_text(text)
+    here = Path(__file__).parent
+    paths = [tmp_path, here / "figures", here / "statistics"]
+    found = subprocess.run(
+        [sys.executable, here / "whole_house.py", "balanced", tmp_path / "work"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    known = json.loads(found.stdout.splitlines()[-1])
+    assert all(known["rows"].values()), known["rows"]
+    assert known["drawn"] == ["BACC", "BACC (%)", "Mean BACC (%)"]
+    assert known["paper"][0] == "liver_mass, urfm, BACC (%)"
+    assert known["paper"][3] != "–"
+    assert "BACC" in known["report"]
+    assert known["selects"]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from urfm.figures import style
+from urfm.figures.output import save
 from urfm.figures.style import COLORS, KNOWN, Unavailable, appearances, bar_scale, format_p, note_unavailable, wrap
 
 
@@ -119,7 +120,7 @@ def test_files_are_the_same_bytes_and_hold_real_text(tmp_path):
         axes = style.add_axes(figure, 10, 5, 60, 25)
         axes.bar([0, 1], [40, 60], hatch="//")
         style.mark_simulated(figure)
-        style.save(figure, tmp_path / name, 100)
+        save(tmp_path / name, figure, 100)
     for suffix in ("pdf", "png"):
         assert (tmp_path / f"first.{suffix}").read_bytes() == (tmp_path / f"second.{suffix}").read_bytes()
     pdf = (tmp_path / "first.pdf").read_bytes()

@@ -21,7 +21,7 @@ from urfm.core.cli import run
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256
 from urfm.figures import figure_3, figure_4, figure_5, figure_8
-from urfm.figures.read import FigureSettings, read_comparisons, strongest
+from urfm.figures.read import FigureSettings, read_comparisons, to_strongest
 
 HERE = Path(__file__).parent
 NAMES = list(TASKS)
@@ -225,8 +225,8 @@ def test_p_names_the_strongest_of_those_asked_for():
         task="t", share=100, metric="m"
     )
     differences = scores[scores["model"] != "ref"][["model", "task", "share", "metric"]].assign(difference=1.0)
-    assert strongest(scores, differences, "ref")["model"].tolist() == ["a"]
-    assert strongest(scores, differences, "ref", ["b", "c"])["model"].tolist() == ["b"]
+    assert to_strongest(scores, differences, "ref")["model"].tolist() == ["a"]
+    assert to_strongest(scores, differences, "ref", ["b", "c"])["model"].tolist() == ["b"]
 
 
 def test_labels_are_spread_no_further_than_needed():

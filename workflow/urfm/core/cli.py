@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from urfm.core.errors import UrfmError
 
@@ -18,6 +18,15 @@ class Settings(BaseModel):
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def _pairs(items: Any) -> Any:
+    return dict(items) if isinstance(items, list) else items
+
+
+Value = TypeVar("Value")
+Ordered = Annotated[dict[str, Value], BeforeValidator(_pairs)]
+"""A dictionary whose order counts: given as [key, value] pairs, since canonical JSON sorts the keys of an object."""
 
 
 def parse_settings(kind: type[AnySettings], text: str) -> AnySettings:

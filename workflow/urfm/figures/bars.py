@@ -43,7 +43,7 @@ def grouped_bars(
     """Groups of bars with a common percent axis; returns their centres. A group is at least `least` bars wide.
 
     A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients;
-    with a split a seed the right line is the corrected interval, and there is no diamond.
+    with a split per seed the right line is the corrected interval, and there is no diamond.
     """
     # With two or three seeds a t interval may leave the range of a score.
     drawn = np.clip([[row[name] for name in over.score] for group in groups for row in group.rows.values()], 0, 100)
@@ -98,7 +98,7 @@ def grouped_bars(
 
 
 def metric_groups(numbers: Numbers, task: str, metrics: Sequence[str]) -> list[Group]:
-    """A group a metric, of all models of a task."""
+    """A group per metric, of all models of a task."""
     scores = records(numbers.scores[numbers.scores["task"] == task], "metric", "model")
     differences = records(numbers.comparisons[numbers.comparisons["task"] == task], "metric")
     return [

@@ -1,11 +1,10 @@
-"""Reliability curves of a comparison's models, a panel a task, and their calibration errors (stage `calibration`).
+"""Reliability curves of a comparison's models, a panel per task, and their calibration errors (stage `calibration`).
 
 Predictions of single trained models, all seeds together; curves and errors come from the `statistics` stage.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,18 +14,18 @@ from matplotlib.figure import Figure
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import style
-from urfm.figures.page import legend_rows
+from urfm.figures.output import arguments, save
+from urfm.figures.page import LEGEND_ROW, MARGIN, add_foot, legend_rows, panel_letter
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
-from urfm.figures.summary import MARGIN, SummarySettings, foot, page
+from urfm.figures.summary import SummarySettings, foot, page
 from urfm.statistics.stored import Stored, read_statistics
 
 COLUMNS = 5
 PANEL = 23.0  # mm, side of a panel's axes
 PANEL_ROW = 36.5  # mm, with title and tick labels
-LEGEND_ROW, ROW = 4.2, 3.4
+ROW = 3.4  # mm, of the table
 FEWEST = 5  # predictions of a bin that is drawn
 
 
@@ -46,7 +45,7 @@ def read_curves(record: Path, settings: SummarySettings) -> tuple[Stored, pd.Dat
 
 
 def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: SummarySettings) -> Figure:
-    """A: a panel a task; B: the table of errors."""
+    """A: a panel per task; B: the table of errors."""
     models = {name: title for name, title in settings.models.items() if name in set(errors["model"])}
     tasks = {name: title for name, title in settings.tasks.items() if name in set(errors["task"])}
     looks = style.appearances(list(settings.models))
@@ -88,11 +87,9 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
             axes.set_ylabel("Accuracy (%)")
         if number + columns >= len(tasks):
             axes.set_xlabel("Confidence (%)")
-    style.add_text(figure, MARGIN, table_top, "B", TITLE + 1, weight="bold")
-    style.add_text(figure, MARGIN + 4.5, table_top + 0.35, "Expected calibration error (points)", TITLE)
+    panel_letter(figure, MARGIN, table_top, "B", "Expected calibration error (points)")
     draw_errors(background, table_top + 5.5, errors, models, tasks)
-    for number, line in enumerate(lines):
-        style.add_text(figure, MARGIN, foot_top + LINE * number, line, color="#333333")
+    add_foot(figure, foot_top, lines)
     return figure
 
 
@@ -126,7 +123,7 @@ def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], loo
 def draw_errors(
     axes: Axes, top: float, errors: pd.DataFrame, models: Mapping[str, str], tasks: Mapping[str, str]
 ) -> None:
-    """A row a model, a column a task."""
+    """A row per model, a column per task."""
     named = max(style.text_width(title) for title in models.values()) + 4
     width = min(18.0, (DOUBLE_COLUMN - 2 * MARGIN - named) / len(tasks))
     centres = {task: MARGIN + named + width * (place + 0.5) for place, task in enumerate(tasks)}
@@ -148,17 +145,15 @@ def draw_errors(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the reliability curves of a comparison.")
-    parser.add_argument("--settings", required=True, help="JSON of SummarySettings")
+    """Command line of the stage."""
+    parser = arguments("Draw the reliability curves of a comparison.")
     parser.add_argument("--statistics", type=Path, required=True, help="statistics.json of the comparison")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(SummarySettings, options.settings)
     stored, curves, errors = read_curves(options.statistics, settings)
-    style.save(draw(stored, curves, errors, settings), options.output, settings.dpi)
     keys = ["model", "task", "share"]
     numbers = curves.merge(errors.drop(columns=["predictions", "simulated"]), on=keys)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), numbers)
+    save(options.output, draw(stored, curves, errors, settings), settings.dpi, numbers)
     say(f"calibration of {stored.name}: {errors['task'].nunique()} tasks; written to {options.output}.pdf, .png, .csv")
 
 

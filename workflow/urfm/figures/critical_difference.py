@@ -1,11 +1,10 @@
-"""Critical-difference diagram: average ranks of the models over the tasks, a panel a metric (stage of its name).
+"""Critical-difference diagram: average ranks of the models over the tasks, a panel per metric (stage of its name).
 
 Demsar 2006: models joined by a thick line do not differ by Nemenyi's test. Ranks come from the `statistics` stage.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from matplotlib.figure import Figure
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import style
+from urfm.figures.output import arguments, save
+from urfm.figures.page import MARGIN, add_foot
 from urfm.figures.style import GREY, LABEL, LINE, SINGLE_COLUMN, SMALL, Appearance
-from urfm.figures.summary import MARGIN, SummarySettings, foot, page
+from urfm.figures.summary import SummarySettings, foot, page
 from urfm.metrics import METRICS
 from urfm.statistics.stored import Stored, read_statistics
 
@@ -51,7 +51,7 @@ def groups(ranks: Sequence[float], difference: float) -> list[tuple[int, int]]:
 
 
 def draw(stored: Stored, ranks: pd.DataFrame, settings: SummarySettings) -> Figure:
-    """A panel a metric, below one another, in a single column."""
+    """A panel per metric, below one another, in a single column."""
     panels = [(metric, rows.sort_values("average_rank")) for metric, rows in _by_metric(ranks)]
     heights = [
         HEAD + 2 + BAR * len(groups(rows["average_rank"].tolist(), rows["critical_difference"].iloc[0]))
@@ -78,8 +78,7 @@ def draw(stored: Stored, ranks: pd.DataFrame, settings: SummarySettings) -> Figu
     for (metric, rows), height in zip(panels, heights, strict=True):
         draw_panel(axes, top, metric, rows, settings.models, looks)
         top += height
-    for number, line in enumerate(lines):
-        style.add_text(figure, MARGIN, top + LINE * number, line, color="#333333")
+    add_foot(figure, top, lines)
     return figure
 
 
@@ -143,15 +142,13 @@ def draw_panel(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the critical-difference diagram of a comparison.")
-    parser.add_argument("--settings", required=True, help="JSON of SummarySettings")
+    """Command line of the stage."""
+    parser = arguments("Draw the critical-difference diagram of a comparison.")
     parser.add_argument("--statistics", type=Path, required=True, help="statistics.json of the comparison")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(SummarySettings, options.settings)
     stored, ranks = read_ranks(options.statistics, settings)
-    style.save(draw(stored, ranks, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), ranks)
+    save(options.output, draw(stored, ranks, settings), settings.dpi, ranks)
     tasks = ranks["tasks"].max()
     say(f"critical difference of {stored.name}: {tasks} tasks; written to {options.output}.pdf, .png and .csv")
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from urfm.core.files import write_csv
 from urfm.core.progress import say
-from urfm.figures import style
+from urfm.figures import output
 from urfm.figures.read import FigureSettings, Numbers
 
 COLUMNS = ["panel", "chart", "task", "model", "share", "metric", "quantity", "x", "value"]
@@ -20,7 +19,7 @@ COUNTS = ["seeds", "images", "patients"]
 
 
 def score_rows(panel: str, chart: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFrame:
-    """Means, intervals and counts: a row a number, in percent."""
+    """Means, intervals and counts: a row per number, in percent."""
     table = numbers.scores[numbers.scores["metric"].isin(metrics)]
     return long(panel, chart, numbers, table, [*numbers.over.score, *COUNTS])
 
@@ -47,10 +46,10 @@ def curve_rows(panel: str, numbers: Numbers) -> pd.DataFrame:
 
 
 def long(panel: str, chart: str, numbers: Numbers, table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """A row a number, tasks and models in the order they are drawn."""
+    """A row per number, tasks and models in the order they are drawn."""
     order = {name: place for place, name in enumerate([*numbers.tasks, *numbers.models])}
     ordered = table.sort_values(
-        ["task", "share", "model"], key=lambda keys: keys.map(order).fillna(keys), kind="stable"
+        ["task", "share", "model"], key=lambda keys: keys if keys.name == "share" else keys.map(order), kind="stable"
     )
     cells = ordered[[*KEY, *quantities]].reset_index(drop=True).reset_index()
     rows = cells.melt(["index", *KEY], quantities, "quantity", "value").sort_values("index", kind="stable")
@@ -67,21 +66,16 @@ def combine(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def parser(description: str) -> argparse.ArgumentParser:
     """The arguments that these figures share."""
-    arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("--settings", required=True, help="JSON of the stage's settings")
-    arguments.add_argument("--statistics", type=Path, nargs="+", required=True, help="folders of the statistics stage")
-    arguments.add_argument(
-        "--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made"
-    )
-    return arguments
+    command = output.arguments(description)
+    command.add_argument("--statistics", type=Path, nargs="+", required=True, help="folders of the statistics stage")
+    return command
 
 
 def save(
     stem: Path, figure: Figure, table: pd.DataFrame, numbers: Mapping[str, Numbers], settings: FigureSettings
 ) -> None:
     """Write the picture and the numbers drawn, and say what is in them."""
-    style.save(figure, stem, settings.dpi)
-    write_csv(stem.with_name(f"{stem.name}.csv"), table)
+    output.save(stem, figure, settings.dpi, table)
     parts = [f"{name}: {len(one.tasks)} task(s), {len(one.models)} model(s)" for name, one in numbers.items()]
     simulated = "; simulated data" if any(one.simulated for one in numbers.values()) else ""
     say(f"{'; '.join(parts)}{simulated}; written to {stem}.pdf, .png and .csv")

@@ -6,7 +6,6 @@ not hide the others. Pictures come from the raw files.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from urfm.core.progress import progress, say
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import reduce
 from urfm.figures import style
+from urfm.figures.output import arguments, save
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE
 
 COLUMNS = 3  # pairs a row
@@ -105,21 +105,20 @@ def shorten(line: str) -> str:
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Draw the worst pairs of the leakage audit side by side.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(SheetSettings.model_fields))
+    parser = arguments("Draw the worst pairs of the leakage audit side by side.")
     parser.add_argument("--root", type=Path, required=True, help="the data root")
     parser.add_argument("--audit", type=Path, required=True, help="folder that the audit wrote")
     parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf and .png are made")
-    arguments = parser.parse_args()
-    settings = parse_settings(SheetSettings, arguments.settings)
-    record: dict[str, Any] = read_json(arguments.audit / "audit.json")
-    table = arguments.audit / "pairs.csv"
+    options = parser.parse_args()
+    settings = parse_settings(SheetSettings, options.settings)
+    record: dict[str, Any] = read_json(options.audit / "audit.json")
+    table = options.audit / "pairs.csv"
     verify_sha256(table, record["sha256"]["pairs.csv"])
     pairs = pd.read_csv(table, dtype=str, keep_default_na=False)
     chosen = choose(pairs, settings.pairs)
-    figure = draw(chosen, sum(record["kinds"].values()), bool(record["simulated"]), arguments.root)
-    style.save(figure, arguments.output, settings.dpi)
-    say(f"{len(chosen):,} pairs drawn in {arguments.output}.png and .pdf")
+    figure = draw(chosen, sum(record["kinds"].values()), bool(record["simulated"]), options.root)
+    save(options.output, figure, settings.dpi)
+    say(f"{len(chosen):,} pairs drawn in {options.output}.png and .pdf")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the tasks that all of them have. D: example images of tasks. A panel whose input
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,14 @@ from matplotlib.figure import Figure
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.files import read_json, verify_sha256
 from urfm.core.progress import say
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.figures import style
-from urfm.figures.pictures import MARGIN, PictureSettings, PictureTask, page, read_record, show_image
+from urfm.figures.output import arguments, save
+from urfm.figures.page import MARGIN, blank, panel_letter
+from urfm.figures.pictures import PictureSettings, PictureTask, read_record, show_image
 from urfm.figures.style import DOUBLE_COLUMN, GREY, TITLE
 from urfm.metrics import METRICS
 
@@ -101,7 +102,7 @@ def draw(content: Content, settings: Figure1Settings) -> Figure:
     method_height = 8 + STEP + 12
     lower = max(left_height, method_height + 8 + 4.2 * max(5, len(content.means)) + 8)
     examples_height = 8 + 4 + EXAMPLE + 4 if content.examples else 8.0
-    figure, top = page(lower + examples_height, notes(content, settings), content.simulated)
+    figure, top = blank(lower + examples_height, notes(content, settings), content.simulated, above=2.0)
     right = MARGIN + NARROW + 6
     draw_organs(figure, MARGIN, top, content.organs)
     draw_method(figure, right, top, content.method, settings)
@@ -110,15 +111,10 @@ def draw(content: Content, settings: Figure1Settings) -> Figure:
     return figure
 
 
-def heading(figure: Figure, left: float, top: float, letter: str, text: str) -> None:
-    style.add_text(figure, left, top, letter, TITLE + 1, weight="bold")
-    style.add_text(figure, left + 4.5, top + 0.35, text, TITLE)
-
-
 def draw_organs(figure: Figure, left: float, top: float, organs: pd.DataFrame) -> None:
     """Horizontal bars with counts and shares."""
     total = int(organs["images"].sum())
-    heading(
+    panel_letter(
         figure, left, top, "A", f"Pre-training set: {total:,} images" if total else "Pre-training set: not available"
     )
     if not total:
@@ -139,7 +135,7 @@ def draw_method(
     figure: Figure, left: float, top: float, method: dict[str, npt.NDArray[Any]], settings: Figure1Settings
 ) -> None:
     """Image, masked image, reconstruction and target side by side, with what leads from one to the next."""
-    heading(figure, left, top, "B", f"Representation reconstruction by {settings.model}")
+    panel_letter(figure, left, top, "B", f"Representation reconstruction by {settings.model}")
     if not method:
         style.add_text(figure, left + 4.5, top + 6, "not available: no run to look at", color=GREY)
         return
@@ -169,7 +165,9 @@ def draw_means(figure: Figure, left: float, top: float, content: Content) -> Non
     means = content.means
     name = METRICS[METRIC].title
     over = f"mean over {content.tasks} tasks" if content.tasks != 1 else "one task"
-    heading(figure, left, top, "C", f"{name} after fine-tuning, {over}" if len(means) else f"{name}: not available")
+    panel_letter(
+        figure, left, top, "C", f"{name} after fine-tuning, {over}" if len(means) else f"{name}: not available"
+    )
     if means.empty:
         return
     axes = style.add_axes(figure, left + 32, top + 7, WIDE - 32 - 10, 4.2 * len(means))
@@ -187,7 +185,7 @@ def draw_means(figure: Figure, left: float, top: float, content: Content) -> Non
 
 def draw_examples(figure: Figure, left: float, top: float, examples: dict[str, list[Example]]) -> None:
     """Two images of each task, its title above and the class below each."""
-    heading(figure, left, top, "D", "Example images" if examples else "Example images: not available")
+    panel_letter(figure, left, top, "D", "Example images" if examples else "Example images: not available")
     width = (DOUBLE_COLUMN - 2 * MARGIN) / max(4, len(examples))
     for place, (title, images) in enumerate(examples.items()):
         start = left + place * width
@@ -227,14 +225,13 @@ def numbers_drawn(content: Content) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw Figure 1: the study at a glance.")
-    parser.add_argument("--settings", required=True, help="JSON of Figure1Settings")
+    """Command line of the stage."""
+    parser = arguments("Draw Figure 1: the study at a glance.")
     parser.add_argument("--selection", type=Path, help="json of a pre-training set")
     parser.add_argument("--sample", type=Path, help="json of the attention stage")
     parser.add_argument("--statistics", type=Path, help="folder of the statistics stage")
     parser.add_argument("--images", type=Path, nargs="*", default=[], help="image stores of tasks")
     parser.add_argument("--splits", type=Path, nargs="*", default=[], help="json of a split of each, in this order")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(Figure1Settings, options.settings)
     if len(options.images) != len(options.splits):
@@ -267,8 +264,7 @@ def main() -> None:
         examples=examples,
         simulated=any(record["simulated"] for record in [*records, *([selection] if selection else [])]),
     )
-    style.save(draw(content, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), numbers_drawn(content))
+    save(options.output, draw(content, settings), settings.dpi, numbers_drawn(content))
     say(f"figure 1: {len(content.organs)} organs, {len(means)} models; written to {options.output}.pdf, .png and .csv")
 
 

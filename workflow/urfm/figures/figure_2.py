@@ -1,15 +1,15 @@
 """Figure 2: every model on every task (stage `figure_2`).
 
-A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart a metric. B superficial, C
+A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart per metric. B superficial, C
 abdominal, D other organs: for each task accuracy and F1 with intervals and P, and the ROC curves. All
 numbers come from the `statistics` stage; the CSV holds exactly what is drawn, in percent.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,11 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from urfm.core.cli import parse_settings, run
-from urfm.core.files import write_csv
 from urfm.core.progress import say
-from urfm.figures import notes as notes_of
-from urfm.figures import style
+from urfm.figures import notes, page, style
 from urfm.figures.bars import bar
-from urfm.figures.page import HEADING, LEGEND_ROW, MARGIN, draw_legend, legend_rows, panel_letter
+from urfm.figures.output import arguments, save
+from urfm.figures.page import HEADING, MARGIN, WIDTH, Block
 from urfm.figures.read import (
     Comparison,
     Numbers,
@@ -34,11 +33,14 @@ from urfm.figures.read import (
     records,
     unavailable,
 )
-from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, Appearance
+from urfm.figures.style import GREY, LABEL, Appearance
 from urfm.figures.task_panel import Place, draw_task
 from urfm.metrics import METRICS
 
 BARS = [metric for metric in METRICS if metric != "auroc"]  # which has curves
+ABREAST = 3  # metrics of A side by side
+MEANS = 29.0  # mm, their means with the heading above
+COLUMNS = 3 if len(BARS) <= 2 else 2  # tasks side by side
 GROUPS = {"superficial": "Superficial organs", "abdominal": "Abdominal organs", "other": "Other organs"}
 WIDEST_CELL = 112.0
 CELL_HEIGHT = 34.5  # mm, a task's title, n, bars and curves
@@ -55,62 +57,81 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
     titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
-    radar = len(numbers.common) >= 3
-    panels = panels_of(numbers.tasks, settings.tasks)
-    columns = min(3, len(numbers.tasks))
-    rows = rows_of(panels, columns)
-    foot = [
-        line
-        for sentence in notes(numbers, settings, radar)
-        for line in style.wrap(sentence, DOUBLE_COLUMN - 2 * MARGIN)
-    ]
-    legend = legend_rows(titles)
+    blocks = [page.legend_block(titles, looks), summary_block(numbers, settings, looks)]
+    columns = min(COLUMNS, len(numbers.tasks))
+    for cells in rows_of(panels_of(numbers.tasks, settings.tasks), columns):
+        headed = HEADING if any(heading for heading, _ in cells) else 0
+        row = partial(
+            draw_row, headed=headed, width=WIDTH / columns, cells=cells, numbers=numbers, settings=settings, looks=looks
+        )
+        blocks.append(Block(headed + CELL_HEIGHT, row))
+    return page.compose(blocks, foot(numbers, settings), numbers.simulated)
 
-    # From top to bottom, in millimetres.
-    legend_top = style.SIMULATED_BAND if numbers.simulated else 1.5
-    summary_top = legend_top + LEGEND_ROW * len(legend) + 1
-    charts_top = summary_top + (29 if numbers.common else HEADING)
-    charts_height = 45.0 if radar else 9.0 + 2.0 * len(numbers.common) * max(2.5, len(titles))
-    top = charts_top + (charts_height + 1 if numbers.common else 0)
-    row_tops = []
-    for row in rows:
-        top += HEADING if any(heading for heading, _ in row) else 0
-        row_tops.append(top)
-        top += CELL_HEIGHT
-    figure = style.new_figure(DOUBLE_COLUMN, top + 1 + LINE * len(foot) + 1.5)
 
-    if numbers.simulated:
-        style.mark_simulated(figure)
-    draw_legend(figure, legend_top, legend, titles, looks)
-    panel_letter(figure, MARGIN, summary_top, "A", summary_heading(numbers))
-    block = (DOUBLE_COLUMN - 2 * MARGIN) / len(METRICS)
-    for place, metric in enumerate(METRICS if numbers.common else ()):
-        left = MARGIN + place * block
-        mean_bars(style.add_axes(figure, left + 6, summary_top + 9, block - 8, 19), numbers, looks, metric)
-        if radar:
-            style.add_text(figure, left + 1, charts_top + 2.5, f"{METRICS[metric].short} (%)", LABEL)
-            axes = style.add_axes(figure, left + block / 2 - 14, charts_top + 8, 28, 28, projection="polar")
-            radar_chart(axes, numbers, settings, looks, metric)
-        else:
-            named = 24.0
-            width = (DOUBLE_COLUMN - 2 * MARGIN - named) / len(METRICS) - 6
-            dots = style.add_axes(
-                figure, MARGIN + named + place * (width + 6), charts_top + 1, width, charts_height - 9
-            )
-            dot_plot(dots, numbers, settings, looks, metric, named=place == 0)
-    cell_width = (DOUBLE_COLUMN - 2 * MARGIN) / columns
-    for cells, row_top in zip(rows, row_tops, strict=True):
-        for column, (heading, task) in enumerate(cells):
-            left = MARGIN + column * cell_width
-            if heading:
-                panel_letter(figure, left, row_top - HEADING, *heading)
-            width = min(cell_width, WIDEST_CELL)
-            cell = Place(left, row_top, width, CELL_HEIGHT, min(30.0, 0.34 * width))
-            draw_task(figure, cell, BARS, task, numbers, settings, looks)
-    top += 1
-    for number, line in enumerate(foot):
-        style.add_text(figure, MARGIN, top + LINE * number, line, color="#333333")
-    return figure
+def has_radar(numbers: Numbers) -> bool:
+    """Whether there are tasks enough for radar charts."""
+    return len(numbers.common) >= 3
+
+
+def summary_block(numbers: Numbers, settings: Figure2Settings, looks: Mapping[str, Appearance]) -> Block:
+    """A: for each metric the means over tasks, and a radar chart or dots below them."""
+    if not numbers.common:
+        return page.heading_block("A", "Summary: no task has a result of every model")
+    charts = 45.0 if has_radar(numbers) else 9.0 + 2.0 * len(numbers.common) * max(2.5, len(numbers.models))
+    height = MEANS + charts + 1
+
+    def draw_summary(figure: Figure, top: float) -> None:
+        page.panel_letter(figure, MARGIN, top, "A", summary_heading(numbers))
+        for number, metric in enumerate(METRICS):
+            row, column = divmod(number, ABREAST)
+            draw_metric(figure, top + row * height, column, charts, metric, numbers, settings, looks)
+
+    return Block(height * math.ceil(len(METRICS) / ABREAST), draw_summary)
+
+
+def draw_metric(
+    figure: Figure,
+    top: float,
+    column: int,
+    charts: float,
+    metric: str,
+    numbers: Numbers,
+    settings: Figure2Settings,
+    looks: Mapping[str, Appearance],
+) -> None:
+    """Bars of the means, and below them a radar chart or dots, `charts` mm high."""
+    left = MARGIN + column * WIDTH / ABREAST
+    mean_bars(style.add_axes(figure, left + 6, top + 9, WIDTH / ABREAST - 8, 19), numbers, looks, metric)
+    top += MEANS
+    if has_radar(numbers):
+        style.add_text(figure, left + 1, top + 2.5, f"{METRICS[metric].short} (%)", LABEL)
+        axes = style.add_axes(figure, left + WIDTH / ABREAST / 2 - 14, top + 8, 28, 28, projection="polar")
+        radar_chart(axes, numbers, settings, looks, metric)
+    else:
+        named = 24.0
+        width = (WIDTH - named) / ABREAST - 6
+        axes = style.add_axes(figure, MARGIN + named + column * (width + 6), top + 1, width, charts - 9)
+        dot_plot(axes, numbers, settings, looks, metric, named=column == 0)
+
+
+def draw_row(
+    figure: Figure,
+    top: float,
+    headed: float,
+    width: float,
+    cells: Sequence[tuple[tuple[str, str] | None, str]],
+    numbers: Numbers,
+    settings: Figure2Settings,
+    looks: Mapping[str, Appearance],
+) -> None:
+    """Tasks side by side, `headed` mm below the letters of the panels that start here."""
+    for column, (heading, task) in enumerate(cells):
+        left = MARGIN + column * width
+        if heading:
+            page.panel_letter(figure, left, top, *heading)
+        cell_width = min(width, WIDEST_CELL)
+        place = Place(left, top + headed, cell_width, CELL_HEIGHT, min(30.0, 0.34 * cell_width))
+        draw_task(figure, place, BARS, task, numbers, settings, looks)
 
 
 def panels_of(tasks: Sequence[str], described: Mapping[str, Task]) -> list[tuple[str, str, list[str]]]:
@@ -144,14 +165,12 @@ def rows_of(
 
 
 def summary_heading(numbers: Numbers) -> str:
-    if not numbers.common:
-        return "Summary: no task has a result of every model"
     count = len(numbers.common)
     return f"Mean over {count} tasks" if count > 1 else "One task (a mean over tasks needs more)"
 
 
 def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], metric: str) -> None:
-    """One bar a model with its value above."""
+    """One bar per model with its value above."""
     means = numbers.means[metric]
     high = float(means.max())
     low, step = style.bar_scale(float(means.min()), high)
@@ -176,7 +195,7 @@ def radar_floor(numbers: Numbers, metric: str) -> float:
 def radar_chart(
     axes: Axes, numbers: Numbers, settings: Figure2Settings, looks: Mapping[str, Appearance], metric: str
 ) -> None:
-    """A spoke a task, a polygon a model; the centre is the lowest ring, which is labelled."""
+    """A spoke per task, a polygon per model; the centre is the lowest ring, which is labelled."""
     tasks = numbers.common
     values = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     low = radar_floor(numbers, metric)
@@ -222,7 +241,7 @@ def dot_plot(
     metric: str,
     named: bool,
 ) -> None:
-    """Means over seeds, a row a task, a line within it a model; stands in for a radar of fewer than three tasks."""
+    """Means over seeds, a row per task, in it a line per model; stands in for a radar of fewer than three tasks."""
     rows = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     step = 0.8 / max(1, len(numbers.models))
     for place, task in enumerate(numbers.common):
@@ -246,7 +265,7 @@ def dot_plot(
         axes.axhline(line, color="#BBBBBB", linewidth=0.4)
 
 
-def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]:
+def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     """The sentences below the figure: what is drawn, what is not."""
     level = f"{100 * settings.confidence:g} %"
     several = bool((numbers.scores["seeds"] > 1).any())
@@ -262,20 +281,20 @@ def notes(numbers: Numbers, settings: Figure2Settings, radar: bool) -> list[str]
             + (f"; without {', '.join(missing)}, where a score of some model is missing" if missing else "")
             + (
                 f". Radar charts: the centre is {centres}."
-                if radar
+                if has_radar(numbers)
                 else ". Dot plots stand where the paper has radar charts, which need three tasks"
                 + (f"; their lines are {level} t intervals over seeds." if several else ".")
             )
         )
-    sentences.append(notes_of.bars([numbers], settings.confidence))
-    sentences.append(notes_of.p_values(numbers, settings))
+    sentences.append(notes.bars([numbers], settings.confidence))
+    sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
-    sentences.append(notes_of.roc([numbers]))
+    sentences.append(notes.roc([numbers]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
 
 def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
-    """Everything drawn, one number a row: panel, chart, task, model, metric, quantity, x, value.
+    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value.
 
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
     and counts are as they are; rows of a comparison name the strongest other model.
@@ -314,15 +333,13 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw Figure 2: every model on every task.")
-    parser.add_argument("--settings", required=True, help="JSON of Figure2Settings")
+    """Command line of the stage."""
+    parser = arguments("Draw Figure 2: every model on every task.")
     parser.add_argument("--statistics", type=Path, required=True, help="folder of the statistics stage")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(Figure2Settings, options.settings)
     numbers = read_numbers(options.statistics, settings)
-    style.save(draw(numbers, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), drawn_numbers(numbers, settings))
+    save(options.output, draw(numbers, settings), settings.dpi, drawn_numbers(numbers, settings))
     say(
         f"figure 2: {len(numbers.tasks)} task(s), {len(numbers.models)} model(s)"
         f"{', simulated data' if numbers.simulated else ''}; written to {options.output}.pdf, .png and .csv"

@@ -29,7 +29,7 @@ ROC_WIDTH = 42.0
 
 
 def draw(numbers: Mapping[str, Numbers], settings: FigureSettings) -> Figure:
-    """A row a task, below its panel's heading."""
+    """A row per task, below its panel's heading."""
     models = {model: title for item in settings.comparisons.values() for model, title in item.models.items()}
     looks = style.appearances(list(models))
     drawn_models = {model for one in numbers.values() for model in one.models}
@@ -70,7 +70,7 @@ def foot(numbers: Mapping[str, Numbers], settings: FigureSettings) -> list[str]:
 
 
 def drawn_numbers(numbers: Mapping[str, Numbers]) -> pd.DataFrame:
-    """Everything drawn, one number a row; scores and rates are percent, P values and counts as they are."""
+    """Everything drawn, one number per row; scores and rates are percent, P values and counts as they are."""
     tables = []
     for name, one in numbers.items():
         letter = PANELS.get(name, (name, name))[0]

@@ -139,7 +139,7 @@ def mean_sentence(numbers: Numbers, settings: Comparison) -> str:
 
 
 def drawn_numbers(numbers: Mapping[str, Numbers]) -> pd.DataFrame:
-    """Everything drawn, one number a row; scores are percent, P values and counts as they are."""
+    """Everything drawn, one number per row; scores are percent, P values and counts as they are."""
     tables = []
     for name, one in numbers.items():
         letter = PANELS.get(name, (name, name))[0]

@@ -97,7 +97,7 @@ def draw_pairs(
 
 
 def differences(numbers: Numbers, settings: Comparison) -> pd.DataFrame:
-    """Macro F1 of each organ model minus the reference's, percentage points: a row a model, a column a task."""
+    """Macro F1 of each organ model minus the reference's, percentage points: a row per model, a column per task."""
     rows = numbers.differences[numbers.differences["metric"] == METRIC]
     if rows.empty:
         return pd.DataFrame()
@@ -215,7 +215,7 @@ def foot(numbers: Numbers, settings: Comparison, whole: Figure5Settings, pairs: 
 
 
 def drawn_numbers(numbers: Mapping[str, Numbers], settings: Figure5Settings) -> pd.DataFrame:
-    """Everything drawn, one number a row; scores are percent, differences the model's minus the reference's."""
+    """Everything drawn, one number per row; scores are percent, differences the model's minus the reference's."""
     (name, one), *_ = numbers.items()
     item = settings.comparisons[name]
     pairs = own_pairs(one, settings.own)

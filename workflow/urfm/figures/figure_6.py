@@ -1,12 +1,12 @@
 """Figure 6: where networks look (stage `figure_6`).
 
-A row a task: a test image with its lesion, the attention of the teacher, that of the reconstruction by the pre-trained
-network, and Grad-CAM of the fine-tuned one. Below them what the maps of all test images have in common, in numbers.
+A row per task: a test image with its lesion, the attention of the teacher, that of the reconstruction by the
+pre-trained network, and Grad-CAM of the fine-tuned one. Below them what the maps of all test images have in common, in
+numbers.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from urfm.core.cli import parse_settings, run
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import style
+from urfm.figures.output import arguments, save
+from urfm.figures.page import MARGIN, blank
 from urfm.figures.pictures import (
-    MARGIN,
     PictureSettings,
     PictureTask,
-    page,
     read_record,
     show_image,
     show_map,
@@ -85,7 +84,7 @@ def draw(rows: list[Row], settings: Figure6Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks."""
     lines = -(-len(rows) // COLUMNS)
     simulated = any(row.record["simulated"] for row in rows)
-    figure, top = page(HEADING + ROW * lines if rows else 4.0, notes(rows, settings), simulated)
+    figure, top = blank(HEADING + ROW * lines if rows else 4.0, notes(rows, settings), simulated, above=2.0)
     if not rows:
         style.add_text(figure, MARGIN, top, "Figure 6: no task can be shown", LABEL, weight="bold")
         return figure
@@ -185,15 +184,13 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw Figure 6: attention and class activation maps.")
-    parser.add_argument("--settings", required=True, help="JSON of Figure6Settings")
+    """Command line of the stage."""
+    parser = arguments("Draw Figure 6: attention and class activation maps.")
     parser.add_argument("--maps", type=Path, nargs="*", default=[], help="json files of the attention stage")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(Figure6Settings, options.settings)
     rows = read_rows(options.maps, settings)
-    style.save(draw(rows, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), summarise(rows))
+    save(options.output, draw(rows, settings), settings.dpi, summarise(rows))
     say(f"figure 6: {len(rows)} task(s); written to {options.output}.pdf, .png and .csv")
 
 

@@ -5,7 +5,6 @@ Above, images of the tasks' data sets, coloured by data set; below, validation i
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from urfm.core.cli import parse_settings, run
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import style
-from urfm.figures.pictures import MARGIN, PictureSettings, page, read_record
+from urfm.figures.output import arguments, save
+from urfm.figures.page import MARGIN, blank
+from urfm.figures.pictures import PictureSettings, read_record
 from urfm.figures.style import COLORS, DOUBLE_COLUMN, GREY, LABEL, LINE, MARKERS, TITLE
 
 UPPER, SIDE = 62.0, 52.0  # mm, width and height of the two panels above
@@ -61,7 +61,7 @@ def draw(clouds: dict[str, Cloud], settings: Figure7Settings) -> Figure:
     heights = [HEAD + LOWER - 2 + LINE * lines + 2 for lines in legends]
     simulated = any(cloud.record["simulated"] for cloud in clouds.values())
     total = upper + (4.5 if rows else 0) + sum(heights) if settings.tasks else 4.0
-    figure, top = page(total, notes(clouds, settings), simulated)
+    figure, top = blank(total, notes(clouds, settings), simulated, above=2.0)
     if not settings.tasks:
         style.add_text(figure, MARGIN, top, "Figure 7: no task has data", LABEL, weight="bold")
         return figure
@@ -176,15 +176,13 @@ def numbers_drawn(clouds: dict[str, Cloud]) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw Figure 7: t-SNE of embeddings at three stages.")
-    parser.add_argument("--settings", required=True, help="JSON of Figure7Settings")
+    """Command line of the stage."""
+    parser = arguments("Draw Figure 7: t-SNE of embeddings at three stages.")
     parser.add_argument("--embeddings", type=Path, nargs="*", default=[], help="json files of the embeddings stage")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
     options = parser.parse_args()
     settings = parse_settings(Figure7Settings, options.settings)
     clouds = read_clouds(options.embeddings, settings)
-    style.save(draw(clouds, settings), options.output, settings.dpi)
-    write_csv(options.output.with_name(f"{options.output.name}.csv"), numbers_drawn(clouds))
+    save(options.output, draw(clouds, settings), settings.dpi, numbers_drawn(clouds))
     say(f"figure 7: {len(clouds)} panel(s); written to {options.output}.pdf, .png and .csv")
 
 

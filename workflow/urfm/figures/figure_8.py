@@ -91,7 +91,7 @@ def model_sizes(encoders: Sequence[Path]) -> dict[str, Size]:
 def read_training(cells: Sequence[Path], confidence: float) -> tuple[dict[tuple[str, str, int], int], pd.DataFrame]:
     """Training images of each cell (model, task, share), and validation curves of the largest share.
 
-    The curves are percent, a row a model, task and epoch: mean, ci_low and ci_high (t interval over seeds; NaN for
+    The curves are percent, a row per model, task and epoch: mean, ci_low and ci_high (t interval over seeds; NaN for
     one), seconds (median of an epoch). UrfmError when a history lacks a column.
     """
     images: dict[tuple[str, str, int], int] = {}
@@ -122,7 +122,7 @@ def draw(
     organs: Mapping[str, int],
     training: tuple[Mapping[tuple[str, str, int], int], pd.DataFrame],
 ) -> Figure:
-    """A to D below one another, a small chart a task; a panel of which nothing can be drawn says so."""
+    """A to D below one another, a small chart per task; a panel of which nothing can be drawn says so."""
     images, curves = training
     blocks: list[Block] = []
     for name, item in settings.comparisons.items():
@@ -409,7 +409,7 @@ def drawn_numbers(
     sizes: Mapping[str, Mapping[str, Size]],
     training: tuple[Mapping[tuple[str, str, int], int], pd.DataFrame],
 ) -> pd.DataFrame:
-    """Everything drawn, one number a row; x: images, millions of parameters, training images, or the epoch."""
+    """Everything drawn, one number per row; x: images, millions of parameters, training images, or the epoch."""
     images, curves = training
     tables = []
     for name, one in numbers.items():

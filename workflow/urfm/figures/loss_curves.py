@@ -6,7 +6,6 @@ normalisation of the targets, same patches in the loss. Below each panel are the
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from pydantic import Field
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import write_csv
 from urfm.core.progress import say
 from urfm.figures import style
+from urfm.figures.output import arguments, save
 from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE
 
 LEFT, RIGHT, GAP = 13.0, 2.0, 13.0  # mm beside and between panels
@@ -70,7 +69,7 @@ def numbers(settings: LossCurvesSettings, histories: Sequence[Path]) -> pd.DataF
 
 
 def draw(table: pd.DataFrame, settings: LossCurvesSettings) -> Figure:
-    """The figure, a panel a kind of target; a row of panels is as high as its longest legend needs."""
+    """The figure, a panel per kind of target; a row of panels is as high as its longest legend needs."""
     kinds = list(dict.fromkeys(table["targets"]))
     plain = dict(zip(table["run"], table["title"], strict=True))
     stand_ins = [entry.name for entry in settings.runs if entry.stand_in]
@@ -160,18 +159,15 @@ def _finish(loss: Axes, rate: Axes, columns: int) -> None:
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Draw training loss and learning rate of pre-training runs.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(LossCurvesSettings.model_fields))
+    parser = arguments("Draw training loss and learning rate of pre-training runs.")
     parser.add_argument("--histories", type=Path, nargs="*", default=[], help="history.csv of each run, in order")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
-    arguments = parser.parse_args()
-    settings = parse_settings(LossCurvesSettings, arguments.settings)
-    if len(arguments.histories) != len(settings.runs):
-        raise UrfmError(f"--histories: {len(arguments.histories)} files for {len(settings.runs)} runs; give one a run")
-    table = numbers(settings, arguments.histories)
-    style.save(draw(table, settings), arguments.output, settings.dpi)
-    write_csv(arguments.output.with_name(f"{arguments.output.name}.csv"), table)
-    say(f"loss curves of {len(settings.runs)} run(s) in {arguments.output}.pdf, .png and .csv")
+    options = parser.parse_args()
+    settings = parse_settings(LossCurvesSettings, options.settings)
+    if len(options.histories) != len(settings.runs):
+        raise UrfmError(f"--histories: {len(options.histories)} files for {len(settings.runs)} runs; give one per run")
+    table = numbers(settings, options.histories)
+    save(options.output, draw(table, settings), settings.dpi, table)
+    say(f"loss curves of {len(settings.runs)} run(s) in {options.output}.pdf, .png and .csv")
 
 
 if __name__ == "__main__":

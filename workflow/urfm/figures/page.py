@@ -26,17 +26,28 @@ class Block:
 
 def compose(blocks: Sequence[Block], foot: Sequence[str], simulated: bool) -> Figure:
     """A figure of two columns: the mark of simulated data, the blocks from top to bottom, and sentences below."""
-    lines = [line for sentence in foot for line in style.wrap(sentence, WIDTH)]
-    top = style.SIMULATED_BAND if simulated else 1.5
-    figure = style.new_figure(DOUBLE_COLUMN, top + sum(block.height for block in blocks) + 2.5 + LINE * len(lines))
-    if simulated:
-        style.mark_simulated(figure)
+    figure, top = blank(sum(block.height for block in blocks), foot, simulated)
     for block in blocks:
         block.draw(figure, top)
         top += block.height
-    for number, line in enumerate(lines):
-        style.add_text(figure, MARGIN, top + 1 + LINE * number, line, color="#333333")
     return figure
+
+
+def blank(height: float, foot: Sequence[str], simulated: bool, above: float = 1.5) -> tuple[Figure, float]:
+    """A page with `height` millimetres of room above the sentences at its foot, and where the room begins."""
+    lines = [line for sentence in foot for line in style.wrap(sentence, WIDTH)]
+    top = style.SIMULATED_BAND if simulated else above
+    figure = style.new_figure(DOUBLE_COLUMN, top + height + 1 + LINE * len(lines) + 1.5)
+    if simulated:
+        style.mark_simulated(figure)
+    add_foot(figure, top + height + 1, lines)
+    return figure, top
+
+
+def add_foot(figure: Figure, top: float, lines: Sequence[str]) -> None:
+    """Lines of small type below a figure."""
+    for number, line in enumerate(lines):
+        style.add_text(figure, MARGIN, top + LINE * number, line, color="#333333")
 
 
 def heading_block(letter: str, heading: str) -> Block:

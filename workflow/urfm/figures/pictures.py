@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from pydantic import Field
 
 from urfm.core.cli import Settings
 from urfm.core.files import read_json, verify_sha256
-from urfm.figures import style
-from urfm.figures.style import DOUBLE_COLUMN, LINE, Unavailable
+from urfm.figures.style import Unavailable
 
-MARGIN = 2.5  # mm
 OUTLINES = {"benign": "#56B4E9", "malignant": "#FF4B33"}  # the paper's blue and red; others yellow
 OTHER_OUTLINE = "#F0E442"
 
@@ -51,18 +47,6 @@ def read_record(path: Path) -> dict[str, Any]:
     for suffix, digest in digests.items():
         verify_sha256(path.with_suffix(f".{suffix}"), digest)
     return record
-
-
-def page(height: float, sentences: Sequence[str], simulated: bool) -> tuple[Figure, float]:
-    """A page with `height` millimetres of room above the sentences at its foot, and where the room begins."""
-    lines = [line for sentence in sentences for line in style.wrap(sentence, DOUBLE_COLUMN - 2 * MARGIN)]
-    top = style.SIMULATED_BAND if simulated else 2.0
-    figure = style.new_figure(DOUBLE_COLUMN, top + height + 1 + LINE * len(lines) + 1.5)
-    if simulated:
-        style.mark_simulated(figure)
-    for number, line in enumerate(lines):
-        style.add_text(figure, MARGIN, top + height + 1 + LINE * number, line, color="#333333")
-    return figure, top
 
 
 def show_image(axes: Axes, image: npt.NDArray[Any], aspect: float, **how: Any) -> None:

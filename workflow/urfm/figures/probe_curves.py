@@ -1,13 +1,12 @@
 """AUROC of frozen features over the epochs of pre-training (stage `probe_curves`).
 
-A line a kind of pre-training: the mean over its seeds, each seed thin beside it. The band is untrained networks of
+A line per kind of pre-training: the mean over its seeds, each seed thin beside it. The band is untrained networks of
 other seeds, the least that pre-training must beat. The bar at the right is the uncertainty over patients at the last
 epoch: with few test patients it is much wider than that over seeds.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +20,10 @@ from pydantic import Field
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.files import read_json, verify_sha256
 from urfm.core.progress import say
 from urfm.figures import style
+from urfm.figures.output import arguments, save
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
 from urfm.metrics import METRICS, FloatArray, IntArray, macro_auroc
 from urfm.statistics.bootstrap import bootstrap_scores, percentile_interval, task_seed
@@ -116,7 +116,7 @@ def patient_interval(tests: Sequence[Test], task: str, settings: ProbeCurvesSett
 
 
 def numbers(predictions: dict[str, Predictions], settings: ProbeCurvesSettings) -> pd.DataFrame:
-    """All that is drawn, COLUMNS: a row an encoder, and a row (encoder `mean`) a series, task, probe and epoch.
+    """All that is drawn, COLUMNS: a row per encoder, and one (encoder `mean`) per series, task, probe and epoch.
 
     `low` and `high` are the interval over patients of the mean of a series at its last epoch, of a model, and of the
     mean of the untrained networks.
@@ -141,7 +141,7 @@ def numbers(predictions: dict[str, Predictions], settings: ProbeCurvesSettings) 
 
 
 def draw(table: pd.DataFrame, predictions: dict[str, Predictions], settings: ProbeCurvesSettings) -> Figure:
-    """The figure: a row a probe, a column a task."""
+    """The figure: a row per probe, a column per task."""
     tasks = [(task, title) for task, title in settings.tasks if task in predictions]
     simulated = any(found.simulated for found in predictions.values())
     looks = style.appearances([entry.runs[0] for entry in settings.series] + [name for name, _ in settings.models])
@@ -256,17 +256,14 @@ def sentences(table: pd.DataFrame, settings: ProbeCurvesSettings) -> list[str]:
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Draw probes of frozen features over the epochs of pre-training.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ProbeCurvesSettings.model_fields))
+    parser = arguments("Draw probes of frozen features over the epochs of pre-training.")
     parser.add_argument("--probes", type=Path, nargs="*", default=[], help="json files of the stage probe")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
-    arguments = parser.parse_args()
-    settings = parse_settings(ProbeCurvesSettings, arguments.settings)
-    predictions = read_predictions(arguments.probes)
+    options = parser.parse_args()
+    settings = parse_settings(ProbeCurvesSettings, options.settings)
+    predictions = read_predictions(options.probes)
     table = numbers(predictions, settings)
-    style.save(draw(table, predictions, settings), arguments.output, settings.dpi)
-    write_csv(arguments.output.with_name(f"{arguments.output.name}.csv"), table.round(6))
-    say(f"probes of {len(settings.series)} kind(s) of pre-training in {arguments.output}.pdf, .png and .csv")
+    save(options.output, draw(table, predictions, settings), settings.dpi, table.round(6))
+    say(f"probes of {len(settings.series)} kind(s) of pre-training in {options.output}.pdf, .png and .csv")
 
 
 if __name__ == "__main__":

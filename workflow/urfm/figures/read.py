@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,30 @@ from typing import Any
 import pandas as pd
 from pydantic import Field, field_validator
 
-from urfm.core.cli import Settings
+from urfm.core.cli import Ordered, Settings
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, verify_sha256
+from urfm.core.files import read_json
 from urfm.figures.style import Unavailable
 from urfm.metrics import METRICS
+from urfm.statistics.stored import read_statistics, strongest
+
+TABLES = ("scores", "differences", "curves", "average_scores", "average_differences")
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What takes other patients into account: the columns of the statistics that are drawn, and its name in a note.
+    """What takes other patients into account.
 
-    score, difference: columns of the two tables, all that is drawn. low, high: interval of a score. p: what is printed;
-    p_holm: the same after Holm's correction.
+    Attributes
+    ----------
+    name
+        What a note calls it.
+    score, difference
+        Columns of the two tables of the statistics: all that is drawn.
+    low, high
+        Columns of the interval of a score.
+    p, p_holm
+        Columns of the P that is printed, and of the same after Holm's correction.
     """
 
     name: str
@@ -57,7 +68,7 @@ RESPLITS = Uncertainty(
 
 
 def uncertainty(scores: pd.DataFrame) -> Uncertainty:
-    """The bootstrap, or with a split a seed, which has no seed-averaged predictions, Nadeau and Bengio's correction."""
+    """The bootstrap; with a split per seed, which has no seed-averaged predictions, Nadeau and Bengio's correction."""
     return RESPLITS if scores["ensemble"].isna().all() else BOOTSTRAP
 
 
@@ -71,18 +82,12 @@ class Task(Settings):
 class Comparison(Settings):
     """Models on tasks, as one entry of the configuration's `figures` compares them."""
 
-    models: dict[str, str] = Field(description="[name, title] of each model, in the order of the bars")
+    models: Ordered[str] = Field(description="[name, title] of each model, in the order of the bars")
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
     tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _ordered_models(cls, models: Any) -> Any:
-        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
-        return dict(models) if isinstance(models, list) else models
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -95,26 +100,31 @@ class Comparison(Settings):
 class FigureSettings(Settings):
     """Settings of figures 3, 4, 5 and 8, which draw several comparisons."""
 
-    comparisons: dict[str, Comparison] = Field(min_length=1, description="[name, what can be drawn of it] in order")
+    comparisons: Ordered[Comparison] = Field(min_length=1, description="[name, what can be drawn of it] in order")
     confidence: float = Field(gt=0, lt=1)
     dpi: int = Field(ge=72, description="resolution of the PNG")
-
-    @field_validator("comparisons", mode="before")
-    @classmethod
-    def _ordered_comparisons(cls, comparisons: Any) -> Any:
-        return dict(comparisons) if isinstance(comparisons, list) else comparisons
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is drawn of a comparison, in percent.
+    """What is drawn of a comparison: scores and rates in percent, P values as they are.
 
-    scores: model, task, share, metric, the columns of `over`.score, seeds, images, patients (NaN: not known),
-    simulated. differences: task, share, metric, model and the columns of `over`.difference (P values are not percent),
-    the reference minus the model. comparisons: those rows of differences that name the strongest other model. curves:
-    model, task, share, fpr, tpr, auroc. means: index model, a column a metric, over `common` tasks. average: as
-    comparisons, of the mean over the tasks that all models have (empty where the statistics hold none). stand_ins:
-    models that stand in for a checkpoint.
+    Attributes
+    ----------
+    scores
+        model, task, share, metric, the columns of `over.score`, seeds, images, patients (NaN: not known), simulated.
+    differences
+        task, share, metric, model and the columns of `over.difference`: the reference minus the model.
+    comparisons
+        Those rows of `differences` that name the strongest other model.
+    curves
+        model, task, share, fpr, tpr, auroc.
+    means
+        Index model, a column per metric, over the tasks in `common`.
+    average
+        As `comparisons`, of the mean over the tasks that all models have; empty where the statistics hold none.
+    stand_ins
+        Models that stand in for a checkpoint.
     """
 
     scores: pd.DataFrame
@@ -152,12 +162,10 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
 
     Without `every_share` only the largest share of the training part is kept.
     """
-    record = read_json(folder / "statistics.json")
-    for name, digest in record["sha256"].items():
-        verify_sha256(folder / name, digest)
+    stored = read_statistics(folder / "statistics.json", TABLES)
     scores, differences, curves = (
         table[table["model"].isin(settings.models) & table["task"].isin(settings.tasks)].copy()
-        for table in (pd.read_parquet(folder / f"{name}.parquet") for name in ("scores", "differences", "curves"))
+        for table in (stored.tables[name] for name in ("scores", "differences", "curves"))
     )
     if scores.empty:
         raise UrfmError(
@@ -170,7 +178,9 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     over = uncertainty(scores)
     scores[over.score] *= 100
     scores["patients"] = scores["patients"].astype("float64")
-    differences[points(over)] *= 100
+    average = stored.tables["average_differences"]
+    for table in (differences, average):
+        table[points(over)] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
     models = [model for model in settings.models if model in set(scores["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
@@ -183,17 +193,17 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     return Numbers(
         scores=scores,
         differences=differences,
-        comparisons=strongest(scores, differences, settings.reference, settings.against),
+        comparisons=to_strongest(scores, differences, settings.reference, settings.against),
         curves=curves,
         means=means,
-        average=read_average(folder, record, settings, over),
+        average=to_strongest(stored.tables["average_scores"], average, settings.reference, settings.against),
         common=common,
         models=models,
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
-        stand_ins=[model for model in models if model in record.get("stand_ins", [])],
-        t_test=record["settings"]["t_test"],
-        resamples=record["settings"]["bootstrap_resamples"],
+        stand_ins=[model for model in models if model in stored.stand_ins],
+        t_test=stored.t_test,
+        resamples=stored.resamples,
         over=over,
     )
 
@@ -203,26 +213,12 @@ def points(over: Uncertainty) -> list[str]:
     return [name for name in over.difference if "_p" not in name]
 
 
-def read_average(folder: Path, record: Mapping[str, Any], settings: Comparison, over: Uncertainty) -> pd.DataFrame:
-    """Differences of the mean over tasks to the strongest other model; empty when the statistics have none."""
-    names = ["average_scores.parquet", "average_differences.parquet"]
-    if not set(names) <= set(record["sha256"]):
-        return pd.DataFrame(columns=["task", "share", "metric", "model", *over.difference])
-    scores, differences = (pd.read_parquet(folder / name) for name in names)
-    differences[points(over)] *= 100
-    return strongest(scores, differences, settings.reference, settings.against)
-
-
-def strongest(
+def to_strongest(
     scores: pd.DataFrame, differences: pd.DataFrame, reference: str, against: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The difference to the strongest other model (highest mean over seeds), a row a task, share and metric."""
-    others = scores[(scores["model"] != reference) & scores["mean"].notna()]
-    if against:
-        others = others[others["model"].isin(against)]
-    key = ["task", "share", "metric"]
-    best = others.loc[others.groupby(key)["mean"].idxmax(), [*key, "model"]]
-    return best.merge(differences, on=[*key, "model"], how="inner")
+    """The difference to the strongest other model (of `against`, if any), a row per task, share and metric."""
+    others = scores[scores["model"].isin(against)] if against else scores
+    return strongest(others, reference).merge(differences, on=["task", "share", "metric", "model"])
 
 
 def records(table: pd.DataFrame, *keys: str) -> dict[Any, dict[str, Any]]:

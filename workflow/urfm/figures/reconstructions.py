@@ -6,7 +6,6 @@ hidden patches alone, visible patches of a prediction are meaningless and show t
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from urfm.core.cli import Settings, parse_settings, run
-from urfm.core.files import read_json, verify_sha256, write_csv
+from urfm.core.files import read_json, verify_sha256
 from urfm.core.progress import say
 from urfm.figures import style
+from urfm.figures.output import arguments, save
 from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -144,22 +144,19 @@ def numbers(arrays: Arrays, record: dict[str, Any]) -> pd.DataFrame:
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Draw what a masked autoencoder predicts for hidden patches.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ReconstructionsSettings.model_fields))
+    parser = arguments("Draw what a masked autoencoder predicts for hidden patches.")
     parser.add_argument(
         "--reconstructions", type=Path, required=True, help="json of the stage reconstruct, its npz beside it"
     )
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf, .png and .csv are made")
-    arguments = parser.parse_args()
-    settings = parse_settings(ReconstructionsSettings, arguments.settings)
-    record = read_json(arguments.reconstructions)
-    file = arguments.reconstructions.with_suffix(".npz")
+    options = parser.parse_args()
+    settings = parse_settings(ReconstructionsSettings, options.settings)
+    record = read_json(options.reconstructions)
+    file = options.reconstructions.with_suffix(".npz")
     verify_sha256(file, record["sha256"])
     with np.load(file, allow_pickle=False) as content:
         arrays = dict(content)
-    style.save(draw(arrays, record, settings), arguments.output, settings.dpi)
-    write_csv(arguments.output.with_name(f"{arguments.output.name}.csv"), numbers(arrays, record))
-    say(f"{record['run']}: {len(record['image_ids'])} images drawn in {arguments.output}.pdf, .png and .csv")
+    save(options.output, draw(arrays, record, settings), settings.dpi, numbers(arrays, record))
+    say(f"{record['run']}: {len(record['image_ids'])} images drawn in {options.output}.pdf, .png and .csv")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one place for how figures look: sizes, fonts, colours, marks, and writing PDF and PNG.
+"""The one place for how figures look: sizes, fonts, colours and marks.
 
 Sizes are millimetres and points as a journal prints them (Cell Press: 85 mm or 174 mm wide, type of 6
 to 8 points). The font is DejaVu Sans, which comes with matplotlib, so a figure is the same everywhere.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import matplotlib
@@ -19,8 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from pydantic import BaseModel, ConfigDict
-
-from urfm.core.files import atomic_path
 
 SINGLE_COLUMN = 85.0  # mm
 DOUBLE_COLUMN = 174.0
@@ -212,7 +209,7 @@ class Unavailable(BaseModel):
 
 
 def note_unavailable(unavailable: Sequence[Unavailable]) -> list[str]:
-    """Sentences that name what is missing, one a kind and reason: "Tasks not available: A, B (private)."."""
+    """Sentences that name what is missing, one per kind and reason: "Tasks not available: A, B (private)."."""
     together: dict[tuple[str, str], list[str]] = {}
     for entry in unavailable:
         together.setdefault((entry.kind, entry.reason.strip().rstrip(".")), []).append(entry.title)
@@ -273,11 +270,3 @@ def break_bars(axes: Axes) -> None:
     for bottom in (0.8, 1.6):
         x, y = [-0.9 / width, 0.9 / width], [bottom / height, (bottom + 0.7) / height]
         axes.plot(x, y, transform=axes.transAxes, color="black", linewidth=0.6, clip_on=False, zorder=5)
-
-
-def save(figure: Figure, stem: Path, dpi: int) -> None:
-    """Write <stem>.pdf and <stem>.png, each whole or not at all; equal figures give equal bytes."""
-    with atomic_path(stem.with_name(f"{stem.name}.pdf")) as path:
-        figure.savefig(path, format="pdf", metadata={"CreationDate": None})
-    with atomic_path(stem.with_name(f"{stem.name}.png")) as path:
-        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from urfm.core.cli import Settings
+from urfm.core.cli import Ordered, Settings
 from urfm.figures import style
+from urfm.figures.page import MARGIN
 from urfm.figures.style import Unavailable
 from urfm.statistics.stored import Stored
-
-MARGIN = 2.5  # mm
 
 
 class SummarySettings(Settings):
     """Settings of the stages `critical_difference` and `calibration`."""
 
-    models: dict[str, str] = Field(min_length=1, description="[name, title] of each model, in order")
-    tasks: dict[str, str] = Field(min_length=1, description="[name, title] of each task, in order")
+    models: Ordered[str] = Field(min_length=1, description="[name, title] of each model, in order")
+    tasks: Ordered[str] = Field(min_length=1, description="[name, title] of each task, in order")
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
     dpi: int = Field(ge=72, description="resolution of the PNG")
-
-    @field_validator("models", "tasks", mode="before")
-    @classmethod
-    def _ordered(cls, items: Any) -> Any:
-        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
-        return dict(items) if isinstance(items, list) else items
 
 
 def foot(sentences: Sequence[str], stored: Stored, settings: SummarySettings, width: float) -> list[str]:

@@ -1,6 +1,6 @@
 """Patient-clustered, class-stratified bootstrap of scores and of paired differences.
 
-Images of one patient are not independent, so patients are drawn, not images: with m images a patient
+Images of one patient are not independent, so patients are drawn, not images: with m images per patient
 of intra-patient correlation rho, an interval over images is too narrow by sqrt(1 + (m - 1) rho)
 (Kish's design effect). Patients are drawn within their class, so class shares stay as they are.
 """
@@ -22,7 +22,7 @@ def patient_strata(patients: Sequence[str], labels: IntArray) -> tuple[IntArray,
 
     Returns
     -------
-    (images,) patient number of each image, and one array of patient numbers a class that has any. The
+    (images,) patient number of each image, and one array of patient numbers per class that has any. The
     class of a patient with several is the one most of the patient's images have, the first of equal ones.
     """
     names, numbers = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
@@ -45,7 +45,7 @@ def patient_counts(strata: Sequence[IntArray], resamples: int, generator: np.ran
 def bootstrap_scores(
     labels: IntArray, patients: Sequence[str], models: Mapping[str, FloatArray], resamples: int, seed: Sequence[int]
 ) -> dict[str, dict[str, FloatArray]]:
-    """Scores of every model on the same resamples: model -> metric -> (resamples,).
+    """Scores of every model on the same resamples.
 
     Parameters
     ----------
@@ -55,6 +55,10 @@ def bootstrap_scores(
         Model name to probabilities (images, classes).
     seed
         Entropy of the random generator; the same seed draws the same patients.
+
+    Returns
+    -------
+    Model to metric to (resamples,) values in [0, 1].
     """
     numbers, strata = patient_strata(patients, labels)
     counts = patient_counts(strata, resamples, np.random.default_rng(list(seed)))

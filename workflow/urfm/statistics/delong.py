@@ -1,7 +1,7 @@
 """Variance and tests of the area under the ROC curve without resampling, for two classes.
 
 DeLong, DeLong and Clarke-Pearson (1988), placements by ranks as Sun and Xu (2014). Images of one patient are summed
-first, as Obuchowski (1997) does for clustered data; with one image a patient this is DeLong's method exactly.
+first, as Obuchowski (1997) does for clustered data; with one image per patient this is DeLong's method exactly.
 """
 
 from __future__ import annotations

@@ -15,22 +15,31 @@ from urfm.metrics import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Cell:
-    """A verified cell: what its cell.json says (seeds sorted), and the table of predictions beside it."""
+    """A verified cell: what its cell.json says (seeds sorted), and the table of predictions beside it.
 
-    # `resplit`: every seed has a split of its own, so its test images are its own too (`finetuning.split: per_seed`).
-    # `training_images`: those of the first seed then; NaN where cell.json does not say.
+    Attributes
+    ----------
+    patients_known
+        False where some image had no patient id and counts as a patient of its own.
+    resplit
+        Every seed has a split of its own (`finetuning.split: per_seed`), so its test images are its own too.
+    training_images
+        Of the first seed where each has its own; NaN where cell.json does not say.
+    stand_in
+        The encoder has random weights in a publisher's form, or was taught by such.
+    """
 
     model: str
     task: str
     share: int
     classes: list[str]
     seeds: list[int]
-    patients_known: bool  # False: some image had no patient id and counts as a patient of its own
+    patients_known: bool
     simulated: bool
     predictions: pd.DataFrame
     resplit: bool = False
     training_images: float = float("nan")
-    stand_in: bool = False  # the encoder has random weights in a publisher's form, or was taught by such
+    stand_in: bool = False
 
     @property
     def name(self) -> str:
@@ -41,8 +50,12 @@ class Cell:
 class Subset:
     """Images of one subset in the order of `image_ids` (sorted).
 
-    `labels` (images,) are class numbers in the order of the cell's classes; `probabilities`
-    (seeds, images, classes) are in [0, 1], seeds in the order of the cell's.
+    Attributes
+    ----------
+    labels
+        (images,) class numbers in the order of the cell's classes.
+    probabilities
+        (seeds, images, classes), in [0, 1], seeds in the order of the cell's.
     """
 
     image_ids: list[str]
@@ -58,10 +71,18 @@ class Subset:
 
 
 def read_cell(path: Path, subset: str = "test") -> Cell:
-    """Read cell.json and predictions.parquet beside it; `external` takes what it says of the other set's images.
+    """Read cell.json and predictions.parquet beside it.
 
-    Raises UrfmError when the predictions are not those the sidecar describes (hash), lack a column or
-    a seed, hold a label outside the cell's classes, or a probability that is not a number in [0, 1].
+    Parameters
+    ----------
+    subset
+        With "external", patients and simulation are what cell.json says of the other set's images.
+
+    Raises
+    ------
+    UrfmError
+        Where the predictions are not those that cell.json describes (hash), lack a column or a seed, or hold a label
+        outside the cell's classes or a probability that is not a number in [0, 1].
     """
     record = read_json(path)
     missing = {"model", "task", "share", "classes", "seeds", "patients_known", "simulated", "sha256"} - set(record)
@@ -151,7 +172,7 @@ def read_subset(cell: Cell, subset: str) -> Subset:
 
 
 def pooled(cell: Cell, subset: str) -> Subset:
-    """One prediction an image: the seed-averaged one; with a split a seed, every seed's images one after another."""
+    """One prediction per image: the seed-averaged one; with a split per seed, every seed's images one after another."""
     if not cell.resplit:
         part = read_subset(cell, subset)
         return replace(part, probabilities=part.ensemble[None])

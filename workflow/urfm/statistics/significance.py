@@ -68,7 +68,7 @@ def corrected_error(values: FloatArray, ratio: float) -> float:
 
 
 def corrected_interval(values: FloatArray, ratio: float, confidence: float) -> tuple[float, float]:
-    """Confidence interval of the mean of `values` (re-splits,), corrected; `ratio`: test images a training image."""
+    """Confidence interval of the mean of `values` (re-splits,), corrected; `ratio`: test images per training image."""
     half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * corrected_error(values, ratio))
     return float(values.mean()) - half, float(values.mean()) + half
 

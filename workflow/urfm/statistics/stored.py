@@ -16,11 +16,15 @@ AVERAGE = "average"  # the task's name in rows that average over tasks
 
 @dataclass(frozen=True)
 class Stored:
-    """Some tables of one comparison, verified; `stand_ins` are models whose weights are not what their name says."""
+    """Some tables of one comparison, verified, and what its statistics were set to.
+
+    `stand_ins` are models whose weights are not what their name says.
+    """
 
     name: str
     simulated: bool
     stand_ins: list[str]
+    t_test: str
     resamples: int
     confidence: float
     tables: dict[str, pd.DataFrame]
@@ -37,6 +41,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         name=content["settings"]["figure"],
         simulated=content["simulated"],
         stand_ins=list(content.get("stand_ins", [])),
+        t_test=content["settings"]["t_test"],
         resamples=content["settings"]["bootstrap_resamples"],
         confidence=content["settings"]["confidence"],
         tables={name: pd.read_parquet(record.with_name(f"{name}.parquet")) for name in tables},
@@ -44,7 +49,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
 
 
 def strongest(scores: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The other model with the highest mean over seeds: model, task, share, metric; a row a task, share and metric."""
+    """The other model with the highest mean over seeds: model, task, share, metric; a row per task, share, metric."""
     others = scores[(scores["model"] != reference) & scores["mean"].notna()]
     keys = ["task", "share", "metric"]
     return others.loc[others.groupby(keys)["mean"].idxmax(), ["model", *keys]]

@@ -1,14 +1,13 @@
 """The paper's claims that one model is better, read critically (stage `claims`).
 
 A claim is a list of comparisons. Each is tested (a) as the paper does, by a t-test over seeds, and (b) over patients,
-by the bootstrap, with and without Holm's correction within the claim's comparisons of one metric. With a split a seed
+by the bootstrap, with and without Holm's correction within the claim's comparisons of one metric. With a split per seed
 (c), the corrected t-test over re-splits, takes the place of (b). Both tests use our runs; the question is how many of
 the comparisons that (a) calls significant the other calls so too.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from urfm.core.progress import say
 from urfm.metrics import METRICS, MetricName
 from urfm.statistics.significance import holm
 from urfm.statistics.stored import Stored, read_statistics, strongest
-from urfm.tables.render import NONE, SIMULATED, Table, write_table
+from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
 
 DETAIL_COLUMNS = [
     "claim", "figure", "task", "share", "metric", "better", "worse", "difference", "t_p", "t_p_holm",
@@ -173,10 +172,9 @@ def sentences(settings: ClaimsSettings, details: Sequence[pd.DataFrame], test: T
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How many of the paper's claims survive a test over patients.")
-    parser.add_argument("--settings", required=True, help="JSON of ClaimsSettings")
+    """Command line of the stage."""
+    parser = arguments("How many of the paper's claims survive a test over patients.")
     parser.add_argument("--statistics", type=Path, nargs="*", default=[], help="statistics.json of each comparison")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix")
     options = parser.parse_args()
     settings = parse_settings(ClaimsSettings, options.settings)
     tables = ("scores", "differences", "average_scores", "average_differences")

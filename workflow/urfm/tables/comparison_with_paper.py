@@ -6,7 +6,6 @@ the workflow knows of this run, not guesses about the paper's.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.progress import say
 from urfm.metrics import METRICS, MetricName
 from urfm.statistics.stored import AVERAGE, Stored, read_statistics, strongest
-from urfm.tables.render import NONE, SIMULATED, Table, write_table
+from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
 
 COLUMNS = [
     "Quantity", "Paper", "Paper's interval", "Ours", "Interval over seeds", "Interval over patients",
@@ -155,7 +154,7 @@ def comparison(settings: ComparisonSettings, statistics: dict[str, Stored]) -> T
         f"Of {len(rows)} numbers, {compared} can be compared; {answers.count('yes')} lie within our interval over "
         "patients.",
         "Ours: mean over the seeds (a lead: its difference). Interval over patients: of the seed-averaged predictions, "
-        "by bootstrap; with a split a seed, by the corrected t. The paper's intervals are over seeds.",
+        "by bootstrap; with a split per seed, by the corrected t. The paper's intervals are over seeds.",
     ]
     if any(stored.simulated for stored in statistics.values()):
         notes.insert(0, SIMULATED)
@@ -170,10 +169,9 @@ def comparison(settings: ComparisonSettings, statistics: dict[str, Stored]) -> T
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare the numbers of the paper's text with ours.")
-    parser.add_argument("--settings", required=True, help="JSON of ComparisonSettings")
+    """Command line of the stage."""
+    parser = arguments("Compare the numbers of the paper's text with ours.")
     parser.add_argument("--statistics", type=Path, nargs="*", default=[], help="statistics.json of each comparison")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
     options = parser.parse_args()
     settings = parse_settings(ComparisonSettings, options.settings)
     statistics = {stored.name: stored for stored in (read_statistics(path, TABLES) for path in options.statistics)}

@@ -1,7 +1,8 @@
-"""Writing a table as CSV, Markdown and LaTeX (booktabs), all from the same cells."""
+"""What every table takes and writes: the same cells as CSV, Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,14 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     numbers: Sequence[str] = ()
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """--settings and --output; a table adds its inputs."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--settings", required=True, help="JSON of the stage's settings")
+    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
+    return parser
 
 
 def write_table(stem: Path, table: Table) -> None:

@@ -6,12 +6,10 @@ in force that differs is marked; one that the paper's table does not list follow
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,7 +17,7 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.progress import say
-from urfm.tables.render import Table, write_table
+from urfm.tables.render import Table, arguments, write_table
 
 COLUMNS = ["setting", "paper", "used", "note"]
 DIFFERS = "differs from the paper"
@@ -151,9 +149,8 @@ def settings_table(name: str, title: str, rows: tuple[Row, ...], values: Mapping
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write Table 4 or 5: the paper's settings beside those in force.")
-    parser.add_argument("--settings", required=True, help="JSON of SettingsTableSettings")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
+    """Command line of the stage."""
+    parser = arguments("Write Table 4 or 5: the paper's settings beside those in force.")
     options = parser.parse_args()
     settings = parse_settings(SettingsTableSettings, options.settings)
     table = settings_table(*TABLES[settings.table], settings.values)

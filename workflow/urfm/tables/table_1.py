@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.files import read_json
 from urfm.core.progress import say
-from urfm.tables.render import SIMULATED, Table, count, write_table
+from urfm.tables.render import SIMULATED, Table, arguments, count, write_table
 
 COLUMNS = ["Organ", "Source", "Images", "Images in the paper", "Subtotal", "Subtotal in the paper", "Note"]
 STEPS = {  # why images of the manifests are not in the set
@@ -105,10 +104,8 @@ def table_1(settings: Table1Settings, selection: dict[str, Any] | None) -> Table
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Write Table 1 from the record of a run's pre-training set.")
-    parser.add_argument("--settings", required=True, help="JSON of Table1Settings")
+    parser = arguments("Write Table 1 from the record of a run's pre-training set.")
     parser.add_argument("--selection", type=Path, help="JSON of the run's pre-training set, if there is one")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
     options = parser.parse_args()
     settings = parse_settings(Table1Settings, options.settings)
     table = table_1(settings, read_json(options.selection) if options.selection else None)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.core.cli import Ordered, Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
 from urfm.core.progress import say
-from urfm.tables.render import NONE, SIMULATED, Table, count, write_table
+from urfm.tables.render import NONE, SIMULATED, Table, arguments, count, write_table
 
 COLUMNS = [
     "Application", "Dataset", "Classes (images)", "Images", "Images in the paper", "Patients",
@@ -34,14 +33,8 @@ class Task(Settings):
 
     title: str
     dataset_title: str
-    classes: dict[str, str]
+    classes: Ordered[str]
     expected: Expected = Expected()
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _ordered(cls, classes: Any) -> Any:
-        # Canonical JSON sorts the keys of objects, so what has an order comes as a list.
-        return dict(classes) if isinstance(classes, list) else classes
 
 
 class Missing(Settings):
@@ -56,14 +49,9 @@ class Missing(Settings):
 class Table2Settings(Settings):
     """Settings of the stage."""
 
-    tasks: dict[str, Task] = Field(description="[name, what is printed] of each task, in the order of the rows")
+    tasks: Ordered[Task] = Field(description="[name, what is printed] of each task, in the order of the rows")
     unavailable: list[Missing] = Field(default=[], description="tasks without data, with the reason")
     notes: list[str] = Field(default=[], description="what explains differences from the paper")
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _ordered(cls, tasks: Any) -> Any:
-        return dict(tasks) if isinstance(tasks, list) else tasks
 
 
 def task_row(task: Task, split: dict[str, Any]) -> list[str]:
@@ -129,10 +117,9 @@ def table_2(settings: Table2Settings, splits: dict[str, dict[str, Any]]) -> Tabl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write Table 2 from the summaries of the splits.")
-    parser.add_argument("--settings", required=True, help="JSON of Table2Settings")
+    """Command line of the stage."""
+    parser = arguments("Write Table 2 from the summaries of the splits.")
     parser.add_argument("--splits", type=Path, nargs="*", default=[], help="summary JSON of each available split")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
     options = parser.parse_args()
     settings = parse_settings(Table2Settings, options.settings)
     splits = {}

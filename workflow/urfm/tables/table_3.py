@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import Field
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.files import read_json
 from urfm.core.progress import say
-from urfm.tables.render import NONE, SIMULATED, Table, count, write_table
+from urfm.tables.render import NONE, SIMULATED, Table, arguments, count, write_table
 
 COLUMNS = ["Organ", "Run", "Images", "Images in the paper", "Sources (images)", "Note"]
 
@@ -70,10 +69,8 @@ def table_3(settings: Table3Settings, selections: dict[str, dict[str, Any]]) -> 
 
 def main() -> None:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Write Table 3 from the records of the organ-specific sets.")
-    parser.add_argument("--settings", required=True, help="JSON of Table3Settings")
+    parser = arguments("Write Table 3 from the records of the organ-specific sets.")
     parser.add_argument("--selections", type=Path, nargs="*", default=[], help="JSON of each run's pre-training set")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .csv, .md and .tex are made")
     options = parser.parse_args()
     settings = parse_settings(Table3Settings, options.settings)
     selections = {record["run"]: record for record in map(read_json, options.selections)}

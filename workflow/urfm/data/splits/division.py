@@ -1,7 +1,7 @@
 """Dividing images into parts of given weights: stratified by class, patients never shared.
 
 The paper (Methods, "Downstream fine-tuning applications") divides 3:1:1 and shares no patient between
-parts. Its accuracies reveal the rounding for sets with one image a patient: in every class, floor(0.6 n)
+parts. Its accuracies reveal the rounding for sets with one image per patient: in every class, floor(0.6 n)
 images train, floor(0.2 n) validate, the rest tests. Where patients have several images, they are dealt out into
 fifths as by scikit-learn's StratifiedGroupKFold, of which three train, one validates and one tests.
 
@@ -42,7 +42,7 @@ def divide(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Series[
     Parameters
     ----------
     images
-        One row an image with columns image_id (unique), patient_id and label, sorted by image_id.
+        One row per image with columns image_id (unique), patient_id and label, sorted by image_id.
     parts
         Weight of each part, whole numbers from 1, at least two parts. Where patients have one image each, the last
         part gets what rounding leaves.
@@ -75,7 +75,7 @@ def _by_class(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Seri
 
 
 def _by_patient(images: pd.DataFrame, parts: dict[str, int], seed: int) -> pd.Series[str]:
-    """One fold a unit of weight; the folds of a part together, repaired where a class is not well divided."""
+    """One fold per unit of weight; the folds of a part together, repaired where a class is not well divided."""
     patient, patients = pd.factorize(images["patient_id"], sort=True)
     label, labels = pd.factorize(images["label"], sort=True)
     if len(patients) < len(parts):
