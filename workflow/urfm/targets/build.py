@@ -29,7 +29,8 @@ from urfm.core.provenance import code_digests, fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
 from urfm.data.views import View, draw_view, take_view
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 from urfm.targets.size import bytes_needed
 from urfm.targets.store import VIEWS, TargetStore
 
