@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from manifest_tables import to_table
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
 from urfm.data.datasets import READERS
-from urfm.data.manifest import to_table
 from urfm.data.splits import stage as splits
 from urfm.data.splits.published import official, ultrabench
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifest_tables import to_table
 from sklearn.model_selection import StratifiedGroupKFold
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
-from urfm.data.manifest import to_table
 from urfm.data.splits.shares import take_share
 from urfm.data.splits.stage import SplitSettings, check_split, make_split, select_images
 
