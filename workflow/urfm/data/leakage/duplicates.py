@@ -223,6 +223,11 @@ def one_patient(rows: pd.DataFrame, first: Index, second: Index) -> npt.NDArray[
     return same
 
 
+def differ(one: Any, other: Any) -> Any:
+    """Whether two texts, or arrays of them, are both there and not equal."""
+    return (one != other) & (one != "") & (other != "")
+
+
 def nearest_by_use(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
     """Of each image's pairs those with its nearest one of every data set, label, subset and use, whichever runs see it.
 
