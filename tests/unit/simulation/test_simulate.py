@@ -489,6 +489,16 @@ def test_somebodys_data_is_never_touched(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"patients.csv": b"mine", "README.txt": b"Our clinic's images"}
 
 
+def test_what_an_earlier_version_made_is_replaced(tmp_path: Path) -> None:
+    settings = SimulateSettings(dataset="a", layout="aul", patients=10, image_size=(40, 40))
+    earlier = "Simulated ultrasound images, made by urfm.data.simulate for demonstration only. Not patient data.\n"
+    (tmp_path / "README.txt").write_text(earlier)
+    (tmp_path / "old.png").touch()
+    simulate.simulate(settings, tmp_path)
+    assert "old.png" not in listing(tmp_path)
+    assert (tmp_path / "README.txt").read_text() == simulate.README != earlier
+
+
 def test_an_interrupted_run_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SimulateSettings(dataset="a", layout="aul", patients=10, image_size=(40, 40))
     simulate.simulate(settings, tmp_path / "whole")

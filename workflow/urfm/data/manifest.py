@@ -1,4 +1,4 @@
-"""The manifest: one row an image of a data set, whatever its archive looks like; and a list of what is unusable.
+"""The manifest: one row per image of a data set, whatever its archive looks like; and a list of what is unusable.
 
 A reader lists the images; every file is then decoded once in a child process to record what it holds. A file
 that is absent or damaged goes to the rejected list with the reason, and the run goes on.
@@ -98,7 +98,7 @@ def inspect(candidate: Candidate) -> Content | Rejection:
 def describe(root: Path, settings: ManifestSettings, processes: int, described: Path, rejected: Path) -> Counter[str]:
     """Write what every usable file holds (parquet) and what is not usable (CSV), both in the reader's order.
 
-    Returns the number of rejected images a reason. The reader is asked twice, first for names only, so that
+    Returns the number of rejected images per reason. The reader is asked twice, first for names only, so that
     neither the records nor their names need be kept.
     """
     total, repeated = survey(list_records(root, settings))

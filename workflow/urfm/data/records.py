@@ -77,7 +77,7 @@ def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
 
 
 def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
-    """How many records there are, and the hashes of names that occur twice, in 8 bytes a record."""
+    """How many records there are, and the hashes of names that occur twice, in 8 bytes per record."""
     hashes = np.sort(np.fromiter((hash(record.name) for record in records), np.int64))
     return len(hashes), set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 

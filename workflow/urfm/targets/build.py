@@ -1,4 +1,4 @@
-"""Stored targets: K random views an image with what the teacher says about each, for pre-training without the teacher.
+"""Stored targets: K random views of an image with what the teacher says of each, to pre-train without the teacher.
 
 `urfm.targets.store` describes the files and reads them.
 """

@@ -37,5 +37,5 @@ TOKEN_SHAPES: dict[str, Callable[[dict[str, Any], int], tuple[int, int]]] = {
 
 
 def bytes_needed(images: int, views: int, tokens: int, dim: int, view_dtype: str) -> int:
-    """What the tokens of all views take: two bytes a channel, or as int8 one, and two a token for its scale."""
+    """What the tokens of all views take: two bytes per channel, or as int8 one, and two per token for its scale."""
     return images * views * tokens * (dim + 2 if view_dtype == "int8" else 2 * dim)

@@ -58,8 +58,8 @@ class Images:
     hashes
         Perceptual hashes, uint64 (n, windows, 3); zeros where there is nothing to compare.
     places
-        One row a place, numbered from 0: columns PLACE; RUN and its name for every run, whether it sees the images; for
-        every task their subset or an empty text.
+        One row per place, numbered from 0: columns PLACE; RUN and its name for every run, whether it sees the images;
+        for every task their subset or an empty text.
     """
 
     rows: pd.DataFrame

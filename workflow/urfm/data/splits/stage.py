@@ -1,7 +1,7 @@
 """The split of a task: which images train, which validate, which test.
 
-`paper` is one split for all seeds, `seed-<n>` a split a seed (urfm.data.splits.division); `published` is the archive's
-own and `ultrabench` UltraBench's (urfm.data.splits.published).
+`paper` is one split for all seeds, `seed-<n>` a split per seed (urfm.data.splits.division); `published` is the
+archive's own and `ultrabench` UltraBench's (urfm.data.splits.published).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), se
     Parameters
     ----------
     images
-        One row an image with columns image_id (unique), patient_id and label, in any order.
+        One row per image with columns image_id (unique), patient_id and label, in any order.
     ratio
         Parts of train, val and test, in whole numbers.
     seed
