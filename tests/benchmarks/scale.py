@@ -22,12 +22,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from urfm.data import manifest
-from urfm.data.datasets import Reader
+from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 from urfm.data.images.build import Entry
 from urfm.data.images.pixels import Pixels
 from urfm.data.images.store import ImageStore
+from urfm.data.records import Candidate
 
 DECODERS = 2  # child processes
 BATCH = 1024
@@ -50,14 +51,14 @@ def write_manifest(folder: Path, rows: int) -> Callable[[], object]:
                 size=(640, 480),
             )
 
-    manifest.READERS["synthetic"] = Reader(read)
+    READERS["synthetic"] = Reader(read)
     manifest.inspect = describe
     settings = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set", organ="thyroid")
     files = folder / "set.parquet", folder / "set.rejected.csv"
     return lambda: manifest.write_manifest(root, settings, DECODERS, *files)
 
 
-def describe(candidate: manifest.Candidate) -> manifest.Content:
+def describe(candidate: Candidate) -> manifest.Content:
     """Stands for decoding a file to describe it."""
     digest = hashlib.sha256(candidate[0].name.encode()).hexdigest()
     return manifest.Content(digest, digest, digest[:16], 640, 480)

@@ -15,6 +15,7 @@ from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.leakage import audit, duplicates
 from urfm.data.leakage.perceptual import perceptual_hash
+from urfm.data.leakage.seen import COUNTS
 from urfm.data.manifest import ManifestSettings, write_manifest
 from urfm.figures import duplicates_sheet
 from urfm.simulation.archive import SimulateSettings
@@ -150,7 +151,7 @@ def test_every_planted_duplicate_is_found_and_nothing_else(world: World, monkeyp
     # The one run has seen what all runs have.
     runs = world.table("runs").set_index("run")
     assert runs.index.tolist() == ["urfm"]
-    assert runs.loc["urfm", audit.COUNTS].tolist() == tasks.loc["test", audit.COUNTS].tolist()
+    assert runs.loc["urfm", COUNTS].tolist() == tasks.loc["test", COUNTS].tolist()
     record = read_json(world.output / "audit.json")
     assert record["kinds"] == {"file": 1, "pixels": 1, "near": len(COPIES)}
     assert record["manifests"]["pre"] == sha256(world.results / "manifests" / "pre.parquet")

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from manifest_tables import make_manifest
 from PIL import Image
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
 from urfm.data import manifest
 from urfm.data.counts import Expected
-from urfm.data.datasets import Reader
+from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 from urfm.data.images.store import ImageStore
-from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest, metadata, screen, write_manifest
+from urfm.data.manifest import ManifestSettings, write_manifest
+from urfm.data.records import COLUMNS, metadata, screen
 
 OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
 
@@ -133,7 +135,7 @@ def test_a_data_set_that_changes_meanwhile_is_an_error(tmp_path: Path, monkeypat
     picture(folder / "1.png", 1)
     listings = iter([["1.png"], ["1.png", "2.png"]])
     changing = Reader(lambda _: (Record(folder / name, name) for name in next(listings)))
-    monkeypatch.setitem(manifest.READERS, "generic", changing)
+    monkeypatch.setitem(READERS, "generic", changing)
     with pytest.raises(UrfmError, match="1 images were listed at first and 2 while they were read"):
         make_manifest(tmp_path, OWN, 1)
 

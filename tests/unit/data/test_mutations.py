@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from manifest_tables import make_manifest
 from PIL import Image
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
-from urfm.data.manifest import ManifestSettings, make_manifest
+from urfm.data.manifest import ManifestSettings
 
 SETTINGS = ManifestSettings(dataset="own", reader="generic", folder="Own")
 Array = np.ndarray

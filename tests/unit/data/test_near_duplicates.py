@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifest_tables import make_manifest
 from near_copies import cropped, picture, resized, to_image
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
@@ -21,7 +22,8 @@ from urfm.data.leakage.near_duplicates import (
     window_distances,
 )
 from urfm.data.leakage.perceptual import perceptual_hash
-from urfm.data.manifest import COLUMNS, ManifestSettings, make_manifest
+from urfm.data.manifest import ManifestSettings
+from urfm.data.records import COLUMNS
 from urfm.data.splits import stage as splits
 
 Pairs = list[tuple[int, int]]

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from manifest_tables import make_manifest
 from PIL import Image, ImageDraw
 from urfm.core.errors import UnusableImage
 from urfm.data.datasets import READERS
@@ -16,7 +17,7 @@ from urfm.data.images.build import Entry, write_store
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.store import ImageStore
-from urfm.data.manifest import ManifestSettings, make_manifest
+from urfm.data.manifest import ManifestSettings
 
 SETTINGS = ManifestSettings(dataset="camus", reader="camus", folder="CAMUS", organ="heart", source="CAMUS")
 

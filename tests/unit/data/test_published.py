@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from manifest_tables import to_table
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256
 from urfm.data.datasets import READERS
-from urfm.data.manifest import to_table
 from urfm.data.splits import stage as splits
+from urfm.data.splits.checks import shared_patients
 from urfm.data.splits.published import official, ultrabench
 
 RATIO = (3, 1, 1)
@@ -230,13 +231,13 @@ def test_published_splits_of_the_real_archives(real_data: Path) -> None:
     folds = pd.read_csv(real_data / "BUSBRA" / "5-fold-cv.csv").sort_values("ID")
     roles = folds["kFold"].map({1: "test", 2: "val"}).fillna("train")
     assert found.subset.tolist() == roles.tolist()
-    assert splits.shared_patients(breast.assign(subset=found.subset)) == 0
+    assert shared_patients(breast.assign(subset=found.subset)) == 0
 
     fetal = to_table(READERS["fetal_planes"].read(real_data / "fetal_planes"), "fetal")
     fetal = fetal.sort_values("image_id", ignore_index=True)
     found = official(fetal, RATIO, 0)
     table = fetal.assign(subset=found.subset)
-    assert splits.shared_patients(table) == 0
+    assert shared_patients(table) == 0
     test = table[table["subset"] == "test"]
     assert (len(test), test["patient_id"].nunique()) == (5271, 896)  # references/datasets.md 1.7
     rest = table[table["subset"] != "test"]

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pytest
 from urfm.core import files
 from urfm.data import manifest
-from urfm.data.datasets import Reader
+from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Listed, Record
 from urfm.data.images import build
 from urfm.data.images.build import Entry
 from urfm.data.images.pixels import Pixels
 from urfm.data.images.store import ImageStore
+from urfm.data.records import Candidate, Rejection
 
 FEW, MANY = 1_000, 9_000
 SETTINGS = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set")
@@ -61,15 +62,15 @@ def write_manifest(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> tu
         for number in range(rows):
             yield Record(path, f"{number}", f"label {number % 3}", f"{number // 2}", "metadata")
 
-    def inspect(candidate: manifest.Candidate) -> manifest.Content | manifest.Rejection:
+    def inspect(candidate: Candidate) -> manifest.Content | Rejection:
         nonlocal arrow
         arrow = max(arrow, pa.total_allocated_bytes())
         number = int(candidate[0].name)
         if number % 10 == 9:
-            return manifest.Rejection("missing", "no such file")
+            return Rejection("missing", "no such file")
         return manifest.Content(digest(f"{number}"), digest(f"{number // 10}"), "0" * 16, 640, 480)
 
-    monkeypatch.setitem(manifest.READERS, "synthetic", Reader(read))
+    monkeypatch.setitem(READERS, "synthetic", Reader(read))
     monkeypatch.setattr(manifest, "inspect", inspect)
     (root / "Set").mkdir(parents=True)
     before = pa.total_allocated_bytes()

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifest_tables import to_table
 from sklearn.model_selection import StratifiedGroupKFold
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
-from urfm.data.manifest import to_table
+from urfm.data.splits.checks import check_split
 from urfm.data.splits.shares import take_share
-from urfm.data.splits.stage import SplitSettings, check_split, make_split, select_images
+from urfm.data.splits.stage import SplitSettings, make_split, select_images
 
 PAPER = SplitSettings(task="t", classes=["benign", "malignant"])
 

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from archive_trees import TREES
 from urfm.doctor import inventory
-from urfm.doctor import report as doctor
-from urfm.doctor.report import DoctorSettings, Entry, entries, next_steps, report
+from urfm.doctor.entries import Entry, entries
+from urfm.doctor.report import DoctorSettings, report
+from urfm.doctor.steps import download_command, next_steps
+from urfm.doctor.stock import ready
 from urfm.plan import grid, settings
 from urfm.simulation import simulate
 
@@ -91,7 +93,7 @@ def test_no_data(config: dict[str, Any], there: bool) -> None:
     first = output[output.index("What to get next") + 1]
     assert first.startswith(f"  1. snakemake --cores 1 download --config {places}:")
     config |= {"data_root": "data", "checkpoint_root": "checkpoints"}  # the defaults need no mention
-    assert doctor.download_command(config).replace("\u00a0", " ") == "snakemake --cores 1 download"
+    assert download_command(config).replace("\u00a0", " ") == "snakemake --cores 1 download"
     # Private sets say it once.
     assert text.count("Ask the paper's lead") == 1
     assert len(re.findall(r"get it: as \w+", text)) == 7
@@ -252,7 +254,7 @@ def test_what_is_drawn_is_what_the_workflow_plans(config: dict[str, Any]) -> Non
         models = [config["models"][name]["title"] for name in grid.available_models(config, "figure_2")]
         tasks = [config["tasks"][name]["title"] for name in grid.available_tasks(config, figure)]
         stock = frozenset(entry.name for entry in entries(config) if entry.state.usable)
-        assert doctor.ready(config, figure, stock) == {"models": models, "tasks": tasks}
+        assert ready(config, figure, stock) == {"models": models, "tasks": tasks}
         seen.add(len(models))
     assert seen == {0, 2, 3, 4}
 

@@ -13,7 +13,7 @@ import torch
 import upstream_files as upstream
 from torch import nn
 from upstream_files import fill
-from urfm.config.models import TeacherSettings
+from urfm.config.models import CheckpointSettings, TeacherSettings
 from urfm.core.errors import UrfmError
 from urfm.models.checkpoints import read_mae
 from urfm.models.mim import (
@@ -24,7 +24,8 @@ from urfm.models.mim import (
     mae_tensors,
     position_table,
 )
-from urfm.models.teachers import load_teacher, patchify
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import patchify
 from urfm.models.weights import Tensors, read_file, tensors_in
 from urfm.training import optimisation
 
@@ -213,7 +214,7 @@ def test_our_model_goes_out_as_maes_file_and_comes_back(tmp_path: Path) -> None:
     load_mae(again, written, tmp_path / "ours.pth")
     assert torch.equal(again(*inputs), model(*inputs))
 
-    checkpoint = read_mae(tmp_path / "ours.pth")
+    checkpoint = read_mae(tmp_path / "ours.pth", CheckpointSettings(format="mae", file="ours.pth"))
     assert set(checkpoint.dropped) == set(upstream.mae_decoder(24, 12, SIZE, depth=1))
     assert checkpoint.tensors.keys() == model.encoder.state_dict().keys()
     assert all(torch.equal(checkpoint.tensors[name], tensor) for name, tensor in model.encoder.state_dict().items())

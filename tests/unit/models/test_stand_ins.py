@@ -17,7 +17,7 @@ from urfm.models.classifier import build
 from urfm.models.encoders import EncoderSettings, from_checkpoint
 from urfm.models.encoders import main as encoder_main
 from urfm.models.export import ExportSettings, model_card
-from urfm.models.stand_ins import WRITERS, StandInSettings, main, write_stand_in
+from urfm.models.stand_ins import STAND_INS, StandInSettings, main, write_stand_in
 from urfm.models.teachers import load_teacher
 from urfm.models.weights import read_file
 
@@ -76,7 +76,7 @@ def test_names_and_shapes_are_the_publishers(
     assert shapes(found) == expected
 
 
-@pytest.mark.parametrize("form", WRITERS)
+@pytest.mark.parametrize("form", STAND_INS)
 def test_every_format_is_read_back(tmp_path: Path, form: str) -> None:
     """Under the names of a network of timm, with its values, resampled to the size that is asked for, and marked."""
     own = settings(form)

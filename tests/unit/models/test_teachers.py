@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from urfm.config.models import TeacherSettings
 from urfm.core.errors import UrfmError
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 
 # open_clip_config.json of BiomedCLIP, preprocess_cfg
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from manifest_tables import make_manifest
 from PIL import Image
 from scipy import stats
 from sklearn.metrics import roc_auc_score
@@ -18,7 +19,8 @@ from urfm.core.files import read_json
 from urfm.data.datasets import READERS
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
-from urfm.data.manifest import ManifestSettings, is_simulated, make_manifest
+from urfm.data.manifest import ManifestSettings
+from urfm.data.records import made_by_simulator
 from urfm.data.splits.stage import make_split
 from urfm.simulation import downstream, pretraining, simulate
 from urfm.simulation.anatomy import Case
@@ -228,7 +230,7 @@ def test_classes_overlap(better: str, worse: str) -> None:
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_simulated_sets_are_read_like_real_ones(archive: Callable[[str], Path], layout: str) -> None:
     root = archive(layout)
-    assert is_simulated(root)
+    assert made_by_simulator(root)
     table, rejected = manifest(root, layout)
     assert rejected.empty
     images = len(table)
@@ -487,6 +489,16 @@ def test_somebodys_data_is_never_touched(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"patients.csv": b"mine", "README.txt": b"Our clinic's images"}
 
 
+def test_what_an_earlier_version_made_is_replaced(tmp_path: Path) -> None:
+    settings = SimulateSettings(dataset="a", layout="aul", patients=10, image_size=(40, 40))
+    earlier = "Simulated ultrasound images, made by urfm.data.simulate for demonstration only. Not patient data.\n"
+    (tmp_path / "README.txt").write_text(earlier)
+    (tmp_path / "old.png").touch()
+    simulate.simulate(settings, tmp_path)
+    assert "old.png" not in listing(tmp_path)
+    assert (tmp_path / "README.txt").read_text() == simulate.README != earlier
+
+
 def test_an_interrupted_run_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SimulateSettings(dataset="a", layout="aul", patients=10, image_size=(40, 40))
     simulate.simulate(settings, tmp_path / "whole")
@@ -498,7 +510,7 @@ def test_an_interrupted_run_is_replaced(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr(downstream, "encode", dies)
         with pytest.raises(KeyboardInterrupt):
             simulate.simulate(settings, tmp_path / "cut")
-    assert not is_simulated(tmp_path / "cut")
+    assert not made_by_simulator(tmp_path / "cut")
     simulate.simulate(settings, tmp_path / "cut")
     assert listing(tmp_path / "cut") == listing(tmp_path / "whole")
 

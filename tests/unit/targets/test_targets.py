@@ -21,7 +21,8 @@ from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.store import ImageStore
 from urfm.data.views import take_view
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 from urfm.targets.build import build, quantise, verify
 from urfm.targets.store import TargetStore
 

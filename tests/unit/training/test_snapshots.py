@@ -22,7 +22,8 @@ from urfm.core.files import read_json, sha256, write_json, write_parquet
 from urfm.data.images.store import ImageStore
 from urfm.interpret import probe_encoder, reconstruct
 from urfm.models.mim import MaskedAutoencoder, build_encoder
-from urfm.models.teachers import load_teacher, patchify
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import patchify
 from urfm.training.pretrain import mask_noise
 from urfm.training.snapshots import feature_network, read_snapshots
 

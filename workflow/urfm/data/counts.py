@@ -45,7 +45,7 @@ def differences(expected: Expected, found: dict[str, Any]) -> list[str]:
 
 
 def report_differences(name: str, sentences: list[str], strict: bool) -> None:
-    """Print a warning a difference, or raise one UrfmError with all of them if counts are strict."""
+    """Print a warning per difference, or raise one UrfmError with all of them if counts are strict."""
     if sentences and strict:
         raise UrfmError(
             f"{name}: {'; '.join(sentences)}. Complete the data, correct `expected` in the configuration, "

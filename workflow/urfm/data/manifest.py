@@ -1,4 +1,4 @@
-"""The manifest: one row an image of a data set, whatever its archive looks like; and a list of what is unusable.
+"""The manifest: one row per image of a data set, whatever its archive looks like; and a list of what is unusable.
 
 A reader lists the images; every file is then decoded once in a child process to record what it holds. A file
 that is absent or damaged goes to the rejected list with the reason, and the run goes on.
@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import tee
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,43 +30,29 @@ from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.core.progress import progress, say, warn
 from urfm.data.counts import Expected, count, differences, report_differences
-from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.workers import SECONDS, map_in_processes
 from urfm.data.leakage.near_duplicates import PROXY, ProxyPatients, proxy_patients
 from urfm.data.leakage.perceptual import perceptual_hash
+from urfm.data.records import (
+    COLUMNS,
+    Candidate,
+    Rejection,
+    list_records,
+    made_by_simulator,
+    metadata,
+    screen,
+    survey,
+)
 
 CHOICES = {"READERS": "reader"}  # of urfm.core.code
 
-COLUMNS = [
-    "image_id",
-    "dataset",
-    "source",
-    "organ",
-    "path",
-    "sha256",
-    "pixel_sha256",
-    "phash",
-    "width",
-    "height",
-    "patient_id",
-    "patient_source",
-    "label",
-    "device",
-    "view",
-    "series",
-    "frame",
-    "official_split",
-    "erratum",
-    "excluded_reason",
-]
 SCHEMA = pa.schema([(name, pa.int64() if name in ("width", "height") else pa.string()) for name in COLUMNS])
 CATEGORIES = ["label", "excluded_reason", "erratum"]  # columns of few different texts
 REJECTED_COLUMNS = ["path", "reason", "detail"]
 CONTRADICTION = "the same picture occurs under another label"
-SIMULATED = "SIMULATED.json"  # lies in the folder of a simulated data set
 
 
 class ManifestSettings(Settings):
@@ -97,16 +81,7 @@ class Content:
     height: int
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """Why a file cannot be used."""
-
-    reason: str  # missing, unreadable, too_large, unsupported, crashed, listed_twice, outside
-    detail: str
-
-
 CRASHED = Rejection("crashed", f"the decoder's process died on this file, or took more than {SECONDS} s")
-Candidate = tuple[Record, Rejection | None]  # a record, and why its file is not even opened
 
 
 def inspect(candidate: Candidate) -> Content | Rejection:
@@ -122,86 +97,10 @@ def inspect(candidate: Candidate) -> Content | Rejection:
     return Content(sha256(record.path), pixel_sha256(pixels), perceptual_hash(pixels), width, height)
 
 
-def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
-    """What the data set's reader finds below the data root, in the reader's order."""
-    if settings.reader not in READERS:
-        raise UrfmError(
-            f"datasets.{settings.dataset}.reader: {settings.reader!r} is none of {', '.join(sorted(READERS))}"
-        )
-    if not root.is_dir():
-        raise UrfmError(f"{root}: no such folder; set data_root to where the data sets lie")
-    if PurePosixPath(settings.folder).is_absolute() or ".." in PurePosixPath(settings.folder).parts:
-        raise UrfmError(f"datasets.{settings.dataset}.folder: {settings.folder!r} is not below the data root")
-    reader = READERS[settings.reader]
-    if settings.folders and not reader.takes_folders:
-        takers = sorted(name for name, other in READERS.items() if other.takes_folders)
-        raise UrfmError(
-            f"datasets.{settings.dataset}.folders: the reader {settings.reader} knows its archive's folders; "
-            f"{' and '.join(takers)} take this key"
-        )
-    folder = root / settings.folder
-    return reader.read(folder, settings.folders) if settings.folders else reader.read(folder)
-
-
-def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
-    """How many records there are, and the hashes of names that occur twice, in 8 bytes a record."""
-    hashes = np.sort(np.fromiter((hash(record.name) for record in records), np.int64))
-    return len(hashes), set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-
-
-def screen(records: Iterable[Record], root: Path, repeated: set[int]) -> Iterator[Candidate]:
-    """Every record, with the reason if its file is not to be opened.
-
-    `repeated` holds at least the hashes of all names that occur twice; only those names are remembered.
-    """
-    seen = set()
-    for record in records:
-        if not record.path.is_relative_to(root) or ".." in record.path.relative_to(root).parts:
-            yield record, Rejection("outside", f"image {record.name} is not below the data root")
-        elif record.name in seen:
-            yield record, Rejection("listed_twice", f"another row or file is image {record.name} too")
-        elif not _is_unicode(record):
-            yield record, Rejection("unsupported", "its name is not UTF-8; rename the file")
-        else:
-            if hash(record.name) in repeated:
-                seen.add(record.name)
-            yield record, None
-
-
-def _is_unicode(record: Record) -> bool:
-    try:
-        f"{record.name}{record.path}".encode()
-    except UnicodeEncodeError:  # bytes of a file's name that stand for themselves
-        return False
-    return True
-
-
-def metadata(record: Record, dataset: str, organ: str = "", source: str = "", patients: str = "") -> dict[str, object]:
-    """A record as a manifest's row without the file's content; `path` as the reader gave it.
-
-    Patient ids begin with `patients`, which data sets of the same hospital may have in common, or with the data set.
-    """
-    own = f"{dataset}/{record.name}"
-    row = vars(record) | {
-        "image_id": own,
-        "dataset": dataset,
-        "organ": record.organ or organ,
-        "source": record.source or source,
-        "patient_id": f"{patients or dataset}/{record.patient_id}" if record.patient_id else own,
-        "patient_source": record.patient_source if record.patient_id else "none",
-    }
-    return {name: row[name] for name in COLUMNS if name in row}
-
-
-def to_table(records: Iterable[Record], dataset: str, organ: str = "", source: str = "") -> pd.DataFrame:
-    """Records as the manifest's metadata columns: what a split needs when only an archive's metadata is at hand."""
-    return pd.DataFrame([metadata(record, dataset, organ, source) for record in records])
-
-
 def describe(root: Path, settings: ManifestSettings, processes: int, described: Path, rejected: Path) -> Counter[str]:
     """Write what every usable file holds (parquet) and what is not usable (CSV), both in the reader's order.
 
-    Returns the number of rejected images a reason. The reader is asked twice, first for names only, so that
+    Returns the number of rejected images per reason. The reader is asked twice, first for names only, so that
     neither the records nor their names need be kept.
     """
     total, repeated = survey(list_records(root, settings))
@@ -352,19 +251,6 @@ def _frequencies(column: pd.Series[str]) -> dict[str, int]:
     return {str(text): int(number) for text, number in column[column != ""].value_counts().items() if number}
 
 
-def make_manifest(root: Path, settings: ManifestSettings, processes: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The manifest and the rejected list of one data set as tables in memory: for data sets that are small."""
-    with TemporaryDirectory() as folder:
-        manifest, rejected = Path(folder) / "manifest.parquet", Path(folder) / "rejected.csv"
-        write_manifest(root, settings, processes, manifest, rejected)
-        return pd.read_parquet(manifest), pd.read_csv(rejected, dtype=str, keep_default_na=False)
-
-
-def is_simulated(folder: Path) -> bool:
-    """Whether the simulator made this data set, itself or one wrapper folder."""
-    return (folder / SIMULATED).exists() or any(folder.glob(f"*/{SIMULATED}"))
-
-
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="List and describe every image of one data set.")
@@ -383,7 +269,7 @@ def main() -> None:
         {
             "dataset": settings.dataset,
             **found,
-            "simulated": is_simulated(arguments.root / settings.folder),
+            "simulated": made_by_simulator(arguments.root / settings.folder),
             "expected": settings.expected.model_dump(exclude_unset=True),
             "sha256": sha256(arguments.manifest),
         },

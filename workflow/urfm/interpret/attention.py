@@ -42,9 +42,12 @@ from urfm.data.splits.shares import hash_order
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.mim import MaskedAutoencoder
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 from urfm.statistics.predictions import read_cell
 from urfm.training.finetune import evaluation_transform, normalise
+
+CHOICES = {"OUTLINES": "reader", "TEACHERS": "teacher.kind"}  # of urfm.core.code
 
 MAPS = ("teacher", "reconstruction", "gradcam")
 Array = npt.NDArray[np.float64]

@@ -31,7 +31,8 @@ from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.views import View, blur, take_view
 from urfm.models.mim import MaskedAutoencoder
-from urfm.models.teachers import Teacher, load_teacher, patchify
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher, patchify
 from urfm.training.pretrain import list_images, open_selection
 from urfm.training.snapshots import Snapshots, read_snapshots
 

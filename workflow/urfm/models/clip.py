@@ -5,13 +5,12 @@ Straight into timm, because open_clip would ask a hub for BiomedCLIP's text towe
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from urfm.models.weights import Checkpoint, Tensors, without
 
-TowerName = Literal["biomedclip", "clip"]
 MEAN, STD = OPENAI_CLIP_MEAN, OPENAI_CLIP_STD  # of both; BiomedCLIP's open_clip_config.json, preprocess_cfg
 
 
@@ -23,7 +22,7 @@ class Tower(NamedTuple):
     repository: str
 
 
-TOWERS: dict[TowerName, Tower] = {
+TOWERS: dict[str, Tower] = {
     "biomedclip": Tower(
         "vit_base_patch16_224",
         "open_clip_pytorch_model.bin",

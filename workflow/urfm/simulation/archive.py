@@ -97,5 +97,5 @@ def table(rows: Sequence[Sequence[object]], separator: str = ",") -> bytes:
 
 
 def lines(items: Sequence[object]) -> bytes:
-    """The file of a list, an item a line."""
+    """The file of a list, one item per line."""
     return "".join(f"{item}\n" for item in items).encode()

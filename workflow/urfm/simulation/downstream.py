@@ -100,7 +100,7 @@ def box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 
 def aul(settings: SimulateSettings, random: Random) -> Iterator[File]:
-    """Liver735: RGB JPEGs, one a patient, numbers restart in every class, with polygons of scan, liver and mass.
+    """Liver735: RGB JPEGs, one per patient, numbers restart in every class, with polygons of scan, liver and mass.
 
     Malignant lacks some polygons of the liver; two of them lie in `outline/`, in the place of the scan's.
     """

@@ -29,7 +29,8 @@ from urfm.simulation.layouts import LAYOUTS
 
 CHOICES = {"LAYOUTS": "layout"}  # of urfm.core.code
 
-README = "Simulated ultrasound images, made by urfm.simulation.simulate for demonstration only. Not patient data.\n"
+MADE_HERE = "Simulated ultrasound images, made by urfm"  # so begins README.txt, whichever version wrote it
+README = f"{MADE_HERE} for demonstration only. Not patient data.\n"
 
 
 def simulate(settings: SimulateSettings, root: Path) -> int:
@@ -43,7 +44,7 @@ def simulate(settings: SimulateSettings, root: Path) -> int:
     """
     mark = root / "README.txt"
     if root.exists() and any(root.iterdir()):
-        if not mark.is_file() or mark.read_text(encoding="utf-8", errors="replace") != README:
+        if not mark.is_file() or not mark.read_text(encoding="utf-8", errors="replace").startswith(MADE_HERE):
             raise UrfmError(
                 f"{root}: holds files the simulator did not make, and is left alone. Simulate into another folder "
                 "(data_root, or the data set's `folder`), or take the data set out of `simulation`"

@@ -1,4 +1,4 @@
-"""Stored targets: K random views an image with what the teacher says about each, for pre-training without the teacher.
+"""Stored targets: K random views of an image with what the teacher says of each, to pre-train without the teacher.
 
 `urfm.targets.store` describes the files and reads them.
 """
@@ -30,9 +30,12 @@ from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
 from urfm.data.views import View, draw_view, take_view
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 from urfm.targets.size import bytes_needed
 from urfm.targets.store import VIEWS, TargetStore
+
+CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
 
 BATCH = 64  # views shown to the teacher at a time
 SAMPLE = 32  # views recomputed by the verifier

@@ -1,7 +1,7 @@
 """Reading stored targets: what `urfm.targets.build` wrote, for pre-training without the teacher.
 
 A folder holds `views.parquet` (image_id, view, top, left, height, width, flip), `tokens.bin` (images x views x
-tokens x dim, float16 or int8, images in the store's order), `scales.bin` (int8 only: one float16 a token; a value is
+tokens x dim, float16 or int8, images in the store's order), `scales.bin` (int8 only: one float16 per token; a value is
 the whole number times its token's scale) and `targets.json`, written last. Boxes are stored, not seeds: what was
 shown to the teacher stays known whatever library draws it.
 """
@@ -36,7 +36,7 @@ VIEWS = pa.schema(
 class TargetStore:
     """Read access to stored targets by row, rows being those of the image store; a pickled store opens the files again.
 
-    Tokens are memory-mapped; boxes and ids are held in arrays, 20 bytes a view.
+    Tokens are memory-mapped; boxes and ids are held in arrays, 20 bytes per view.
 
     Parameters
     ----------

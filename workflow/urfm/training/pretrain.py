@@ -43,11 +43,14 @@ from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
 from urfm.data.views import blur, draw_view, take_view
 from urfm.models.mim import MaskedAutoencoder, build_encoder, encoder_arguments, mae_tensors
-from urfm.models.teachers import Teacher, load_teacher
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
 from urfm.targets.store import TargetStore
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes, processes
 from urfm.training.sampling import Codes, Place, epoch_places
+
+CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
 
 Sample = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""Readers of public archives, one module an archive: `read(folder)` yields a Record an image.
+"""Readers of public archives, one module per archive: `read(folder)` yields one Record per image.
 
 A reader knows the published layout and nothing else: it lists images with what the archive says of them and
 opens none (of a NIfTI sequence the header, which counts the frames). Absent or damaged files are found when the

@@ -1,4 +1,4 @@
-"""Annotated Ultrasound Liver, the paper's Liver735 (zenodo 7272660): 735 JPEGs, one a patient.
+"""Annotated Ultrasound Liver, the paper's Liver735 (zenodo 7272660): 735 JPEGs, one per patient.
 
 `Benign|Malignant|Normal/image/<n>.jpg`; the numbers restart in every class, so a patient is class and number.
 The polygons in `segmentation/` are not read.

@@ -41,7 +41,7 @@ class ImageStore:
     """Read access to a store: `store.read(image_id)`, or `store.read_row(row)`, gives uint8 (height, width, 3).
 
     Rows are those of the index, images sorted by their id. Pixels are memory-mapped and the index is held in
-    arrays, about 60 bytes an image: opening is quick, forked processes share all of it, and a pickled store
+    arrays, about 60 bytes per image: opening is quick, forked processes share all of it, and a pickled store
     opens the files again.
 
     Parameters
@@ -87,7 +87,7 @@ class ImageStore:
 
     @cached_property
     def image_ids(self) -> list[str]:
-        """All ids, sorted: a convenience, of some 90 bytes an image."""
+        """All ids, sorted: a convenience, of some 90 bytes per image."""
         return list(self.ids.to_pylist())
 
     def read(self, image_id: str) -> Pixels:

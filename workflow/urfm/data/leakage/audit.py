@@ -10,12 +10,9 @@ pairs are listed as those of any other images.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
@@ -27,32 +24,16 @@ from urfm.data.leakage import duplicates
 from urfm.data.leakage.duplicates import (
     KINDS,
     RUN,
-    Images,
-    Source,
     exact_pairs,
     near_pairs,
     nearest_by_use,
-    one_patient,
     read_images,
     read_sources,
-    read_texts,
 )
-from urfm.data.leakage.near_duplicates import SEARCH_RADIUS, Index
+from urfm.data.leakage.findings import FINDINGS, list_pairs, other_patients
+from urfm.data.leakage.near_duplicates import SEARCH_RADIUS
+from urfm.data.leakage.seen import dataset_table, run_table, task_table
 
-SEEN = ("image", *KINDS, "patient")  # how an image of a task was seen; image: it is itself used in pre-training
-SUBSETS = ("train", "val", "test")
-FINDINGS = (  # worst first; a pair means the first of these that is true of it
-    "test image in the training part",
-    "test image seen in pre-training",
-    "across subsets of a task",
-    "val image seen in pre-training",
-    "across labels",
-    "across the published split",
-    "train image seen in pre-training",
-    "between data sets",
-    "within a data set",
-)
-COUNTS = ["images", *SEEN, "seen", "seen_percent", "seen_in"]
 LISTED = 1000  # pairs in the CSV file
 
 
@@ -60,203 +41,6 @@ class AuditSettings(Settings):
     """Settings of the stage."""
 
     distance: int = Field(default=36, ge=0)  # near duplicates: bits, of 192, that differ at most
-
-
-def finding(first: pd.Series[Any], second: pd.Series[Any], tasks: list[str]) -> str:
-    """What a pair of images in two places means."""
-    subsets = [{first[task], second[task]} for task in tasks]
-    seen = {
-        one[task] for one, other in ((first, second), (second, first)) if other["pretraining"] for task in tasks
-    } - {""}
-    one_set = first["dataset"] == second["dataset"]
-    true = (
-        {"train", "test"} in subsets,
-        "test" in seen,
-        any(len(pair) == 2 and "" not in pair for pair in subsets),
-        "val" in seen,
-        one_set and _differ(first["label"], second["label"]),
-        one_set and _differ(first["official_split"], second["official_split"]),
-        "train" in seen,
-        not one_set,
-        True,
-    )
-    return FINDINGS[true.index(True)]
-
-
-def _differ(one: Any, other: Any) -> Any:
-    """Whether two texts, or arrays of them, are both there and not equal."""
-    return (one != other) & (one != "") & (other != "")
-
-
-class Sightings(NamedTuple):
-    """How images of the tasks were seen, by row: the strongest kind, and every data set it was seen in."""
-
-    strongest: pd.Series[Any]
-    sources: pd.Series[Any]
-
-    def counts(self, members: Index) -> dict[str, Any]:
-        """Columns COUNTS of some images: each under its strongest kind only, `seen` their sum."""
-        kinds = self.strongest[self.strongest.index.isin(members)].value_counts()
-        seen_in = self.sources[self.sources.index.isin(members)].value_counts().sort_index()
-        return {
-            "images": len(members),
-            **{kind: int(kinds[kind]) for kind in SEEN},
-            "seen": int(kinds.sum()),
-            "seen_percent": _percent(int(kinds.sum()), len(members)),
-            "seen_in": "; ".join(f"{source} {number:,}" for source, number in seen_in.items()),
-        }
-
-
-def sightings(images: Images, links: pd.DataFrame, chosen: npt.NDArray[np.bool_]) -> Sightings:
-    """Of the images of the tasks, how pre-training on the `chosen` images, a mask, has seen them."""
-    rows, dataset = images.rows, images.place("dataset")
-    used = (images.places[images.tasks] != "").any(axis=1).to_numpy()[rows["place"].to_numpy()]
-    own = np.flatnonzero(used & chosen)
-    by_link = links[used[links["row"]] & chosen[links["other"]]]
-    patients = rows.loc[chosen & rows["known"], "patient"]
-    by_patient = np.flatnonzero(used & rows["known"] & rows["patient"].isin(patients))
-    found = pd.concat(
-        [
-            pd.DataFrame({"row": row, "kind": kind, "source": source})
-            for row, kind, source in (
-                (own, "image", dataset[own]),
-                (by_link["row"], by_link["kind"], dataset[by_link["other"]]),
-                (by_patient, "patient", dataset[by_patient]),
-            )
-        ],
-        ignore_index=True,
-    )
-    found["kind"] = pd.Categorical(found["kind"], SEEN, ordered=True)
-    found = found.sort_values(["row", "kind", "source"])
-    return Sightings(
-        strongest=found.drop_duplicates("row").set_index("row")["kind"],
-        sources=found.drop_duplicates(["row", "source"]).set_index("row")["source"],
-    )
-
-
-def task_table(images: Images, links: pd.DataFrame) -> pd.DataFrame:
-    """For each task and subset: how many images any of the runs has seen, how, and in which data sets.
-
-    Columns task, subset, images; image, file, pixels, near, patient (every image under its strongest kind only); seen
-    and seen_percent, their sum; seen_in; in_train and in_train_percent: images with an exact or near duplicate in the
-    training part of the same task.
-    """
-    seen = sightings(images, links, images.place("pretraining"))
-    table = []
-    for task in images.tasks:
-        subset = images.place(task)
-        repeated = links.loc[(subset[links["row"]] != "train") & (subset[links["other"]] == "train"), "row"]
-        for name in SUBSETS:
-            members = np.flatnonzero(subset == name)
-            in_train = int(np.isin(members, repeated).sum())
-            repeats = {"in_train": in_train, "in_train_percent": _percent(in_train, len(members))}
-            table.append({"task": task, "subset": name, **seen.counts(members), **repeats})
-    return pd.DataFrame(table, columns=["task", "subset", *COUNTS, "in_train", "in_train_percent"])
-
-
-def run_table(images: Images, links: pd.DataFrame) -> pd.DataFrame:
-    """For each task and run: how many test images this run has seen. Columns task, run, and those of `task_table`."""
-    tests = {task: np.flatnonzero(images.place(task) == "test") for task in images.tasks}
-    table = []
-    for name in images.runs:
-        seen = sightings(images, links, images.place(RUN + name))
-        table += [{"task": task, "run": name, **seen.counts(members)} for task, members in tests.items()]
-    table.sort(key=lambda row: images.tasks.index(row["task"]))
-    return pd.DataFrame(table, columns=["task", "run", *COUNTS])
-
-
-def _percent(part: int, whole: int) -> float:
-    return round(100 * part / whole, 2) if whole else 0.0
-
-
-def dataset_table(
-    images: Images, pairs: pd.DataFrame, across: Counter[tuple[int, int]], within: Counter[int]
-) -> pd.DataFrame:
-    """For each data set: what repeats in it, and what its published split leaks.
-
-    Columns dataset, images, excluded; file, pixels, near: images with such a duplicate in the set, of another patient;
-    across_labels: images with a duplicate of another label, excluded ones included; near_pairs; one_patient_pairs: near
-    pairs of one patient; split_pairs and split_images: pairs across the published split, and images in them;
-    split_patients: patients that the archive tells, with images in several parts of it.
-    """
-    rows, places = images.rows, images.places
-    dataset, official = places["dataset"].to_numpy(), places["official_split"].to_numpy()
-    ends = [rows["place"].to_numpy()[pairs[side]] for side in ("first", "second")]
-    labels = _differ(*(places["label"].to_numpy()[end] for end in ends))
-    split = _differ(*(official[end] for end in ends))
-    used = ~images.place("excluded")
-    divided = pd.DataFrame({name: images.place(name) for name in ("dataset", "official_split")})
-    divided = divided.assign(patient=rows["patient"])[rows["known"] & used & (divided["official_split"] != "")]
-    parts = divided.drop_duplicates().groupby(["dataset", "patient"], as_index=False).size()
-
-    table = []
-    for name in sorted(set(dataset)):
-        inside = (dataset[ends[0]] == name) & (dataset[ends[1]] == name)
-        near = {pair: pairs for pair, pairs in across.items() if (dataset[list(pair)] == name).all()}
-        table.append(
-            {
-                "dataset": name,
-                "images": int((used & (images.place("dataset") == name)).sum()),
-                "excluded": int((~used & (images.place("dataset") == name)).sum()),
-                **{kind: _members(pairs[inside & (pairs["kind"] == kind)]) for kind in KINDS},
-                "across_labels": _members(pairs[inside & labels]),
-                "near_pairs": sum(near.values()),
-                "one_patient_pairs": sum(pairs for place, pairs in within.items() if dataset[place] == name),
-                "split_pairs": int((inside & split & (pairs["kind"] != "near")).sum())
-                + sum(pairs for pair, pairs in near.items() if _differ(*official[list(pair)])),
-                "split_images": _members(pairs[inside & split]),
-                "split_patients": int(((parts["dataset"] == name) & (parts["size"] > 1)).sum()),
-            }
-        )
-    return pd.DataFrame(table)
-
-
-def _members(pairs: pd.DataFrame) -> int:
-    """How many images are in the pairs."""
-    return len(np.unique(pairs[["first", "second"]]))
-
-
-def other_patients(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The exact pairs that are listed: without those of one patient whose labels do not differ."""
-    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
-    labels = _differ(images.place("label", first), images.place("label", second))
-    listed: pd.DataFrame = pairs[~one_patient(images.rows, first, second) | labels]
-    return listed
-
-
-def list_pairs(images: Images, pairs: pd.DataFrame, sources: list[Source]) -> pd.DataFrame:
-    """The pairs as people read them, worst first.
-
-    Columns finding, kind, distance, and of both images (_a, _b) image_id, patient_id, path, frame, dataset, label,
-    official_split and use, which says where it is used: "breast_tumor test; pre-training".
-    """
-    rows, places = images.rows, images.places
-    use = [_use(place, images.tasks) for _, place in places.iterrows()]
-    described = places[["dataset", "label", "official_split"]].assign(use=use)
-    ends = [rows["place"].to_numpy()[pairs[side]] for side in ("first", "second")]
-    meaning = {
-        pair: finding(places.loc[pair[0]], places.loc[pair[1]], images.tasks)
-        for pair in set(zip(*(end.tolist() for end in ends), strict=True))
-    }
-    findings = [meaning[pair] for pair in zip(*(end.tolist() for end in ends), strict=True)]
-    columns = [
-        pd.DataFrame({"finding": pd.Categorical(findings, FINDINGS, ordered=True)}),
-        pairs[["kind", "distance"]].reset_index(drop=True),
-    ]
-    for side, end, letter in zip(("first", "second"), ends, "ab", strict=True):
-        texts = read_texts(rows.loc[pairs[side], ["source", "row"]].reset_index(drop=True), sources)
-        columns.append(texts.join(described.loc[end].reset_index(drop=True)).add_suffix(f"_{letter}"))
-    table = pd.concat(columns, axis=1)
-    table["kind"] = pd.Categorical(table["kind"], KINDS, ordered=True)
-    order = ["finding", "kind", "distance", "image_id_a", "image_id_b"]
-    return table.sort_values(order, ignore_index=True).astype({"finding": str, "kind": str})
-
-
-def _use(place: pd.Series[Any], tasks: list[str]) -> str:
-    uses = [f"{task} {place[task]}" for task in tasks if place[task]]
-    return "; ".join([*uses, *(name for name in ("pretraining", "excluded") if place[name])]).replace(
-        "pretraining", "pre-training"
-    )
 
 
 def _read(summary: Path, columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:

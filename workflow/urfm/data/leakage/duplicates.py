@@ -58,8 +58,8 @@ class Images:
     hashes
         Perceptual hashes, uint64 (n, windows, 3); zeros where there is nothing to compare.
     places
-        One row a place, numbered from 0: columns PLACE; RUN and its name for every run, whether it sees the images; for
-        every task their subset or an empty text.
+        One row per place, numbered from 0: columns PLACE; RUN and its name for every run, whether it sees the images;
+        for every task their subset or an empty text.
     """
 
     rows: pd.DataFrame
@@ -221,6 +221,11 @@ def one_patient(rows: pd.DataFrame, first: Index, second: Index) -> npt.NDArray[
     same: npt.NDArray[np.bool_] = (patient[first] == patient[second]) & (source[first] == source[second]) & known[first]
     same &= known[second]
     return same
+
+
+def differ(one: Any, other: Any) -> Any:
+    """Whether two texts, or arrays of them, are both there and not equal."""
+    return (one != other) & (one != "") & (other != "")
 
 
 def nearest_by_use(images: Images, pairs: pd.DataFrame) -> pd.DataFrame:

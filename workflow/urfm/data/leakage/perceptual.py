@@ -38,7 +38,7 @@ ORDER = np.concatenate([*(_LOWEST[:64][part::3] for part in range(3)), _LOWEST[6
 
 
 def perceptual_hash(pixels: Pixels) -> str:
-    """768 bits, 192 a window, as 192 hexadecimal digits; empty if there is nothing to see.
+    """768 bits, 192 per window, as 192 hexadecimal digits; empty if there is nothing to see.
 
     Parameters
     ----------

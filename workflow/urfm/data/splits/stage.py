@@ -1,7 +1,7 @@
 """The split of a task: which images train, which validate, which test.
 
-`paper` is one split for all seeds, `seed-<n>` a split a seed (urfm.data.splits.division); `published` is the archive's
-own and `ultrabench` UltraBench's (urfm.data.splits.published).
+`paper` is one split for all seeds, `seed-<n>` a split per seed (urfm.data.splits.division); `published` is the
+archive's own and `ultrabench` UltraBench's (urfm.data.splits.published).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_
 from urfm.core.progress import say, warn
 from urfm.data.counts import Expected, count, differences, report_differences
 from urfm.data.splits import published
-from urfm.data.splits.division import TOLERANCE, divide
+from urfm.data.splits.checks import SUBSETS, check_split, flaws, shared_patients
+from urfm.data.splits.division import divide
 
-SUBSETS = ("train", "val", "test")
 COLUMNS = ["image_id", "patient_id", "label", "subset"]
 
 
@@ -45,7 +45,7 @@ def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), se
     Parameters
     ----------
     images
-        One row an image with columns image_id (unique), patient_id and label, in any order.
+        One row per image with columns image_id (unique), patient_id and label, in any order.
     ratio
         Parts of train, val and test, in whole numbers.
     seed
@@ -67,42 +67,6 @@ def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), se
     split = images.assign(subset=divide(images, dict(zip(SUBSETS, ratio, strict=True)), seed))
     check_split(split, ratio)
     return split
-
-
-def check_split(split: pd.DataFrame, ratio: tuple[int, int, int]) -> None:
-    """Raise an UrfmError unless the split has the properties every result relies on.
-
-    Every image is in one part, no patient is in two, every class is in every part, and of every class each
-    part holds its share of the images: to within one image where patients have one image each, otherwise
-    to within 2 % of the class or, where more, twice the images of the patient who has most of that class.
-    """
-    if not split["image_id"].is_unique:
-        raise UrfmError(f"image_id {split.loc[split['image_id'].duplicated(), 'image_id'].iloc[0]!r} occurs twice")
-    if not split["subset"].isin(SUBSETS).all():
-        raise AssertionError("an image has no part")
-    parts = split.groupby("patient_id")["subset"].nunique()
-    if parts.max() > 1:
-        raise AssertionError(f"patient {parts.idxmax()!r} is in {parts.max()} parts of the split")
-
-    counts = {name: split.loc[split["subset"] == name, "label"].value_counts().to_dict() for name in SUBSETS}
-    most = split.groupby(["label", "patient_id"]).size().groupby("label").max()
-    largest = {str(label): int(images) for label, images in most.items()}
-    one_image_each = split["patient_id"].is_unique
-    for label in sorted(largest):
-        images = sum(counts[name].get(label, 0) for name in SUBSETS)
-        slack = 2.0 if one_image_each else max(TOLERANCE * images, 2.0 * largest[label])
-        for name, parts_of_ratio in zip(SUBSETS, ratio, strict=True):
-            found, wanted = counts[name].get(label, 0), images * parts_of_ratio / sum(ratio)
-            if found == 0:
-                raise UrfmError(
-                    f"class {label!r} has {images} images, too few or of too few patients to be in all of train, "
-                    f"val and test; none is left for {name}. Add images of this class or take it out of the task"
-                )
-            if abs(found - wanted) > slack:
-                raise UrfmError(
-                    f"class {label!r}: {name} holds {found} of {images} images where {wanted:.0f} are its share; "
-                    "patients are too uneven for this split. Try another splits.seed or splits.ratio"
-                )
 
 
 def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSettings) -> pd.DataFrame:
@@ -160,28 +124,6 @@ def ultrabench_folder(settings: SplitSettings) -> PurePosixPath:
     if folder.is_absolute() or ".." in folder.parts:
         raise UrfmError(f"tasks.{settings.task}.ultrabench: {settings.ultrabench!r} is not below the data root")
     return folder
-
-
-def flaws(split: pd.DataFrame, left_out: int) -> list[str]:
-    """What to know before trusting a published split, a sentence each; an UrfmError if a part is empty."""
-    sentences = []
-    for name in SUBSETS:
-        labels = set(split.loc[split["subset"] == name, "label"])
-        if not labels:
-            raise UrfmError(f"the {name} part of the published split holds no image; set finetuning.split to paper")
-        sentences += [f"{name} holds no image of class {label!r}" for label in sorted(set(split["label"]) - labels)]
-    if left_out:
-        sentences.append(f"{left_out:,} images are in none of its parts and left out")
-    if shared := shared_patients(split):
-        sentences.append(
-            f"{shared:,} patients or groups of near duplicates are in several parts: its scores are too good"
-        )
-    return sentences
-
-
-def shared_patients(split: pd.DataFrame) -> int:
-    """How many patients are in more than one part."""
-    return int((split[["patient_id", "subset"]].drop_duplicates()["patient_id"].value_counts() > 1).sum())
 
 
 def main() -> None:
