@@ -25,14 +25,14 @@ rule finetune:
         mem_mb=need("finetune", "mem_mb"),
         runtime=minutes("finetune"),
     params:
-        *code("urfm.training.finetune"),
+        *code("urfm.training.finetune.stage"),
         settings=reads(
             lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share))
         ),
     shell:
         """
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
-        python -m urfm.training.finetune \
+        python -m urfm.training.finetune.stage \
             --settings {params.settings:q} \
             --images $(dirname {input.store}) \
             --split {input.split} \
@@ -57,7 +57,7 @@ use rule finetune as finetune_with_weights with:
         task=configuration.one_of(grid.kept_tasks(config)),
         share="100",
     params:
-        *code("urfm.training.finetune"),
+        *code("urfm.training.finetune.stage"),
         settings=reads(
             lambda wildcards: settings.finetuning(
                 config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True

@@ -34,8 +34,8 @@ rule pretrain_set:
 
 rule pretrain:
     input:
-        selection=ancient("<results>/pretrain_sets/{run}.parquet"),
-        selection_record="<results>/pretrain_sets/{run}.json",
+        pretrain_set=ancient("<results>/pretrain_sets/{run}.parquet"),
+        pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=lambda wildcards: ancient(store_files(wildcards.run, "pixels.bin")),
         stores=lambda wildcards: store_files(wildcards.run, "store.json"),
         tokens=lambda wildcards: ancient(target_files(wildcards.run, "tokens.bin")),
@@ -65,15 +65,15 @@ rule pretrain:
         mem_mb=need("pretrain", "mem_mb"),
         runtime=minutes("pretrain"),
     params:
-        *code("urfm.training.pretrain"),
+        *code("urfm.training.pretrain.stage"),
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
-        sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain \
+        sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain.stage \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --selection {input.selection} \
+            --pretrain-set {input.pretrain_set} \
             --images $(dirname {input.stores}) \
             $([ -z "{input.targets}" ] || echo --targets $(dirname {input.targets})) \
             $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \

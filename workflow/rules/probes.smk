@@ -150,8 +150,8 @@ rule reconstruct:
     input:
         weights=ancient("<results>/pretrain/{run}/snapshots.safetensors"),
         record="<results>/pretrain/{run}/snapshots.json",
-        selection=ancient("<results>/pretrain_sets/{run}.parquet"),
-        selection_record="<results>/pretrain_sets/{run}.json",
+        pretrain_set=ancient("<results>/pretrain_sets/{run}.parquet"),
+        pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=lambda wildcards: ancient(store_files(wildcards.run, "pixels.bin")),
         stores=lambda wildcards: store_files(wildcards.run, "store.json"),
     output:
@@ -173,7 +173,7 @@ rule reconstruct:
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --snapshots {input.record} \
-            --selection {input.selection} \
+            --pretrain-set {input.pretrain_set} \
             --images $(dirname {input.stores}) \
             --output {output.arrays} \
             2>&1 | tee -i {log}

@@ -28,10 +28,12 @@ from urfm.data.images import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.metrics import present_score, score
 from urfm.models import classifier, encoders
-from urfm.training import finetune, state
-from urfm.training.finetune import batch_size_for, batches, parameter_groups
+from urfm.training import state
+from urfm.training.finetune import images, loop, stage
+from urfm.training.finetune.images import batch_size_for, batches
+from urfm.training.finetune.loop import parameter_groups
 
-WORKFLOW = Path(finetune.__file__).parents[2]
+WORKFLOW = Path(state.__file__).parents[2]
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8}
 PAPER: dict[str, Any] = {
     "model": "tiny",
@@ -122,7 +124,7 @@ def train(
     folder: Path, monkeypatch: pytest.MonkeyPatch, output: str = "out", *more: str, **settings: Any
 ) -> pd.DataFrame:
     monkeypatch.setattr(sys, "argv", ["finetune", *arguments(folder, output, settings, *more)])
-    finetune.main()
+    stage.main()
     return pd.read_parquet(folder / output / "predictions.parquet")
 
 
@@ -251,13 +253,12 @@ def test_batches_are_even_when_mixed(images: int, batch: int, mixup: float, expe
     assert batch_size_for(images, settings) == expected
 
 
-def training_images(folder: Path, seed: int) -> finetune.TrainingImages:
+def training_images(folder: Path, seed: int) -> images.TrainingImages:
     settings = FinetuneSettings.model_validate(PAPER)
     record = json.loads((folder / "encoder.json").read_text())
     store = ImageStore(folder / "images")
-    parts = finetune.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
-    cell = finetune.Cell(settings, store, folder / "encoder.json", record, parts, torch.device("cpu"), 0, 60)
-    return finetune.TrainingImages(cell, seed)
+    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
+    return images.TrainingImages(settings, store, parts["train"], record, seed)
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:
@@ -287,8 +288,8 @@ def test_posterising_at_full_strength_keeps_one_bit(toy: Path) -> None:
 
 def test_evaluation_keeps_the_border_or_cuts_it() -> None:
     picture = Image.fromarray(np.pad(np.zeros((216, 376, 3), np.uint8), ((4, 4), (4, 4), (0, 0)), constant_values=255))
-    squashed = finetune.evaluation_transform(224, "squash")(picture)
-    cropped = finetune.evaluation_transform(224, "crop")(picture)
+    squashed = images.evaluation_transform(224, "squash")(picture)
+    cropped = images.evaluation_transform(224, "crop")(picture)
     assert squashed.shape == cropped.shape == (3, 224, 224)
     assert squashed[:, 0, :].min() > 200
     assert squashed[:, :, 0].min() > 200
@@ -337,10 +338,10 @@ def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.Mon
     encoder = json.loads((toy / "encoder.json").read_text())
     rows = kept[(kept["seed"] == 3) & (kept["subset"] == "test")]
     store = ImageStore(toy / "images")
-    transform = finetune.evaluation_transform(32, record["weights"]["evaluation_resize"])
+    transform = images.evaluation_transform(32, record["weights"]["evaluation_resize"])
     pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in rows["image_id"]])
     with torch.inference_mode():
-        logits = model(finetune.normalise(pixels, encoder, torch.device("cpu")))
+        logits = model(images.normalise(pixels, encoder, torch.device("cpu")))
     found = logits.double().softmax(1).numpy()
     assert np.allclose(found, rows[["p_across", "p_down"]], atol=1e-6)
 
@@ -442,7 +443,7 @@ def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: py
         known = set(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
         before = max((path.stat().st_mtime_ns for path in known), default=0)
         process = subprocess.Popen(
-            [sys.executable, "-m", "urfm.training.finetune", *words],
+            [sys.executable, "-m", "urfm.training.finetune.stage", *words],
             env={**os.environ, "PYTHONPATH": str(WORKFLOW)},
         )
         limit = time.monotonic() + 60
@@ -497,9 +498,9 @@ def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def watched(*words: Any) -> torch.nn.Module:
         loaded.append(words[-1])
-        return classifier.load_encoder(*words)
+        return classifier.load_classifier(*words)
 
-    monkeypatch.setattr(finetune, "load_encoder", watched)
+    monkeypatch.setattr(loop, "load_classifier", watched)
     both = train(toy, monkeypatch, seeds=[0, 1])
     assert loaded == [1]
     assert (finished.stat().st_mtime_ns, finished.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

@@ -37,7 +37,7 @@ def code_digests(module: str) -> list[str]:
     Parameters
     ----------
     module
-        Dotted name of an entry point, e.g. "urfm.training.pretrain".
+        Dotted name of an entry point, e.g. "urfm.training.pretrain.stage".
 
     Imports are found statically, those inside functions included; importing by a computed name would
     not be seen and is not used in the package (a test holds the package to it).

@@ -44,7 +44,7 @@ from urfm.interpret.finetuned import load_finetuned
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import Teacher, load_teacher
 from urfm.statistics.predictions import read_cell
-from urfm.training.finetune import evaluation_transform, normalise
+from urfm.training.finetune.images import evaluation_transform, normalise
 
 MAPS = ("teacher", "reconstruction", "gradcam")
 Array = npt.NDArray[np.float64]

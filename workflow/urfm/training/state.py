@@ -21,12 +21,18 @@ import torch
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path
 from urfm.core.progress import say
+from urfm.core.provenance import fingerprint
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 # A saved file is torch's archive followed by this mark and the SHA-256 of the archive, both in ASCII.
 _MARK = b"\nurfm-sha256:"
 _FOOTER_BYTES = len(_MARK) + 64
+
+
+def folder_of(root: Path, identity: list[Any], code: list[str]) -> Path:
+    """Where the state of a result lies: below `root`, by all that the result depends on, and the code that makes it."""
+    return root / fingerprint(*identity, code)
 
 
 def previous(path: Path) -> Path:
