@@ -21,15 +21,16 @@ import pandas as pd
 import torch
 from PIL import Image
 from urfm.config.models import TeacherSettings
-from urfm.config.pretraining import PretrainSettings
+from urfm.config.pretraining import DecoderSettings, PretrainSettings
 from urfm.data.images.build import Entry, write_store
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.store import ImageStore
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher
-from urfm.training import pretrain
 from urfm.training.distributed import Processes
+from urfm.training.pretrain.loop import train
+from urfm.training.pretrain.samples import Samples
 
 MODELS = ["vit_base_patch16_224", "vit_large_patch16_224", "vit_huge_patch14_224"]
 
@@ -53,7 +54,7 @@ def steps(architecture: str, batch_size: int, count: int, folder: Path) -> str:
         architecture=architecture,
         model_args={},
         input_size=224,
-        decoder=pretrain.DecoderSettings(width=768, depth=8, heads=16),
+        decoder=DecoderSettings(width=768, depth=8, heads=16),
         teacher=teacher_settings,
         targets="online",
         target_norm="none",
@@ -82,11 +83,11 @@ def steps(architecture: str, batch_size: int, count: int, folder: Path) -> str:
     teacher = load_teacher(teacher_settings, folder, 224, patch_size=patch_size)
     model = MaskedAutoencoder(encoder, teacher.dim, **settings.decoder.model_dump(), mask_ratio=0.75)
     parameters = [sum(values.numel() for values in part.parameters()) / 1e6 for part in (encoder, model)]
-    selection = pd.DataFrame({"image_id": store.image_ids, "dataset": "noise", "organ": "none"})
-    samples = pretrain.Samples(settings, selection, [store], [])
+    pretrain_set = pd.DataFrame({"image_id": store.image_ids, "dataset": "noise", "organ": "none"})
+    samples = Samples(settings, pretrain_set, [store], [])
     job = Processes(0, 1, torch.device("cpu"))
     wall, cpu = time.monotonic(), time.process_time()
-    finished = pretrain.train(settings, job, model, teacher, samples, folder / "state", 0, None, 1e9)
+    finished = train(settings, job, model, teacher, samples, folder / "state", checkpoint_minutes=1e9)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     losses = ", ".join(f"{row['loss']:.3f}" for row in finished["history"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux

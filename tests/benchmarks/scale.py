@@ -90,12 +90,12 @@ def order_epoch(folder: Path, rows: int) -> Callable[[], object]:
     import pandas as pd
     import torch
     from urfm.training.distributed import Processes
-    from urfm.training.pretrain import Batches, list_images
+    from urfm.training.pretrain.samples import Batches, list_images
 
     store = ImageStore(folder / "store")
     job = Processes(0, 1, torch.device("cpu"))
-    selection = pd.DataFrame({"image_id": store.ids.to_pandas(), "dataset": "store"})
-    return lambda: (list_images(selection, [store]), [None for _ in Batches(rows, BATCH, job, 0, 0, rows // BATCH)])
+    pretrain_set = pd.DataFrame({"image_id": store.ids.to_pandas(), "dataset": "store"})
+    return lambda: (list_images(pretrain_set, [store]), [None for _ in Batches(rows, BATCH, job, 0, 0, rows // BATCH)])
 
 
 PARTS = {part.__name__: part for part in (write_manifest, write_store, open_store, order_epoch)}

@@ -73,7 +73,7 @@ def main() -> None:
         server = subprocess.Popen([sys.executable, "-m", "urfm.core.warm", socket], env=environment)
         while not Path(socket).exists():
             time.sleep(0.1)
-        for module in ("urfm.training.finetune", "urfm.figures.figure_2", "urfm.data.manifest"):
+        for module in ("urfm.training.finetune.stage", "urfm.figures.figure_2", "urfm.data.manifest"):
             fresh, warm = (min(start(at, module) for _ in range(5)) for at in (str(Path(folder) / "none"), socket))
             print(f"{module}: {fresh:.2f} s fresh, {warm:.2f} s from the server: 1 : {warm / fresh:.2f}")
         server.kill()

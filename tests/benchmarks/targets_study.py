@@ -40,7 +40,8 @@ from urfm.models.teachers import load_teacher
 from urfm.targets.build import build
 from urfm.targets.store import TargetStore
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Samples, train
+from urfm.training.pretrain.loop import train
+from urfm.training.pretrain.samples import Samples
 
 CPU = torch.device("cpu")
 TEACHER = TeacherSettings(name="efficientnet_lite0", kind="efficientnet_lite0")
@@ -159,7 +160,7 @@ def study(arguments: argparse.Namespace, folder: Path) -> pd.DataFrame:
     )
     # Drawn, not the first: neighbouring numbers share a scanner.
     shown = sorted(np.random.default_rng(0).permutation(train_part.ids)[: arguments.images_at_most].tolist())
-    selection = pd.DataFrame({"image_id": shown, "dataset": store.folder.name, "organ": "breast"})
+    pretrain_set = pd.DataFrame({"image_id": shown, "dataset": store.folder.name, "organ": "breast"})
     teacher = load_teacher(TEACHER, folder, arguments.size)
     most = max(arguments.views)
     # The first K views of an image are the same whatever K is.
@@ -176,7 +177,7 @@ def study(arguments: argparse.Namespace, folder: Path) -> pd.DataFrame:
     for seed in arguments.seeds:
         for views in [*arguments.views, 0]:
             settings = run_settings(arguments, views, seed)
-            samples = Samples(settings, selection, [chosen], [cache] if views else [])
+            samples = Samples(settings, pretrain_set, [chosen], [cache] if views else [])
             torch.manual_seed(seed)
             encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
             model = MaskedAutoencoder(
@@ -189,7 +190,7 @@ def study(arguments: argparse.Namespace, folder: Path) -> pd.DataFrame:
             begun = time.process_time()
             job = Processes(0, 1, CPU)
             state = folder / f"{views}-{seed}"
-            finished = train(settings, job, model, None if views else teacher, samples, state, 0, None, 1e9)
+            finished = train(settings, job, model, None if views else teacher, samples, state, checkpoint_minutes=1e9)
             seconds = time.process_time() - begun
             model.eval()
             row = {"targets": f"K = {views}" if views else "online", "seed": seed}

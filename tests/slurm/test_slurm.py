@@ -116,7 +116,7 @@ def test_two_nodes_warned_before_the_time_limit(repository: Repository) -> None:
     one_node = encoder.read_bytes(), pd.read_csv(history).drop(columns="seconds")
     for path in encoder.parent.iterdir():
         path.unlink()
-    for path in (repository.folder / "out/state/pretrain/mim_us").glob("*/*.pt*"):
+    for path in (repository.folder / "out/state/pretrain/mim_us").glob("*/*/*.pt*"):
         path.unlink()
     (repository.folder / LOG).unlink()
 

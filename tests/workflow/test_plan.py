@@ -37,7 +37,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
 def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
     resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
     output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)
-    assert len(re.findall(r'sh "\$URFM_LAUNCH" 1 8 \d+ urfm.training.pretrain', output)) == 17
+    assert len(re.findall(r'sh "\$URFM_LAUNCH" 1 8 \d+ urfm.training.pretrain.stage', output)) == 17
     assert "gres=gpu:a100:8" in output
 
 
@@ -47,7 +47,7 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
     two = ("--dry-run", "--printshellcmds", "--configfile", "nodes.yaml")
     output = repository.snakemake("pretraining", "--profile", "slurm", *two)
     runs = jobs(output)["pretrain"]
-    assert runs == len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain', output)) >= 3
+    assert runs == len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain.stage', output)) >= 3
     for resource in ("gpu=16", "nodes=2", "tasks=2", "mpi=srun", "processes=8", "mem_mb=256000"):
         assert output.count(resource) >= runs, resource
 

@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "URFM_DATA": config["data_root"],
     "URFM_CHECKPOINTS": config["checkpoint_root"],
     "URFM_STATE": RESULTS / "state",
+    "URFM_KEEP_STATE": "yes" if config["keep_training_state"] else "",
     "URFM_LAUNCH": HOME / "workflow" / "launch.sh",
     "OMP_NUM_THREADS": 1,
     "MKL_NUM_THREADS": 1,

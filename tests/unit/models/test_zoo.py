@@ -28,7 +28,7 @@ from torch import Tensor
 from upstream_files import SMALL_RESNET, SMALL_VIT, Vit, fill
 from urfm.config.models import CheckpointSettings, FormatName
 from urfm.core.errors import UrfmError
-from urfm.models.classifier import load_encoder
+from urfm.models.classifier import load_classifier
 from urfm.models.encoders import FORMATS, from_checkpoint
 from urfm.models.weights import read_file, tensors_in
 from urfm.plan import settings
@@ -436,9 +436,9 @@ def test_classifiers_of_all_encoders(tmp_path: Path, form: str, pooling: Any) ->
     path = write_encoder(tmp_path, form)
     if pooling == "cls" and form in CONVOLUTIONAL:
         with pytest.raises(UrfmError, match="pooling"):
-            load_encoder(path, 3, pooling, 0.1, seed=0)
+            load_classifier(path, 3, pooling, 0.1, seed=0)
         return
-    model = load_encoder(path, 3, pooling, 0.1, seed=0)
+    model = load_classifier(path, 3, pooling, 0.1, seed=0)
     size = json.loads(path.read_text())["input_size"]
     logits = model(torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)))
     assert logits.shape == (2, 3)

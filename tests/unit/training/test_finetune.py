@@ -26,10 +26,12 @@ from urfm.core.errors import UrfmError
 from urfm.data.images.store import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models import classifier, encoders
-from urfm.training import finetune, state
-from urfm.training.finetune import batch_size_for, batches, parameter_groups
+from urfm.training import state
+from urfm.training.finetune import images, loop, stage
+from urfm.training.finetune.images import batch_size_for, batches
+from urfm.training.finetune.loop import parameter_groups
 
-WORKFLOW = Path(finetune.__file__).parents[2]
+WORKFLOW = Path(state.__file__).parents[2]
 TINY = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8}
 PAPER: dict[str, Any] = {
     "model": "tiny",
@@ -120,7 +122,7 @@ def train(
     folder: Path, monkeypatch: pytest.MonkeyPatch, output: str = "out", *more: str, **settings: Any
 ) -> pd.DataFrame:
     monkeypatch.setattr(sys, "argv", ["finetune", *arguments(folder, output, settings, *more)])
-    finetune.main()
+    stage.main()
     return pd.read_parquet(folder / output / "predictions.parquet")
 
 
@@ -223,7 +225,7 @@ def test_learning_rate_in_the_history_is_maes(toy: Path, monkeypatch: pytest.Mon
     peak = 5e-4 * 8 / 256
     cosine = [1e-6 + (peak - 1e-6) * 0.5 * (1 + np.cos(np.pi * (epoch + 4 / 5 - 1) / 3)) for epoch in (1, 2, 3)]
     assert history["lr"].tolist() == pytest.approx([peak * 4 / 5, *cosine])
-    columns = "seed,epoch,train_loss,lr,val_loss,val_accuracy,val_f1_macro,val_auroc,seconds"
+    columns = "seed,epoch,train_loss,lr,val_loss,val_f1_macro,val_accuracy,seconds"
     assert list(history.columns) == columns.split(",")
 
 
@@ -249,13 +251,12 @@ def test_batches_are_even_when_mixed(images: int, batch: int, mixup: float, expe
     assert batch_size_for(images, settings) == expected
 
 
-def training_images(folder: Path, seed: int) -> finetune.TrainingImages:
+def training_images(folder: Path, seed: int) -> images.TrainingImages:
     settings = FinetuneSettings.model_validate(PAPER)
     record = json.loads((folder / "encoder.json").read_text())
     store = ImageStore(folder / "images")
-    parts = finetune.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
-    cell = finetune.Cell(settings, store, folder / "encoder.json", record, parts, torch.device("cpu"), 0, 60)
-    return finetune.TrainingImages(cell, seed)
+    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
+    return images.TrainingImages(settings, store, parts["train"], record, seed)
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:
@@ -285,8 +286,8 @@ def test_posterising_at_full_strength_keeps_one_bit(toy: Path) -> None:
 
 def test_evaluation_keeps_the_border_or_cuts_it() -> None:
     picture = Image.fromarray(np.pad(np.zeros((216, 376, 3), np.uint8), ((4, 4), (4, 4), (0, 0)), constant_values=255))
-    squashed = finetune.evaluation_transform(224, "squash")(picture)
-    cropped = finetune.evaluation_transform(224, "crop")(picture)
+    squashed = images.evaluation_transform(224, "squash")(picture)
+    cropped = images.evaluation_transform(224, "crop")(picture)
     assert squashed.shape == cropped.shape == (3, 224, 224)
     assert squashed[:, 0, :].min() > 200
     assert squashed[:, :, 0].min() > 200
@@ -300,10 +301,10 @@ def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.Mon
     """Kept for the first seed alone; a seed that was trained without is trained again, to the same predictions."""
     plain = train(toy, monkeypatch, seeds=[3, 1])
     assert not (toy / "out/weights.safetensors").exists()
-    finished = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    finished = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/*/finished.pt")}
     kept = train(toy, monkeypatch, seeds=[3, 1], keep_weights=True)
     pd.testing.assert_frame_equal(kept, plain)
-    after = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    after = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/*/finished.pt")}
     assert after["seed-1"] == finished["seed-1"]
     assert after["seed-3"] != finished["seed-3"]
 
@@ -312,10 +313,10 @@ def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.Mon
     encoder = json.loads((toy / "encoder.json").read_text())
     rows = kept[(kept["seed"] == 3) & (kept["subset"] == "test")]
     store = ImageStore(toy / "images")
-    transform = finetune.evaluation_transform(32, record["weights"]["evaluation_resize"])
+    transform = images.evaluation_transform(32, record["weights"]["evaluation_resize"])
     pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in rows["image_id"]])
     with torch.inference_mode():
-        logits = model(finetune.normalise(pixels, encoder, torch.device("cpu")))
+        logits = model(images.normalise(pixels, encoder, torch.device("cpu")))
     found = logits.double().softmax(1).numpy()
     assert np.allclose(found, rows[["p_across", "p_down"]], atol=1e-6)
 
@@ -323,7 +324,7 @@ def test_weights_are_those_of_the_predictions(toy: Path, monkeypatch: pytest.Mon
     with pytest.raises(UrfmError, match="its content changed"):
         load_finetuned(toy / "out/cell.json", toy / "encoder.json")
     train(toy, monkeypatch, seeds=[3, 1])
-    again = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/finished.pt")}
+    again = {path.parent.name: path.stat().st_mtime_ns for path in toy.glob("state-out/*/*/*/finished.pt")}
     assert again == after  # weights in the state do no harm where none are wanted
     with pytest.raises(UrfmError, match="kept no weights"):
         load_finetuned(toy / "out/cell.json", toy / "encoder.json")
@@ -414,27 +415,27 @@ def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: py
     whole = train(toy, monkeypatch, "whole", epochs=30)
     words = arguments(toy, "cut", {"epochs": 30}, "--save-seconds", "0")
     for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
-        known = set(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
+        known = set(toy.glob("state-cut/*/*/seed-0/checkpoint.pt*"))
         before = max((path.stat().st_mtime_ns for path in known), default=0)
         process = subprocess.Popen(
-            [sys.executable, "-m", "urfm.training.finetune", *words],
+            [sys.executable, "-m", "urfm.training.finetune.stage", *words],
             env={**os.environ, "PYTHONPATH": str(WORKFLOW)},
         )
         limit = time.monotonic() + 60
-        while not any(path.stat().st_mtime_ns > before for path in toy.glob("state-cut/*/seed-0/checkpoint.pt")):
+        while not any(path.stat().st_mtime_ns > before for path in toy.glob("state-cut/*/*/seed-0/checkpoint.pt")):
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.01)
         process.send_signal(number)
         assert process.wait(timeout=600) == code
-        assert not list(toy.glob("state-cut/*/seed-0/finished.pt"))
-    (checkpoint,) = toy.glob("state-cut/*/seed-0/checkpoint.pt")
+        assert not list(toy.glob("state-cut/*/*/seed-0/finished.pt"))
+    (checkpoint,) = toy.glob("state-cut/*/*/seed-0/checkpoint.pt")
     assert 0 < torch.load(checkpoint, weights_only=True)["step"] < 150
     resumed = train(toy, monkeypatch, "cut", epochs=30)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     histories = [pd.read_csv(toy / name / "history.csv").drop(columns="seconds") for name in ("cut", "whole")]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
-    assert not list(toy.glob("state-cut/*/seed-0/checkpoint.pt*"))
+    assert not list(toy.glob("state-cut/*/*/seed-0/checkpoint.pt*"))
 
 
 def test_two_processes_do_not_train_one_state(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,7 +454,7 @@ def test_changed_pixels_are_noticed(toy: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_evaluation_is_float32_whatever_the_training(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(toy, monkeypatch, precision="bf16")
-    (finished,) = toy.glob("state-out/*/seed-0/finished.pt")
+    (finished,) = toy.glob("state-out/*/*/seed-0/finished.pt")
     logits = torch.load(finished, weights_only=True)["best"]["test"]
     assert not torch.equal(logits, logits.bfloat16().float())
 
@@ -466,15 +467,15 @@ def test_worker_processes_change_nothing(toy: Path, monkeypatch: pytest.MonkeyPa
 
 def test_one_more_seed_trains_alone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train(toy, monkeypatch, seeds=[0])
-    (finished,) = toy.glob("state-out/*/seed-0/finished.pt")
+    (finished,) = toy.glob("state-out/*/*/seed-0/finished.pt")
     before = finished.stat()
     loaded: list[int] = []
 
     def watched(*words: Any) -> torch.nn.Module:
         loaded.append(words[-1])
-        return classifier.load_encoder(*words)
+        return classifier.load_classifier(*words)
 
-    monkeypatch.setattr(finetune, "load_encoder", watched)
+    monkeypatch.setattr(loop, "load_classifier", watched)
     both = train(toy, monkeypatch, seeds=[0, 1])
     assert loaded == [1]
     assert (finished.stat().st_mtime_ns, finished.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
@@ -497,7 +498,7 @@ def test_each_seed_has_its_own_split(toy: Path, monkeypatch: pytest.MonkeyPatch)
         write_summary(toy, f"seed-{seed}", f"seed-{seed}")
         summaries.append(str(toy / f"seed-{seed}.json"))
     alone = train(toy, monkeypatch, "out", "--split", summaries[1], seeds=[1], split="seed-1")
-    (finished,) = toy.glob("state-out/*/seed-1/finished.pt")
+    (finished,) = toy.glob("state-out/*/*/seed-1/finished.pt")
     before = finished.stat().st_mtime_ns
     both = train(toy, monkeypatch, "out", "--split", *summaries, seeds=[0, 1], split="per_seed")
     assert finished.stat().st_mtime_ns == before

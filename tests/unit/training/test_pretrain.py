@@ -38,7 +38,8 @@ from urfm.models.teachers import load_teacher
 from urfm.targets.build import build
 from urfm.training import state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Batches, Samples, list_images, mask_noise, pretrain
+from urfm.training.pretrain.samples import Batches, Samples, list_images, mask_noise
+from urfm.training.pretrain.stage import pretrain
 from urfm.training.sampling import epoch_order
 
 LIBRARY = Path(state.__file__).parents[2]
@@ -100,7 +101,7 @@ def settings(**changes: Any) -> PretrainSettings:
     return PretrainSettings.model_validate_json(json.dumps({**default, **changes}))
 
 
-def selection(stores: list[Path], ids: list[str] | None = None) -> pd.DataFrame:
+def images_of(stores: list[Path], ids: list[str] | None = None) -> pd.DataFrame:
     """All images of the stores, or those of `ids`, as `urfm.data.pretrain_set` writes them; an organ a store."""
     rows = [(image_id, store.name) for store in stores for image_id in ImageStore(store).image_ids]
     table = pd.DataFrame(rows, columns=["image_id", "dataset"]).sort_values("image_id", ignore_index=True)
@@ -108,8 +109,8 @@ def selection(stores: list[Path], ids: list[str] | None = None) -> pd.DataFrame:
     return table if ids is None else table[table["image_id"].isin(ids)].reset_index(drop=True)
 
 
-def write_selection(folder: Path, table: pd.DataFrame) -> Path:
-    path = folder / "selection.parquet"
+def write_pretrain_set(folder: Path, table: pd.DataFrame) -> Path:
+    path = folder / "pretrain_set.parquet"
     write_parquet(path, table)
     record = {
         "run": "test",
@@ -130,13 +131,13 @@ def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: 
         pretrain(
             chosen,
             CPU,
-            selection=write_selection(folder, options.pop("selection", selection(stores))),
+            pretrain_set=write_pretrain_set(folder, options.pop("pretrain_set", images_of(stores))),
             images=stores,
             targets=options.pop("targets", []),
             checkpoint_root=folder,
-            state_folder=folder / "state",
+            state_root=folder / "state",
             output=folder / "out",
-            **{"code": []} | options,
+            **{"code": {}} | options,
         )
     finally:
         torch.set_num_threads(threads)
@@ -147,8 +148,8 @@ def command(
     chosen: PretrainSettings, stores: list[Path], folder: Path, *options: str, ids: list[str] | None = None
 ) -> list[str]:
     return [
-        *("-m", "urfm.training.pretrain", "--settings", chosen.model_dump_json()),
-        *("--selection", str(write_selection(folder, selection(stores, ids)))),
+        *("-m", "urfm.training.pretrain.stage", "--settings", chosen.model_dump_json()),
+        *("--pretrain-set", str(write_pretrain_set(folder, images_of(stores, ids)))),
         *("--images", *map(str, stores), "--state", str(folder / "state"), "--output", str(folder / "out"), *options),
     ]
 
@@ -198,12 +199,12 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert record["stand_in"] is False
     assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)
     assert record["mean"] == [0.485, 0.456, 0.406]
-    assert record["provenance"]["selection"]["images"] == 21
+    assert record["provenance"]["pretrain_set"]["images"] == 21
     assert set(record["provenance"]["stores"]) == {"a", "b"}
 
     # Encoder and decoder together predict what they were trained to.
     chosen = settings()
-    crops = [Samples(chosen, selection(stores), [ImageStore(store) for store in stores], [])[99, i] for i in range(21)]
+    crops = [Samples(chosen, images_of(stores), [ImageStore(store) for store in stores], [])[99, i] for i in range(21)]
     pixels = torch.stack([crop["student"] for crop in crops]).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (chosen.mean, chosen.std))
     target = load_teacher(chosen.teacher, tmp_path, 32, mean=chosen.mean, std=chosen.std).tokens(pixels)
@@ -224,7 +225,7 @@ def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: 
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     for path in (tmp_path / "out").iterdir():
         path.unlink()
-    assert [path.name for path in (tmp_path / "state").glob("*/*.pt*")] == ["finished.pt"]
+    assert [path.name for path in (tmp_path / "state").glob("*/*/*.pt*")] == ["finished.pt"]
     here(settings(), stores, tmp_path)
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert after["encoder.safetensors"] == before["encoder.safetensors"]
@@ -232,11 +233,17 @@ def test_a_finished_run_is_exported_again_at_once(stores: list[Path], tmp_path: 
 
     # Anything the result depends on starts a state of its own.
     here(settings(), stores[::-1], tmp_path)  # the order of the data sets is nothing
-    assert len(list((tmp_path / "state").iterdir())) == 1
+    (identity,) = [path.name for path in (tmp_path / "state").iterdir()]
     here(settings(seed=1), stores, tmp_path)
     here(settings(), stores[:1], tmp_path)
-    here(settings(), stores, tmp_path, code=["another version"])
-    assert len(list((tmp_path / "state").iterdir())) == 4
+    assert len(list((tmp_path / "state").glob("*/*"))) == 3
+    # Code too; what the old one left is deleted when the new one is done.
+    (old,) = [path for path in (tmp_path / "state").glob("*/*") if path.parent.name == identity]
+    here(settings(), stores, tmp_path, code={"urfm.models.mim:MaskedAutoencoder": "another version"})
+    assert not old.exists()
+    assert len(list((tmp_path / "state").glob("*/*"))) == 3
+    after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert after["encoder.safetensors"] == before["encoder.safetensors"]
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +308,7 @@ def test_resume_with_scaler_and_average_at_a_given_step(
         return mask_noise(seed, step, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("urfm.training.pretrain.mask_noise", noise)
+        patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
         with pytest.raises(SystemExit, match="143"):
             here(chosen, stores, tmp_path / "parts", micro_batch=3)
     saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
@@ -372,11 +379,11 @@ def test_two_nodes_give_the_losses_of_one_process(stores: list[Path], tmp_path: 
     assert (two["lr"] == one["lr"]).all()
 
 
-def test_a_selection_is_trained_on_as_if_there_were_nothing_else(stores: list[Path], tmp_path: Path) -> None:
+def test_a_pretrain_set_is_trained_on_as_if_there_were_nothing_else(stores: list[Path], tmp_path: Path) -> None:
     """The images of one store chosen from two give the bits of a run that has this store alone."""
     chosen = settings(ema_decay=0.9, model_args={**TINY, "drop_path_rate": 0.2})
     alone = here(chosen, stores[:1], tmp_path / "alone")
-    among = here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]))
+    among = here(chosen, stores, tmp_path / "among", pretrain_set=images_of(stores[:1]))
     a, b = (tmp_path / name / "out" / "encoder.safetensors" for name in ("alone", "among"))
     assert a.read_bytes() == b.read_bytes()
     assert alone["loss"].equals(among["loss"])
@@ -385,19 +392,24 @@ def test_a_selection_is_trained_on_as_if_there_were_nothing_else(stores: list[Pa
     assert list(record["provenance"]["stores"]) == ["a"]
 
     # Other images, other state; another source, or an organ that natural sampling does not read, goes on with the same.
-    here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]).assign(source="elsewhere", organ="heart"))
+    here(
+        chosen,
+        stores,
+        tmp_path / "among",
+        pretrain_set=images_of(stores[:1]).assign(source="elsewhere", organ="heart"),
+    )
     assert len(list((tmp_path / "among" / "state").iterdir())) == 1
-    here(chosen, stores, tmp_path / "among", selection=selection(stores[:1]).iloc[1:])
+    here(chosen, stores, tmp_path / "among", pretrain_set=images_of(stores[:1]).iloc[1:])
     assert len(list((tmp_path / "among" / "state").iterdir())) == 2
 
     with pytest.raises(UrfmError, match="--images: no store of b, whose images are selected"):
-        here(chosen, stores[:1], tmp_path / "wrong", selection=selection(stores))
-    path = write_selection(tmp_path, selection(stores))
-    write_parquet(path, selection(stores).iloc[1:])
+        here(chosen, stores[:1], tmp_path / "wrong", pretrain_set=images_of(stores))
+    path = write_pretrain_set(tmp_path, images_of(stores))
+    write_parquet(path, images_of(stores).iloc[1:])
     with pytest.raises(UrfmError, match="its content changed after it was made"):
         pretrain(
-            chosen, CPU, selection=path, images=stores, targets=[], checkpoint_root=tmp_path, state_folder=tmp_path,
-            output=tmp_path, code=[],
+            chosen, CPU, pretrain_set=path, images=stores, targets=[], checkpoint_root=tmp_path, state_root=tmp_path,
+            output=tmp_path, code={},
         )  # fmt: skip
 
 
@@ -405,8 +417,8 @@ def test_balanced_organs_and_two_processes(stores: list[Path], tmp_path: Path) -
     """12 images of organ a and 2 of b are shown equally often, however many processes there are."""
     chosen = settings(sampling="organ_balanced", batch_size=14)
     ids = [f"a/{number:02}" for number in range(12)] + ["b/01", "b/03"]
-    one = here(chosen, stores, tmp_path / "one", selection=selection(stores, ids))
-    natural = here(settings(batch_size=14), stores, tmp_path / "natural", selection=selection(stores, ids))
+    one = here(chosen, stores, tmp_path / "one", pretrain_set=images_of(stores, ids))
+    natural = here(settings(batch_size=14), stores, tmp_path / "natural", pretrain_set=images_of(stores, ids))
     assert natural["images_seen"].equals(one["images_seen"])
     assert not np.isclose(natural["loss"], one["loss"], rtol=1e-4).any()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -462,7 +474,7 @@ def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path
     assert saved["step"] == 4  # of 8: the one that was under way is finished
 
     for name in ("parts", "whole"):
-        process = start(tmp_path / name, ["-m", "urfm.training.pretrain"])
+        process = start(tmp_path / name, ["-m", "urfm.training.pretrain.stage"])
         output = process.communicate(timeout=600)[0]
         assert process.returncode == 0, output
         assert ("going on at step 4" in output) == (name == "parts")
@@ -514,12 +526,12 @@ def test_selected_images_are_found_in_their_stores() -> None:
         SimpleNamespace(ids=pa.array(ids, pa.string()), folder=Path("stores") / name) for name, ids in parts.items()
     ]
     wanted = ["a-b/1", "a-b/\U0001f600", "b/2", "b/1"]
-    selection = pd.DataFrame({"image_id": wanted, "dataset": [name.split("/")[0] for name in wanted]})
-    numbers, rows = list_images(selection, stores)
+    pretrain_set = pd.DataFrame({"image_id": wanted, "dataset": [name.split("/")[0] for name in wanted]})
+    numbers, rows = list_images(pretrain_set, stores)
     names = list(parts)
     assert [parts[names[number]][row] for number, row in zip(numbers, rows, strict=True)] == wanted
     with pytest.raises(UrfmError, match=r"stores/b: no image 'b/3', which is selected; rebuild the store"):
-        list_images(selection.replace({"image_id": {"b/2": "b/3"}}), stores)
+        list_images(pretrain_set.replace({"image_id": {"b/2": "b/3"}}), stores)
 
 
 def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
@@ -554,8 +566,8 @@ def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
 
 def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:
     opened = [ImageStore(folder) for folder in stores]
-    sharp = Samples(settings(), selection(stores), opened, [])
-    blurred = Samples(settings(blur_sigma=1.1), selection(stores), opened, [])
+    sharp = Samples(settings(), images_of(stores), opened, [])
+    blurred = Samples(settings(blur_sigma=1.1), images_of(stores), opened, [])
     a, b = sharp[2, 5], blurred[2, 5]
     assert set(a) == {"student"}
     assert set(b) == {"student", "teacher"}
@@ -565,7 +577,7 @@ def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: P
     assert torch.equal(sharp[2, 5]["student"], a["student"])
     assert not torch.equal(sharp[3, 5]["student"], a["student"])
     with pytest.raises(UrfmError, match="no image 'a/14', which is selected"):
-        Samples(settings(), selection(stores).replace({"image_id": {"a/13": "a/14"}}), opened, [])
+        Samples(settings(), images_of(stores).replace({"image_id": {"a/13": "a/14"}}), opened, [])
     with pytest.raises(UrfmError, match="two folders have the same name"):
         here(settings(), [stores[0], *stores], tmp_path)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from urfm.training.distributed import Processes
-from urfm.training.pretrain import Batches
+from urfm.training.pretrain.samples import Batches
 from urfm.training.sampling import epoch_places
 
 

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
-from test_pretrain import TINY, here, selection, settings, stores, write_selection  # noqa: F401 (a fixture)
+from test_pretrain import TINY, here, images_of, settings, stores, write_pretrain_set  # noqa: F401 (a fixture)
 from urfm import load
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json, write_parquet
 from urfm.data.images.store import ImageStore
 from urfm.interpret import probe_encoder, reconstruct
+from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import patchify
-from urfm.training.pretrain import mask_noise
-from urfm.training.snapshots import feature_network, read_snapshots
+from urfm.training.pretrain.samples import mask_noise
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_an_interruption_changes_none(
         return mask_noise(seed, now, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("urfm.training.pretrain.mask_noise", noise)
+        patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
         with pytest.raises(MemoryError if dies else SystemExit):
             here(settings(snapshot_every=3), stores, tmp_path)
     kept = {path.name for path in (tmp_path / "state").glob("*/snapshot-*")}
@@ -197,9 +197,9 @@ def test_probe_stage(
 def reconstructed(
     run: Path, folders: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    table = write_selection(output, selection(folders))
+    table = write_pretrain_set(output, images_of(folders))
     arguments = ["", "--settings", '{"images": 3}', "--snapshots", str(run / "out" / "snapshots.json")]
-    arguments += ["--selection", str(table), "--images", *map(str, folders), "--output", str(output / "r.npz")]
+    arguments += ["--pretrain-set", str(table), "--images", *map(str, folders), "--output", str(output / "r.npz")]
     monkeypatch.setattr("sys.argv", arguments)
     reconstruct.main()
     with np.load(output / "r.npz", allow_pickle=False) as content:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 from urfm.core.progress import say
-from urfm.training import pretrain, state
+from urfm.training import state
+from urfm.training.pretrain import loop, stage
 
 arrived: list[int] = []
 
@@ -30,7 +31,7 @@ def mask_noise(seed: int, step: int, *arguments: Any) -> Tensor:
     return original(seed, step, *arguments)
 
 
-original = pretrain.mask_noise
+original = loop.mask_noise
 state.StopFlag = Noted  # type: ignore[misc]
-pretrain.mask_noise = mask_noise
-pretrain.main()
+loop.mask_noise = mask_noise
+stage.main()

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -43,47 +43,98 @@ def human_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+class Meter:
+    """How far long work is: a bar on a terminal; in a log, lines at least `every` seconds apart.
+
+    Parameters
+    ----------
+    label
+        What is under way.
+    total, done
+        Parts there are, if that is known, and those that were done before.
+    every, first
+        Seconds between two lines, and before the first; as many if not given.
+    shown
+        False for the processes that do not print.
+    bar
+        Further options of tqdm.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int | None = None,
+        done: int = 0,
+        *,
+        every: float = 15.0,
+        first: float | None = None,
+        shown: bool = True,
+        **bar: Any,
+    ) -> None:
+        self.total, self.before, self.done, self.every = total, done, done, every
+        self.started = time.monotonic()
+        self.next_line = self.started + (every if first is None else first)
+        on_terminal = sys.stderr.isatty()
+        self.lines = shown and not on_terminal
+        self.bar = tqdm(
+            total=total, initial=done, desc=label, dynamic_ncols=True, leave=False,
+            disable=not (shown and on_terminal), **bar,
+        )  # fmt: skip
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    @property
+    def seconds(self) -> float:
+        """Since the meter was made."""
+        return time.monotonic() - self.started
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more parts are done."""
+        self.done += count
+        self.bar.update(count)
+
+    def left(self) -> str:
+        """A phrase such as `, about 3 h left`; empty where all is done or nobody knows how much there is."""
+        if not self.total or self.done == self.total:
+            return ""
+        return f", {time_left(self.seconds, self.done - self.before, self.total - self.before)}"
+
+    def due(self, last: bool = False) -> bool:
+        """Whether it is time for a line, which the caller then says; always for the `last` one."""
+        now = time.monotonic()
+        if not self.lines or (now < self.next_line and not last):
+            return False
+        self.next_line = now + self.every
+        return True
+
+
 def byte_progress(chunks: Iterable[bytes], label: str, total: int | None, done: int = 0) -> Iterator[bytes]:
     """Pass `chunks` on and show how many of `total` bytes there are: a bar, or a line every 15 seconds.
 
     `done` bytes were there before.
     """
-    if sys.stderr.isatty():
-        with tqdm(
-            total=total, initial=done, desc=label, unit="B", unit_scale=True, dynamic_ncols=True, leave=False
-        ) as bar:
-            for chunk in chunks:
-                yield chunk
-                bar.update(len(chunk))
-        return
-    start = last = time.monotonic()
-    now_done = done
-    for chunk in chunks:
-        yield chunk
-        now_done += len(chunk)
-        now = time.monotonic()
-        if now - last >= 15:
-            last = now
-            of_all = (
-                f" of {human_bytes(total)}, {time_left(now - start, now_done - done, total - done)}" if total else ""
-            )
-            say(f"{label}: {human_bytes(now_done)}{of_all}")
+    with Meter(label, total, done, unit="B", unit_scale=True) as meter:
+        for chunk in chunks:
+            yield chunk
+            meter.advance(len(chunk))
+            if meter.due():
+                of_all = f" of {human_bytes(total)}{meter.left()}" if total else ""
+                say(f"{label}: {human_bytes(meter.done)}{of_all}")
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None, every: float = 15.0) -> Iterator[Item]:
     """Iterate over `items` and show how far it is: a bar, or a line every `every` seconds and at the end."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, dynamic_ncols=True, leave=False)
-        return
-    start = last = time.monotonic()
-    done = 0
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - last >= every:
-            last = now
-            remaining = f", {time_left(now - start, done, total)}" if total else ""
-            say(f"{label}: {done}{f'/{total}' if total else ''}{remaining}")
-    say(f"{label}: {done} done in {time.monotonic() - start:.1f} s")
+    with Meter(label, total, every=every) as meter:
+        for item in items:
+            yield item
+            meter.advance()
+            if meter.due():
+                say(f"{label}: {meter.done}{f'/{total}' if total else ''}{meter.left()}")
+    if meter.lines:
+        say(f"{label}: {meter.done} done in {meter.seconds:.1f} s")

@@ -45,7 +45,7 @@ from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
 from urfm.statistics.predictions import read_cell
-from urfm.training.finetune import evaluation_transform, normalise
+from urfm.training.finetune.images import evaluation_transform, normalise
 
 CHOICES = {"OUTLINES": "reader", "TEACHERS": "teacher.kind"}  # of urfm.core.code
 

@@ -31,8 +31,8 @@ from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
-from urfm.models.classifier import load_encoder
-from urfm.training.finetune import EVALUATION_BATCH, evaluation_transform, normalise
+from urfm.models.classifier import load_classifier
+from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise
 
 Array = npt.NDArray[np.float64]
 
@@ -130,7 +130,7 @@ def main() -> None:
         model, cell = load_finetuned(arguments.cell, arguments.encoder)
         resize, subset = cell["weights"]["evaluation_resize"], "val"
     else:
-        model = load_encoder(arguments.encoder, 1, settings.pooling, drop_path=0.0, seed=settings.seed).eval()
+        model = load_classifier(arguments.encoder, 1, settings.pooling, drop_path=0.0, seed=settings.seed).eval()
     model = model.to(device)
     tables, vectors = [], []
     for folder, path in zip(arguments.images, arguments.splits, strict=True):

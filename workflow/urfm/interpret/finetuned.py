@@ -9,7 +9,7 @@ import safetensors.torch
 
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
-from urfm.models.classifier import load_encoder
+from urfm.models.classifier import load_classifier
 from urfm.models.weights import load_strictly
 
 
@@ -22,6 +22,6 @@ def load_finetuned(cell: Path, encoder: Path) -> tuple[Any, dict[str, Any]]:
         )
     path, weights = cell.with_name("weights.safetensors"), record["weights"]
     verify_sha256(path, weights["sha256"])
-    model = load_encoder(encoder, len(record["classes"]), weights["pooling"], drop_path=0.0, seed=0)
+    model = load_classifier(encoder, len(record["classes"]), weights["pooling"], drop_path=0.0, seed=0)
     load_strictly(model, safetensors.torch.load_file(path), path)
     return model.eval(), record

@@ -25,9 +25,9 @@ from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.interpret.probes import knn_probabilities, linear_probabilities
+from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
-from urfm.models.classifier import load_encoder
-from urfm.training.snapshots import feature_network, read_snapshots
+from urfm.models.classifier import load_classifier
 
 BATCH = 64
 
@@ -61,7 +61,7 @@ def candidates(settings: ProbeSettings, path: Path, snapshots: bool) -> tuple[in
     """
     if not snapshots:
         record = read_json(path)
-        model = load_encoder(path, 1, settings.pooling, drop_path=0.0, seed=0).eval()
+        model = load_classifier(path, 1, settings.pooling, drop_path=0.0, seed=0).eval()
         return 1, iter([Candidate(settings.name, 0, -1, model)]), record
     found = read_snapshots(path)
 

@@ -30,11 +30,11 @@ from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.views import View, blur, take_view
+from urfm.interpret.snapshots import Snapshots, read_snapshots
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher, patchify
-from urfm.training.pretrain import list_images, open_selection
-from urfm.training.snapshots import Snapshots, read_snapshots
+from urfm.training.pretrain.samples import list_images, open_pretrain_set
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -45,9 +45,9 @@ class ReconstructSettings(Settings):
     images: int = Field(ge=1)  # pictures to reconstruct
 
 
-def choose(selection: pd.DataFrame, number: int) -> pd.DataFrame:
+def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
     """Images of the run's set at random, but always the same, one of every organ before the second of any."""
-    shuffled = selection.sample(frac=1, random_state=0)
+    shuffled = pretrain_set.sample(frac=1, random_state=0)
     turn = shuffled.groupby("organ").cumcount().sort_values(kind="stable")
     return shuffled.loc[turn.index[:number]].reset_index(drop=True)
 
@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Predictions of a run's masked autoencoders for hidden patches.")
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ReconstructSettings.model_fields))
     parser.add_argument("--snapshots", type=Path, required=True, help="snapshots.json of the run")
-    parser.add_argument("--selection", type=Path, required=True, help="parquet file of the run's images")
+    parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the run's images")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--output", type=Path, required=True, help="npz file to write, with a json beside it")
@@ -166,8 +166,8 @@ def main() -> None:
     torch.set_num_threads(1)
     snapshots = read_snapshots(arguments.snapshots)
     trained = snapshots.settings
-    _, selection = open_selection(arguments.selection)
-    chosen = choose(selection, settings.images)
+    _, pretrain_set = open_pretrain_set(arguments.pretrain_set)
+    chosen = choose(pretrain_set, settings.images)
     stores = [ImageStore(folder) for folder in arguments.images if folder.name in set(chosen["dataset"])]
     student, sharp = whole_images(chosen, stores, trained)
     patch_size = trained.input_size // snapshots.target["grid"][0]

@@ -43,7 +43,7 @@ def build(
         ) from error
 
 
-def load_encoder(path_json: Path, num_classes: int, pooling: Pooling, drop_path: float, seed: int) -> nn.Module:
+def load_classifier(path_json: Path, num_classes: int, pooling: Pooling, drop_path: float, seed: int) -> nn.Module:
     """A classifier around an encoder: images (B, 3, input_size, input_size), normalised, to logits (B, num_classes).
 
     `mean` averages the patch tokens without the class token and norms after it with a new `fc_norm`, the

@@ -105,7 +105,7 @@ def _origin(provenance: dict[str, Any]) -> list[str]:
     if "settings" not in provenance:
         rows = [(name.replace("_", " "), value) for name, value in provenance.items() if name != "dropped"]
         return ["## Origin", "", *_table(["", ""], rows), ""]
-    data = [(row["dataset"], row["organ"], f"{row['images']:,}") for row in provenance["selection"]["counts"]]
+    data = [(row["dataset"], row["organ"], f"{row['images']:,}") for row in provenance["pretrain_set"]["counts"]]
     teacher = provenance["teacher"]
     recipe = {**provenance["settings"], "teacher": f"{teacher['name']}, {teacher['layer']}"}
     return [

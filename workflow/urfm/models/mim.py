@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from urfm.config.pretraining import LossOn, TargetNorm
+from urfm.config.pretraining import LossOn, PretrainSettings, TargetNorm
 from urfm.core.errors import UrfmError
 from urfm.models.weights import Tensors, load_strictly
 
@@ -73,13 +73,20 @@ def position_table(dim: int, grid: tuple[int, int], prefix: int = 0) -> NDArray[
 class MaskedAutoencoder(nn.Module):
     """Encoder, decoder and loss.
 
-    Args:
-        encoder: timm VisionTransformer without head (see `build_encoder`); its weights are initialised anew.
-        target_dim: width of the per-patch target.
-        width, depth, heads: of the decoder.
-        mask_ratio: share of patches that the encoder does not see, in [0, 1).
-        target_norm: `layernorm` standardises each target token over its channels, without affine parameters.
-        loss_on: mean squared error over masked patches (MAE, URFM) or over all (Deblur-MIM).
+    Parameters
+    ----------
+    encoder
+        timm VisionTransformer without head (see `build_encoder`); its weights are initialised anew.
+    target_dim
+        Width of the per-patch target.
+    width, depth, heads
+        Of the decoder.
+    mask_ratio
+        Share of patches that the encoder does not see, in [0, 1).
+    target_norm
+        `layernorm` standardises each target token over its channels, without affine parameters.
+    loss_on
+        Mean squared error over masked patches (MAE, URFM) or over all (Deblur-MIM).
     """
 
     def __init__(
@@ -140,10 +147,14 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, images: Tensor, target: Tensor, noise: Tensor) -> Tensor:
         """Loss, a scalar.
 
-        Args:
-            images: (B, 3, S, S), normalised for the student.
-            target: (B, h * w, target_dim).
-            noise: (B, h * w), the patches with the smallest values stay visible.
+        Parameters
+        ----------
+        images
+            (B, 3, S, S), normalised for the student.
+        target
+            (B, h * w, target_dim).
+        noise
+            (B, h * w), the patches with the smallest values stay visible.
         """
         prediction, mask = self.predict(images, noise)
         return self.loss(prediction, target, mask)
@@ -175,6 +186,18 @@ class MaskedAutoencoder(nn.Module):
             target = F.layer_norm(target, target.shape[-1:])
         error = F.mse_loss(prediction.float(), target, reduction="none").mean(dim=-1)
         return error.mean() if self.loss_on == "all" else (error * mask).sum() / mask.sum()
+
+
+def masked_autoencoder(settings: PretrainSettings, encoder: VisionTransformer, dim: int) -> MaskedAutoencoder:
+    """The network of a run: the encoder, initialised anew, and a decoder to targets of `dim` channels."""
+    return MaskedAutoencoder(
+        encoder,
+        dim,
+        **settings.decoder.model_dump(),
+        mask_ratio=settings.mask_ratio,
+        target_norm=settings.target_norm,
+        loss_on=settings.loss_on,
+    )
 
 
 def mae_tensors(model: MaskedAutoencoder) -> Tensors:

@@ -22,44 +22,44 @@ RECORD = "code.json"
 SHOWN = 12  # names of changed definitions in a message
 
 
-def choose(root: Path, identity: str, code: dict[str, str], keep: bool = False) -> Path:
-    """The folder to train in, made if it is not there; says what changed where other code has left state.
+def folder_of(root: Path, identity: str, code: dict[str, str]) -> Path:
+    """Where state lies: below `root`, by a fingerprint of settings and inputs and by the digests of code."""
+    return root / identity / fingerprint(code)[:12]
+
+
+def prepare(folder: Path, code: dict[str, str], keep: bool = False) -> None:
+    """Make a state's folder if it is not there; where other code has left state, say what has changed since.
 
     Parameters
     ----------
-    root
-        Folder of all states of a run.
-    identity
-        Fingerprint of the settings and inputs.
-    code
-        `module:definition` -> digest, of `urfm.core.code.definitions`.
+    folder, code
+        Of `folder_of`.
     keep
         Go on from the newest state of other code, which gets the name of today's: the user says that the change alters
         no number. The record keeps what was accepted.
     """
-    folder = root / identity / fingerprint(code)[:12]
-    older = others(folder)
-    accepted: list[str] = []
-    if older:
+    record: dict[str, object] = {"code": code, "accepted": []}
+    if older := others(folder):
         newest = older[-1]
-        record = read_json(newest / RECORD)
-        changed = changes(record["code"], code)
+        found = read_json(newest / RECORD)
+        changed = changes(found["code"], code)
         names = ", ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
         if keep:
             say(f"goes on from the state of other code as if it were today's; changed since: {names}")
-            accepted = sorted({*record["accepted"], *changed})
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(newest, folder)
+            with lock(folder), lock(newest):
+                shutil.rmtree(folder)
+                os.replace(newest, folder)
+            (folder / RECORD).unlink()
+            record["accepted"] = sorted({*found["accepted"], *changed})
         elif not (folder / RECORD).exists():
             say(
                 f"code that can alter the result has changed since the state in {newest} was made: {names}. Training "
                 "starts anew; that state is kept until it is done. If you know that the change alters no number, stop "
                 "and run again with --config keep_training_state=true"
             )
-    if accepted or not (folder / RECORD).exists():
+    if not (folder / RECORD).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / RECORD, {"code": code, "accepted": accepted})
-    return folder
+        write_json(folder / RECORD, record)
 
 
 def others(folder: Path) -> list[Path]:

@@ -14,9 +14,8 @@ from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 from urfm.models.classifier import build
-from urfm.models.mim import MaskedAutoencoder, build_encoder
+from urfm.models.mim import MaskedAutoencoder, build_encoder, masked_autoencoder
 from urfm.models.weights import load_strictly
-from urfm.training.pretrain import masked_autoencoder
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def read_snapshots(record_path: Path) -> Snapshots:
 
 
 def feature_network(network: MaskedAutoencoder, settings: PretrainSettings, pooling: Pooling) -> Any:
-    """The encoder as it is fine-tuned (`urfm.models.classifier.load_encoder`): images to pooled features (B, dim)."""
+    """The encoder as fine-tuning begins, see `urfm.models.classifier`: images to pooled features (B, dim)."""
     pool = {"mean": "avg", "cls": "token"}[pooling]
     model = build(settings.architecture, settings.model_args, settings.input_size, global_pool=pool)
     mean = pooling == "mean"

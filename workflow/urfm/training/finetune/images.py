@@ -1,0 +1,197 @@
+"""What fine-tuning sees: the parts of a split, prepared for evaluation, and augmented training images in batches.
+
+What is drawn for a training image is a function of (seed, epoch, image) and of nothing that ran before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+from timm.data.auto_augment import RandAugment
+from timm.data.transforms_factory import create_transform
+from torch.utils.data import Dataset
+from torchvision import transforms
+
+from urfm.config.finetuning import FinetuneSettings
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json, verify_sha256
+from urfm.data.images.store import ImageStore
+from urfm.data.splits.shares import take_share
+from urfm.metrics import SELECTION
+from urfm.training import optimisation
+
+EVALUATION_BATCH = 64
+
+# First number of every seed, so that streams never meet.
+ORDER, AUGMENTATION, STEP = range(3)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one part of a split, or of another set (`external`), in the order of image_id."""
+
+    rows: pd.DataFrame  # image_id, patient_id, label
+    labels: npt.NDArray[np.int64]  # index into the classes
+    pixels: torch.Tensor  # uint8 (images, 3, size, size), prepared for evaluation; empty for the training part
+
+
+def read_split(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Summary (.json) and table of a split, whose hash the summary holds."""
+    summary: dict[str, Any] = read_json(path.with_suffix(".json"))
+    verify_sha256(path.with_suffix(".parquet"), summary["sha256"])
+    return summary, pd.read_parquet(path.with_suffix(".parquet"))
+
+
+def read_splits(paths: list[Path], settings: FinetuneSettings) -> list[tuple[dict[str, Any], pd.DataFrame, list[int]]]:
+    """Summary and table of each split and the seeds that it is for: one for all or, with `per_seed`, one each."""
+    per_seed = settings.split == "per_seed"
+    wanted = {f"seed-{seed}": [seed] for seed in settings.seeds} if per_seed else {settings.split: settings.seeds}
+    splits = [read_split(path) for path in paths]
+    if (found := [summary["split"] for summary, _ in splits]) != list(wanted):
+        raise UrfmError(f"--split: {', '.join(found)}; with split {settings.split} expected {', '.join(wanted)}")
+    return [(summary, table, seeds) for (summary, table), seeds in zip(splits, wanted.values(), strict=True)]
+
+
+def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int) -> dict[str, Part]:
+    """The three parts of a split, the training part cut to the share, with everything checked before training."""
+    parts = {}
+    for subset in ("train", "val", "test"):
+        rows = split[split["subset"] == subset]
+        if subset == "train":
+            rows = take_share(rows, settings.share)
+        if rows.empty:
+            raise UrfmError(f"{settings.task}: the split has no {subset} images; nothing can be trained or scored")
+        parts[subset] = read_part(rows, store, settings, input_size, prepare=subset != "train")
+    labels, classes = parts["val"].labels, len(settings.classes)
+    if np.isnan(SELECTION[settings.selection_metric](labels, np.full((len(labels), classes), 1 / classes))):
+        raise UrfmError(
+            f"{settings.task}: the validation part holds one class only, so there is no {settings.selection_metric} to "
+            "select by; set finetuning.selection_metric to accuracy"
+        )
+    return parts
+
+
+def read_part(
+    rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int, *, prepare: bool
+) -> Part:
+    """The images of some rows of a split; an UrfmError where one has another label or is not in the store."""
+    unknown = rows[~rows["label"].isin(settings.classes)]
+    if len(unknown):
+        row = unknown.iloc[0]
+        raise UrfmError(
+            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
+            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
+        )
+    if absent := [name for name in rows["image_id"] if name not in store]:
+        raise UrfmError(
+            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
+            "delete the store and the split and run the workflow again"
+        )
+    rows = rows.sort_values("image_id", ignore_index=True)
+    labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
+    transform = evaluation_transform(input_size, settings.evaluation_resize)
+    prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
+    pixels = torch.stack(prepared) if prepared else torch.empty(0)
+    return Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
+
+
+def evaluation_transform(size: int, resize: str) -> transforms.Compose:
+    """`squash`: the whole scan, its borders kept, whatever its aspect; `crop`: MAE's, the centre 224 of 256."""
+    bicubic = transforms.InterpolationMode.BICUBIC
+    if resize == "squash":
+        return transforms.Compose([transforms.Resize((size, size), bicubic), transforms.PILToTensor()])
+    return transforms.Compose(
+        [
+            transforms.Resize(size * 256 // 224, bicubic),
+            transforms.CenterCrop(size),
+            transforms.PILToTensor(),
+        ]
+    )
+
+
+def normalise(pixels: torch.Tensor, record: dict[str, Any], device: torch.device) -> torch.Tensor:
+    """uint8 (B, 3, size, size) as the encoder expects it: float, normalised, channels last (faster convolutions)."""
+    images = pixels.to(device, non_blocking=True).float().div_(255)
+    mean, std = (torch.tensor(record[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
+    return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def seed_everything(*numbers: int) -> None:
+    """Set the generators of Python, NumPy and torch from the numbers; timm draws from the global ones."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    optimisation.seed_torch(seed)
+
+
+def keep_a_bit(bits: Callable[..., tuple[int]], *level: Any) -> tuple[int]:
+    """At least one bit for timm's posterising: at full strength it asks for none, a black image; Pillow refuses."""
+    return (max(1, *bits(*level)),)
+
+
+class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
+    """Augmented images: item (epoch, index) is uint8 (3, size, size) and its label, the same whenever it is asked for.
+
+    RandomResizedCrop (bicubic), flip and RandAugment are timm's, as in MAE; RandAugment fills with the mean colour.
+    The store is memory-mapped: the page cache keeps a set that fits in RAM there, decoded, for all processes.
+    """
+
+    def __init__(
+        self, settings: FinetuneSettings, store: ImageStore, part: Part, record: dict[str, Any], seed: int
+    ) -> None:
+        self.store, self.seed = store, seed
+        self.image_ids = part.rows["image_id"].tolist()
+        self.labels = part.labels.tolist()
+        self.transform = create_transform(
+            record["input_size"],
+            is_training=True,
+            scale=settings.crop_scale,
+            hflip=0.5 if settings.flip else 0.0,
+            color_jitter=0.0,
+            auto_augment=settings.randaugment or None,
+            interpolation="bicubic",
+            mean=record["mean"],
+            use_prefetcher=True,  # leaves uint8: the whole batch is normalised at once, on its device
+        )
+        for step in self.transform.transforms:
+            for operation in step.ops if isinstance(step, RandAugment) else ():
+                if operation.name.startswith("Posterize"):
+                    operation.level_fn = partial(keep_a_bit, operation.level_fn)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
+        epoch, index = key
+        seed_everything(AUGMENTATION, self.seed, epoch, index)
+        image = Image.fromarray(self.store.read(self.image_ids[index]))
+        return self.transform(image), self.labels[index]
+
+
+def batches(images: int, batch: int, seed: int, first: int, last: int) -> Iterator[list[tuple[int, int]]]:
+    """Keys (epoch, index) of the batches of steps `first` to `last` - 1; every epoch is shuffled, the rest dropped."""
+    steps = images // batch
+    for epoch in range(first // steps, -(-last // steps)):
+        order = np.random.default_rng([ORDER, seed, epoch]).permutation(images).tolist()
+        for step in range(steps):
+            if first <= epoch * steps + step < last:
+                yield [(epoch, index) for index in order[step * batch : (step + 1) * batch]]
+
+
+def batch_size_for(images: int, settings: FinetuneSettings) -> int:
+    """Images a step: the configured number, fewer if there are fewer, even where images are mixed in pairs."""
+    batch = min(settings.batch_size, images)
+    batch -= batch % 2 if settings.mixes else 0
+    if batch == 0:
+        raise UrfmError(
+            f"{settings.task}: {images} training images and batch_size {settings.batch_size} leave no pair to mix; "
+            "use at least 2 of both, or set mixup and cutmix to 0"
+        )
+    return batch

@@ -1,0 +1,1 @@
+"""Pre-training by masked image modelling: `samples` are seen, the `loop` trains, `export` writes; the `stage`."""

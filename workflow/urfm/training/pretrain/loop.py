@@ -1,0 +1,268 @@
+"""The loop of masked pre-training, in the manner of facebookresearch/mae's engine_pretrain.py and nanoGPT's train.py.
+
+`train` runs the steps that are left. What a step changes is one object, `Training`, whose `state_dict` is the
+checkpoint; `Objective` computes the gradients of a batch, in micro-batches where it is too large to be seen at once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from urfm.config.pretraining import PretrainSettings
+from urfm.core.errors import UrfmError
+from urfm.core.progress import Meter, say
+from urfm.data.streams import Stream, generator
+from urfm.models.mim import MaskedAutoencoder, mae_tensors
+from urfm.models.teachers.common import Teacher
+from urfm.training import optimisation, state
+from urfm.training.distributed import Processes
+from urfm.training.pretrain.samples import Sample, Samples, batch_size_for, load_batches, mask_noise
+
+LOG_SECONDS = 60  # least time between two lines of progress
+
+
+class Training:
+    """What training changes: all that a checkpoint holds."""
+
+    def __init__(self, settings: PretrainSettings, model: MaskedAutoencoder, device: torch.device) -> None:
+        self.model = model
+        groups = optimisation.weight_decay_groups(model, settings.weight_decay)
+        self.optimiser = optimisation.adamw(groups, settings.betas, device)
+        self.scaler = optimisation.grad_scaler(settings.precision, device)
+        self.ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay > 0 else None
+        self.step = 0  # steps that are done
+        self.loss_sum = 0.0  # over the steps of the present epoch
+        self.history: list[dict[str, float]] = []  # a row an epoch
+        self.begun = time.monotonic()  # earlier, if time was spent before an interruption
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, before interruptions too."""
+        return time.monotonic() - self.begun
+
+    @property
+    def result(self) -> MaskedAutoencoder:
+        """The network that is kept: the moving average of the weights, if there is one."""
+        network = self.ema.module if self.ema is not None else self.model
+        assert isinstance(network, MaskedAutoencoder)
+        return network
+
+    def update(self, loss: float) -> None:
+        """Take a step along the gradients that were computed, with this loss."""
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.model)
+        self.step += 1
+        self.loss_sum += loss
+
+    def end_epoch(self, steps: int, batch_size: int, lr: float) -> dict[str, float]:
+        """Note an epoch of `steps` steps, the last one with learning rate `lr`; its row of the history."""
+        row = {
+            "epoch": self.step // steps,
+            "step": self.step,
+            "images_seen": self.step * batch_size,
+            "loss": self.loss_sum / steps,
+            "lr": lr,
+            "seconds": round(self.seconds, 2),
+        }
+        self.history.append(row)
+        self.loss_sum = 0.0
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """The content of a checkpoint."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss_sum": self.loss_sum,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.scaler.load_state_dict(saved["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(saved["ema"])
+        self.step, self.loss_sum, self.history = saved["step"], saved["loss_sum"], saved["history"]
+        self.begun = time.monotonic() - saved["seconds"]
+
+
+class Objective:
+    """What is minimised: the distance of predicted targets from those that are stored or that the teacher gives."""
+
+    def __init__(
+        self, settings: PretrainSettings, model: MaskedAutoencoder, teacher: Teacher | None, job: Processes
+    ) -> None:
+        self.precision, self.device = settings.precision, job.device
+        self.mean, self.std = (
+            torch.tensor(colour, device=job.device).view(1, 3, 1, 1) for colour in (settings.mean, settings.std)
+        )
+        self.teacher = teacher
+        self.network: nn.Module = model
+        if job.world_size > 1:
+            own = [job.device.index] if job.device.type == "cuda" else None
+            self.network = DistributedDataParallel(model, device_ids=own)
+
+    def loss(self, part: Sample) -> Tensor:
+        """The mean loss of some images, on their device, with the `noise` that decides what is hidden of each."""
+        with optimisation.autocast(self.precision, self.device):
+            if self.teacher is None:
+                target = part["target"]
+            else:
+                target = self.teacher.tokens(part.get("teacher", part["student"]))
+            pixels = (part["student"].float() / 255 - self.mean) / self.std
+            loss: Tensor = self.network(pixels, target, part["noise"])
+        return loss
+
+    def backward(self, batch: Sample, micro_batch: int, scaler: torch.amp.GradScaler) -> Tensor:
+        """Add up the gradients of a batch, so many images at a time; returns the mean loss."""
+        network, images = self.network, len(batch["student"])
+        total = torch.zeros((), device=self.device)
+        for first in range(0, images, micro_batch):
+            part = {
+                name: values[first : first + micro_batch].to(self.device, non_blocking=True)
+                for name, values in batch.items()
+            }
+            # Gradients travel between processes once a step, with the last part.
+            last = first + micro_batch >= images
+            held = nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()
+            with held:
+                loss = self.loss(part) * (len(part["student"]) / images)
+                scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
+
+
+def train(
+    settings: PretrainSettings,
+    job: Processes,
+    model: MaskedAutoencoder,
+    teacher: Teacher | None,
+    samples: Samples,
+    folder: Path,
+    *,
+    workers: int = 0,
+    micro_batch: int | None = None,
+    checkpoint_minutes: float = 10,
+) -> dict[str, Any]:
+    """Run all steps that are left; returns the finished record: weights of encoder and decoder, and history."""
+    batch_size = batch_size_for(settings, len(samples), job)
+    steps_per_epoch = len(samples) // batch_size
+    steps = settings.epochs * steps_per_epoch
+    peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
+
+    model.to(job.device).train()
+    if teacher is not None:
+        teacher.to(job.device)
+    training = Training(settings, model, job.device)
+    if saved := restore(folder / "checkpoint.pt", job):
+        training.load_state_dict(saved)
+    objective = Objective(settings, model, teacher, job)
+    loader = load_batches(samples, batch_size, job, training.step, steps, workers)
+    if job.is_main:
+        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        say(
+            f"{settings.run}: {len(samples):,} images, {settings.epochs} epochs of {steps_per_epoch:,} steps of "
+            f"{batch_size}, {settings.precision} on {job.world_size} x {job.device.type}, peak lr {peak:.3g}; "
+            + (f"going on at step {training.step:,}" if training.step else f"{millions:.1f} M parameters")
+        )
+        if training.step == 0:
+            keep_snapshot(settings, training, folder, 0)
+
+    saved_at = time.monotonic()
+    # The first epoch that ends is reported, also after an interruption.
+    meter = Meter(settings.run, steps, training.step, every=LOG_SECONDS, first=0, shown=job.is_main)
+    with state.stop_signals() as stop, meter:
+        for batch in loader:
+            lr = optimisation.learning_rate(
+                training.step,
+                steps_per_epoch,
+                peak=peak,
+                minimum=settings.min_lr,
+                warmup_epochs=settings.warmup_epochs,
+                epochs=settings.epochs,
+            )
+            optimisation.set_learning_rate(training.optimiser, lr)
+            seed_layers(settings.seed, training.step, job)
+            batch["noise"] = mask_noise(settings.seed, training.step, batch_size, model.patches, job)
+            loss = job.mean(objective.backward(batch, micro_batch or batch_size, training.scaler)).item()
+            if not math.isfinite(loss):
+                raise UrfmError(
+                    f"{settings.run}: the loss is {loss} at step {training.step} (epoch "
+                    f"{training.step // steps_per_epoch}), learning rate {lr:.3g}; lower base_lr, or use precision "
+                    "fp32 or bf16"
+                )
+            training.update(loss)
+            meter.advance()
+
+            if training.step % steps_per_epoch == 0:
+                row = training.end_epoch(steps_per_epoch, batch_size, lr)
+                if job.is_main:
+                    # Before the checkpoint of the same step, so that a run which goes on from there has it already.
+                    keep_snapshot(settings, training, folder, int(row["epoch"]))
+                if meter.due(last=training.step == steps):
+                    say(
+                        f"{settings.run}: epoch {row['epoch']}/{settings.epochs}, loss {row['loss']:.4f}, lr {lr:.2e}, "
+                        f"{row['seconds']:,.0f} s{meter.left()}"
+                    )
+
+            # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
+            signal_number = job.maximum(stop.number)
+            if training.step == steps:
+                break
+            if job.is_main and (signal_number or time.monotonic() - saved_at >= 60 * checkpoint_minutes):
+                state.save(folder / "checkpoint.pt", training.state_dict())
+                saved_at = time.monotonic()
+            if signal_number:
+                job.barrier()  # nobody leaves, which would end the others, before the state is saved
+                raise state.StopRequested(signal_number)
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mae_tensors(training.result).items()}
+    inside = training.result.encoder.state_dict().keys()
+    return {
+        "encoder": {name: tensor for name, tensor in tensors.items() if name in inside},
+        "decoder": {name: tensor for name, tensor in tensors.items() if name not in inside},
+        "history": training.history,
+    }
+
+
+def seed_layers(seed: int, step: int, job: Processes) -> None:
+    """Seed what draws inside the network, such as a drop path among model_args."""
+    optimisation.seed_torch(int(2**53 * generator(Stream.LAYERS, seed, step, job.rank).random()))
+
+
+def restore(path: Path, job: Processes) -> dict[str, Any] | None:
+    """Load a state in every process: the main one first, which removes what is torn."""
+    content = state.load(path) if job.is_main else None
+    job.barrier()
+    return content if job.is_main else state.load(path)
+
+
+def snapshot_path(folder: Path, epoch: int) -> Path:
+    """Where the state keeps the network as it is after an epoch."""
+    return folder / f"snapshot-{epoch}.pt"
+
+
+def keep_snapshot(settings: PretrainSettings, training: Training, folder: Path, epoch: int) -> None:
+    """Keep the network after an epoch, in float16, if the run wants it."""
+    if epoch in settings.snapshots:
+        path = snapshot_path(folder, epoch)
+        state.remove(path)  # of an attempt that was killed after it: this one's is the same, or the better one
+        state.save(path, {name: tensor.half().cpu() for name, tensor in training.result.state_dict().items()})

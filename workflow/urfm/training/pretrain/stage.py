@@ -1,0 +1,197 @@
+"""Masked image modelling (paper, "URFM pre-training", Equations 1 and 2; Table 4), on one CPU, one GPU or many.
+
+The stage opens images, teacher or stored targets, finds the state folder that belongs to them, trains (`loop`) unless
+that is done, and writes the results (`export`).
+
+All randomness is a function of what it is for (see `urfm.data.streams.Stream`): the order of images of (seed,
+epoch), a crop of (seed, turn, image), the masks of (seed, step) for the whole batch. So the data do not depend on
+the number of workers or processes, and to go on after an interruption the step is all that must be known.
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from urfm.config.pretraining import PretrainSettings
+from urfm.core.cli import parse_settings, run
+from urfm.core.code import definitions
+from urfm.core.errors import UrfmError
+from urfm.core.progress import say
+from urfm.core.provenance import fingerprint
+from urfm.data.images.store import ImageStore
+from urfm.models.mim import build_encoder, masked_autoencoder
+from urfm.models.teachers import load_teacher
+from urfm.models.teachers.common import Teacher
+from urfm.targets.store import TargetStore
+from urfm.training import lineage, optimisation, state
+from urfm.training.distributed import Processes, processes
+from urfm.training.pretrain.export import export, export_snapshots
+from urfm.training.pretrain.loop import restore, train
+from urfm.training.pretrain.samples import Samples, open_data, open_pretrain_set
+
+CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
+
+
+def pretrain(
+    settings: PretrainSettings,
+    job: Processes,
+    *,
+    pretrain_set: Path,
+    images: list[Path],
+    targets: list[Path],
+    checkpoint_root: Path,
+    state_root: Path,
+    output: Path,
+    workers: int = 0,
+    micro_batch: int | None = None,
+    checkpoint_minutes: float = 10,
+    code: dict[str, str],
+    keep_state: bool = False,
+) -> None:
+    """Train, or go on training; writes encoder.safetensors, decoder.safetensors, encoder.json, history.csv to `output`.
+
+    Parameters
+    ----------
+    pretrain_set
+        Parquet file of the images to train on, its record beside it as json.
+    images, targets
+        Folders of image stores, each with the name of its data set, and of their stored targets, if targets are cached.
+    checkpoint_root
+        Where a teacher's weights lie.
+    state_root
+        What survives an interruption lies below, see `urfm.training.lineage`.
+    workers
+        Data-loading processes of each training process.
+    micro_batch
+        Images that a process handles at a time; all of its share of a batch if not given.
+    code
+        Digests of all definitions that training reaches: a state made with others is not continued,
+    keep_state
+        unless the user says that it is as good.
+    """
+    optimisation.check_precision(settings.precision, job.device)
+    chosen, table = open_pretrain_set(pretrain_set)
+    stores, caches = open_data(settings, set(table["dataset"]), images, targets, verify=job.is_main)
+    samples = Samples(settings, table, stores, caches)
+    torch.manual_seed(settings.seed)
+    encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
+    teacher = None if caches else open_teacher(settings, encoder, checkpoint_root)
+    target = teacher.record() if teacher else caches[0].record["teacher"]
+    check_grid(settings, encoder, target)
+    folder = lineage.folder_of(state_root, fingerprint(*identity(settings, target, chosen, stores, caches)), code)
+    if job.is_main:
+        lineage.prepare(folder, code, keep_state)
+    job.barrier()
+
+    with state.lock(folder) if job.is_main else nullcontext():
+        finished = restore(folder / "finished.pt", job)
+        if finished is None:
+            model = masked_autoencoder(settings, encoder, target["dim"])
+            finished = train(
+                settings, job, model, teacher, samples, folder,
+                workers=workers, micro_batch=micro_batch, checkpoint_minutes=checkpoint_minutes,
+            )  # fmt: skip
+            if job.is_main:
+                state.save(folder / "finished.pt", finished)
+                state.remove(folder / "checkpoint.pt")
+        elif job.is_main:
+            say(f"{settings.run}: already trained ({folder}), exporting again")
+        if job.is_main:
+            provenance = {
+                "settings": settings.model_dump(mode="json"),
+                "fingerprint": folder.parent.name,
+                "code": code,
+                "accepted_code_changes": lineage.accepted_changes(folder),
+                "pretrain_set": chosen,
+                "stores": {store.folder.name: store.record["sha256"] for store in stores},
+                "teacher": target,
+                "versions": {"torch": torch.__version__, "timm": timm.__version__},
+            }
+            simulated = any(store.record["simulated"] for store in stores)
+            export(settings, finished, len(samples), provenance, simulated, output)
+            export_snapshots(settings, folder, target, simulated, output)
+            lineage.forget_others(folder)
+            say(f"{settings.run}: encoder and history in {output}")
+    job.barrier()
+
+
+def open_teacher(settings: PretrainSettings, encoder: VisionTransformer, checkpoint_root: Path) -> Teacher:
+    """The network that looks on while the encoder learns."""
+    patch_size = settings.input_size // encoder.patch_embed.grid_size[0]
+    form = {"patch_size": patch_size, "mean": settings.mean, "std": settings.std}
+    return load_teacher(settings.teacher, checkpoint_root, settings.input_size, **form)
+
+
+def check_grid(settings: PretrainSettings, encoder: VisionTransformer, target: dict[str, Any]) -> None:
+    """Raise an UrfmError unless there is a target token for every patch of the encoder."""
+    if tuple(target["grid"]) != tuple(encoder.patch_embed.grid_size):
+        raise UrfmError(
+            f"teacher {settings.teacher.name} has {target['grid']} tokens, the student {settings.architecture} "
+            f"{list(encoder.patch_embed.grid_size)} patches; they must agree: choose input_size, patch size or block so"
+        )
+
+
+def identity(
+    settings: PretrainSettings,
+    target: dict[str, Any],
+    chosen: dict[str, Any],
+    stores: list[ImageStore],
+    caches: list[TargetStore],
+) -> list[Any]:
+    """What the result depends on, the code apart; `target` and `chosen` are the teacher's and the images' records."""
+    return [
+        settings.model_dump(mode="json", exclude={"run", "teacher"}),
+        target,
+        chosen["images_sha256"],
+        chosen["organs_sha256"] if settings.sampling == "organ_balanced" else None,
+        # Images are sorted by their id: the order of the data sets is of no consequence.
+        sorted([store.record["sha256"], store.record["index_sha256"]] for store in stores),
+        sorted(cache.record["key"] for cache in caches),
+    ]
+
+
+def main() -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Pre-train an encoder by masked image modelling.")
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PretrainSettings.model_fields))
+    parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the images to train on")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
+    parser.add_argument("--targets", type=Path, nargs="*", default=[], help="stored targets, one folder a store")
+    parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
+    parser.add_argument("--state", type=Path, required=True, help="folder for what survives an interruption")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--keep-state", action="store_true", help="go on from the state of other code: it is as good")
+    parser.add_argument("--workers", type=int, default=0, help="data-loading processes of each training process")
+    parser.add_argument("--micro-batch", type=int, help="images at a time; gradients add up to the whole batch")
+    parser.add_argument("--checkpoint-minutes", type=float, default=10)
+    arguments = parser.parse_args()
+    settings = parse_settings(PretrainSettings, arguments.settings)
+    with processes() as job:
+        if job.device.type == "cpu":
+            torch.set_num_threads(1)  # two are slower than two processes, and another number gives other last bits
+        pretrain(
+            settings,
+            job,
+            pretrain_set=arguments.pretrain_set,
+            images=arguments.images,
+            targets=arguments.targets,
+            checkpoint_root=arguments.checkpoint_root,
+            state_root=arguments.state,
+            output=arguments.output,
+            workers=arguments.workers,
+            micro_batch=arguments.micro_batch,
+            checkpoint_minutes=arguments.checkpoint_minutes,
+            code=definitions("urfm.training.pretrain.stage", settings.model_dump()),
+            keep_state=arguments.keep_state,
+        )
+
+
+if __name__ == "__main__":
+    run(main)
