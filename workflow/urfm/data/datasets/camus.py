@@ -1,8 +1,8 @@
 """CAMUS (doi 10.1109/TMI.2019.2900516, NIfTI release): apical views of the heart, 500 patients, 1,000 half sequences.
 
 `database_nifti/patient<nnnn>/patient<nnnn>_2CH|4CH_half_sequence.nii.gz`, 11 to 29 frames each, a record per frame
-(index from 0). Not read: `_ED` and `_ES`, which repeat its first and last frame, and `_gt`, which are masks. The
-division is in `database_split/subgroup_{training,validation,testing}.txt`. Releases in .mhd are not read.
+(index from 0). Not read: `_ED` and `_ES`, which repeat the sequence's first and last frame, and `_gt`, which are masks.
+The division is in `database_split/subgroup_{training,validation,testing}.txt`. Releases in .mhd are not read.
 """
 
 from __future__ import annotations
