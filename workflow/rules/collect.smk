@@ -72,8 +72,8 @@ FIGURES = {
     rules.figure_6: grid.pictured_tasks(config, "figure_6"),
     rules.figure_7: FIGURE_7,
     rules.figure_8: grid.drawn(config, "figure_8"),
-    rules.critical_difference: grid.cells(config, "figure_2"),
-    rules.calibration: grid.cells(config, "figure_2"),
+    rules.critical_difference: grid.cells(config, COMPARED),
+    rules.calibration: grid.cells(config, COMPARED),
     rules.probe_curves: probe_files("json"),
     rules.loss_curves: grid.curve_runs(config),
 }

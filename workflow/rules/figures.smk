@@ -1,18 +1,15 @@
 # One rule a figure; each draws from the statistics, figure 8 also from sizes and histories.
 
 
+# What figure 2 and the summaries of its statistics draw.
+COMPARED = config["figures"]["figure_2"]["comparison"]
 TABLES = ["scores.parquet", "differences.parquet", "curves.parquet"]
 
 
 rule figure_2:
     input:
-        tables=ancient(
-            expand(
-                "<results>/statistics/figure_2/{table}.parquet",
-                table=["scores", "differences", "curves"],
-            )
-        ),
-        record="<results>/statistics/figure_2/statistics.json",
+        tables=ancient([f"<results>/statistics/{COMPARED}/{name}" for name in TABLES]),
+        record=f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/figure_2.pdf",
         png=report(
@@ -36,7 +33,7 @@ rule figure_2:
         runtime=minutes("small"),
     params:
         *code("urfm.figures.figure_2"),
-        settings=reads(lambda wildcards: settings.figure(config, "figure_2")),
+        settings=reads(lambda wildcards: settings.figure(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.figure_2 \
@@ -165,8 +162,8 @@ rule figure_8:
     input:
         tables=lambda wildcards: ancient(drawn_statistics("figure_8", *TABLES)(wildcards)),
         records=drawn_statistics("figure_8", "statistics.json"),
-        selections=lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in scaled_runs("figure_8a")],
-        encoders=lambda wildcards: [f"<results>/encoders/{model}.json" for model in scaled_models("figure_8b")],
+        selections=lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in scaled_runs("data")],
+        encoders=lambda wildcards: [f"<results>/encoders/{model}.json" for model in scaled_models("model_size")],
         cells=lambda wildcards: [f"{folder}/cell.json" for folder in efficiency_cells()],
         histories=lambda wildcards: ancient([f"{folder}/history.csv" for folder in efficiency_cells()]),
     output:
@@ -208,7 +205,7 @@ rule figure_8:
 
 rule critical_difference:
     input:
-        "<results>/statistics/figure_2/statistics.json",
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/critical_difference.pdf",
         png=report(
@@ -232,7 +229,7 @@ rule critical_difference:
         runtime=minutes("small"),
     params:
         *code("urfm.figures.critical_difference"),
-        settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
+        settings=reads(lambda wildcards: settings.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.critical_difference \
@@ -245,7 +242,7 @@ rule critical_difference:
 
 rule calibration:
     input:
-        "<results>/statistics/figure_2/statistics.json",
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/calibration.pdf",
         png=report(
@@ -269,7 +266,7 @@ rule calibration:
         runtime=minutes("small"),
     params:
         *code("urfm.figures.calibration"),
-        settings=reads(lambda wildcards: settings.summary(config, "figure_2")),
+        settings=reads(lambda wildcards: settings.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.calibration \

@@ -144,7 +144,7 @@ use rule table_4 as table_5 with:
 rule comparison_with_paper:
     input:
         lambda wildcards: [
-            f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "comparison_with_paper")
+            f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "comparison_with_paper")
         ],
     output:
         csv=report(
@@ -176,7 +176,7 @@ rule comparison_with_paper:
 
 rule claims:
     input:
-        lambda wildcards: [f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "claims")],
+        lambda wildcards: [f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "claims")],
     output:
         csv=report(
             "<results>/tables/claims.csv",
