@@ -101,20 +101,17 @@ def test_as_a_module(repository: Repository, tmp_path: Path, below: str) -> None
 
 
 def test_a_module_with_three_lines(repository: Repository, tmp_path: Path) -> None:
-    """They stand above config.yaml; a number that the workflow around it is given is none of the module's."""
-    text = f"""
-module urfm:
-    snakefile: {str(repository.folder / "Snakefile")!r}
-    config: {{"data_root": "archives", "seeds": [0, 1], "pathvars": {{"results": "urfm"}}}}
-
-use rule * from urfm as urfm_*
-"""
-    (tmp_path / "Snakefile").write_text(text)
+    """docs/extending.md's. They stand above config.yaml; what the workflow around is given is none of the module's."""
+    section = (HOME / "docs" / "extending.md").read_text().split("# The workflow as a part of another", 1)[1]
+    block = re.search(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert block
+    (tmp_path / "Snakefile").write_text(block[1])
+    (tmp_path / "urfm").symlink_to(repository.folder)
     (tmp_path / "archives").mkdir()
     arguments = ["urfm_table_5", "--printshellcmds", "--config", "mine={lr: 1e-3}"]
     output = repository.snakemake(*arguments, "--cores", "1", where=tmp_path)
     assert '"seeds":[0,1]' in output
-    assert (tmp_path / "urfm" / "tables" / "table_5.csv").is_file()
+    assert (tmp_path / "results" / "urfm" / "tables" / "table_5.csv").is_file()
 
 
 def test_two_modules_do_not_share_their_places(repository: Repository, tmp_path: Path) -> None:
