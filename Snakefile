@@ -1,10 +1,18 @@
 # The URFM workflow: every table and figure of the paper is a target. `snakemake --list-target-rules` is the menu.
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.19")
 
+# The folder of this file, from whichever folder it is run and whichever workflow uses it as a module.
+HOME = Path(workflow.current_basedir)
+# Each over those before it, and over them all what --configfile and --config say, or the `config:` of a module.
+CONFIGURATION = ["config.yaml"]
 
-configfile: "config.yaml"
+for part in CONFIGURATION:
+
+    configfile: str(HOME / part)
 
 
 pathvars:
@@ -32,7 +40,7 @@ include: "workflow/rules/collect.smk"
 
 
 rule all:
-    default_target: True
+    default_target: workflow.modifier.is_main_snakefile()
     input:
         *PRODUCTS,
         rules.report.output,

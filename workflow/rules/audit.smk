@@ -1,8 +1,4 @@
 # The leakage audit: images that occur twice, from the manifests and splits of all that the figures and tables need.
-localrules:
-    leakage_audit,
-
-
 rule audit:
     input:
         tables=ancient(
@@ -50,8 +46,7 @@ rule audit:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.data.leakage.audit"),
         settings=reads(lambda wildcards: settings.audit(config)),
@@ -59,11 +54,11 @@ rule audit:
         """
         python -m urfm.data.leakage.audit \
             --settings {params.settings:q} \
-            --manifests {input.manifests} \
-            --splits {input.splits} \
-            --selections {input.selections} \
-            --output $(dirname {output.record}) \
-            2>&1 | tee -i {log}
+            --manifests {input.manifests:q} \
+            --splits {input.splits:q} \
+            --selections {input.selections:q} \
+            --output "$(dirname {output.record:q})" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -84,8 +79,7 @@ rule duplicates_sheet:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.duplicates_sheet"),
         settings=reads(lambda wildcards: settings.duplicates_sheet(config)),
@@ -94,9 +88,9 @@ rule duplicates_sheet:
         python -m urfm.figures.duplicates_sheet \
             --settings {params.settings:q} \
             --root "$URFM_DATA" \
-            --audit $(dirname {input.record}) \
-            --output $(dirname {output.png})/pairs \
-            2>&1 | tee -i {log}
+            --audit "$(dirname {input.record:q})" \
+            --output "$(dirname {output.png:q})/pairs" \
+            2>&1 | tee -i {log:q}
         """
 
 

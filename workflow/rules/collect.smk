@@ -113,8 +113,8 @@ rule report:
         """
         python -m urfm.report.page \
             --settings {params.settings:q} \
-            --results $(dirname {output}) \
-            --pages $(dirname {input.pages[0]:q}) \
-            --output {output} \
-            2>&1 | tee -i {log}
+            --results "$(dirname {output:q})" \
+            --pages "$(dirname {input.pages[0]:q})" \
+            --output {output:q} \
+            2>&1 | tee -i {log:q}
         """

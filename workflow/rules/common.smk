@@ -2,18 +2,39 @@
 import os
 import shlex
 import sys
-from pathlib import Path
 
+import snakemake
 import yaml
+from packaging.version import Version
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-HOME = Path(workflow.basedir)
 sys.path.insert(0, str(HOME / "workflow"))
 
 from urfm.core import provenance
 from urfm.plan import availability, configuration, grid, settings
 from urfm.core.errors import UrfmError
+
+if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
+    overlay, config = config, {}
+    for part in CONFIGURATION:
+        update_config(config, yaml.safe_load((HOME / part).read_text(encoding="utf-8")))
+    update_config(config, overlay)
+else:
+    # Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
+    for argument in workflow.config_settings.config_args:
+        key, value = argument.split("=", 1)
+        if value.startswith(("{", "[")):
+            update_config(config, {key: yaml.safe_load(value)})
+
+# Where `<results>` is for whoever does not ask Snakemake; a module may say so too, and set a prefix.
+RESULTS = Path(workflow.pathvars.apply(str(workflow.modifier.modify_path("<results>"))))
+update_config(config, {"pathvars": {"results": str(RESULTS)}})
+
+try:
+    configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
+except UrfmError as error:
+    raise WorkflowError(str(error))
 
 # What every job gets without being rerun for it: the library of this checkout, whatever is installed; where raw data,
 # checkpoints and training state lie (the state is unknown to Snakemake, so it survives kills and requeues); one thread a
@@ -22,25 +43,16 @@ ENVIRONMENT = {
     "PYTHONPATH": HOME / "workflow",
     "URFM_DATA": config["data_root"],
     "URFM_CHECKPOINTS": config["checkpoint_root"],
-    "URFM_STATE": workflow.pathvars.apply("<results>/state"),
+    "URFM_STATE": RESULTS / "state",
     "URFM_LAUNCH": HOME / "workflow" / "launch.sh",
     "OMP_NUM_THREADS": 1,
     "MKL_NUM_THREADS": 1,
     "PYTHONUNBUFFERED": 1,
 }
-
-# Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
-for argument in workflow.config_settings.config_args:
-    key, value = argument.split("=", 1)
-    if value.startswith(("{", "[")):
-        update_config(config, {key: yaml.safe_load(value)})
-
-try:
-    configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
-except UrfmError as error:
-    raise WorkflowError(str(error))
-
 exports = "".join(f"export {name}={shlex.quote(str(value))}; " for name, value in ENVIRONMENT.items())
+if getattr(workflow, "urfm", exports) != exports:
+    raise WorkflowError("two modules of URFM in one workflow must have the same data_root, checkpoint_root and results")
+workflow.urfm = exports  # Snakemake starts every command with them, those of all modules
 # The demo's jobs are too short to import torch each for itself: see urfm.core.warm, whose server envs/run starts.
 client = shlex.quote(str(HOME / "workflow" / "urfm" / "core" / "warm.py"))
 start = f'python() ( shift; exec python -I -S {client} "$URFM_WARM" "$@" ); '
@@ -53,8 +65,8 @@ if workflow.is_main_process:
 
 onstart:
     # Snakemake's limit of submissions, of no use on one machine, wakes the scheduler each second once for every job that
-    # has finished, hundreds of times in the end (snakemake issue 2967).
-    if workflow.local_exec:
+    # has finished, hundreds of times in the end (snakemake issue 2967; tests/workflow/test_limit.py holds it to that version).
+    if workflow.local_exec and Version(snakemake.__version__) < Version("9.28"):
         workflow.scheduler.job_rate_limiter = None
     if not workflow.dag_settings.targets or set(workflow.dag_settings.targets) - {"download", "doctor"}:
         try:
@@ -93,6 +105,22 @@ def need(stage, what):
 def minutes(stage):
     """Run time of a stage; a repeated attempt gets as much again, since training resumes where it stopped."""
     return lambda wildcards, attempt: need(stage, "minutes") * attempt
+
+
+def needs(stage, **others):
+    """The resources of a stage: memory, time and, where it says so, GPUs; and `others`, which stand above them."""
+    gpu = {"gpu": need(stage, "gpus")} if "gpus" in config["resources"][stage] else {}
+    return {**gpu, "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
+
+
+def drawing(name, figure, content, category="Figures"):
+    """What rules that draw give: PDF, PNG and a CSV of the numbers drawn, the latter two shown in the report."""
+    path, caption = f"<results>/figures/{name}", f"../report/{name}.rst"
+    return {
+        "pdf": f"{path}.pdf",
+        "png": report(f"{path}.png", caption, category, labels={"figure": figure, "content": content}),
+        "numbers": report(f"{path}.csv", caption, category, labels={"figure": figure, "content": "numbers drawn"}),
+    }
 
 
 def several(nodes):
@@ -157,8 +185,8 @@ def run_manifests(suffix):
     return files
 
 
-def store_files(run, name):
-    return [f"<results>/images/{dataset}/{name}" for dataset in run_datasets(run)]
+def run_images(name):
+    return lambda wildcards: [f"<results>/images/{dataset}/{name}" for dataset in run_datasets(wildcards.run)]
 
 
 def target_files(run, name):
@@ -183,12 +211,15 @@ def teacher_file(run):
 
 def measured(wildcards):
     """Statistics with scores of a model, of the comparisons that are drawn already: a model card waits for none."""
-    records = [
+    return [
         f"<results>/statistics/{name}/statistics.json"
-        for name in config["comparisons"]
-        if wildcards.model in config["comparisons"][name]["models"]
+        for name, item in config["comparisons"].items()
+        if wildcards.model in item["models"] and (RESULTS / "statistics" / name / "statistics.json").is_file()
     ]
-    return [record for record in records if Path(workflow.pathvars.apply(record)).is_file()]
+
+
+def task_manifest(suffix):
+    return lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.{suffix}"
 
 
 def task_images(name):

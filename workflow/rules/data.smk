@@ -3,15 +3,14 @@
 
 rule simulate:
     output:
-        str(availability.data_root(config) / "{folder}/SIMULATED.json"),
+        local(f"{config['data_root']}/{{folder}}/SIMULATED.json"),
     log:
         "<logs>/simulate/{folder}.log",
     priority: 30
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.simulation.simulate"),
         settings=reads(lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
@@ -19,14 +18,14 @@ rule simulate:
         """
         python -m urfm.simulation.simulate \
             --settings {params.settings:q} \
-            --root $(dirname {output:q}) \
-            2>&1 | tee -i {log}
+            --root "$(dirname {output:q})" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule manifest:
     input:
-        raw_files,
+        local(raw_files),
     output:
         table="<results>/manifests/{dataset}.parquet",
         rejected="<results>/manifests/{dataset}.rejected.csv",
@@ -38,8 +37,7 @@ rule manifest:
         "../../envs/urfm.yaml"
     threads: need("manifest", "threads")
     resources:
-        mem_mb=need("manifest", "mem_mb"),
-        runtime=minutes("manifest"),
+        **needs("manifest"),
     params:
         *code("urfm.data.manifest"),
         settings=reads(lambda wildcards: settings.manifest(config, wildcards.dataset)),
@@ -49,10 +47,10 @@ rule manifest:
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --threads {threads} \
-            --manifest {output.table} \
-            --rejected {output.rejected} \
-            --summary {output.summary} \
-            2>&1 | tee -i {log}
+            --manifest {output.table:q} \
+            --rejected {output.rejected:q} \
+            --summary {output.summary:q} \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -71,8 +69,7 @@ rule images:
         "../../envs/urfm.yaml"
     threads: need("images", "threads")
     resources:
-        mem_mb=need("images", "mem_mb"),
-        runtime=minutes("images"),
+        **needs("images"),
     params:
         *code("urfm.data.images"),
         settings=reads(lambda wildcards: settings.images(config)),
@@ -82,18 +79,18 @@ rule images:
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
             --threads {threads} \
-            --manifest {input.manifest} \
-            --manifest-summary {input.summary} \
-            --output $(dirname {output.record}) \
-            2>&1 | tee -i {log}
+            --manifest {input.manifest:q} \
+            --manifest-summary {input.summary:q} \
+            --output "$(dirname {output.record:q})" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule split:
     input:
-        manifest=lambda wildcards: ancient(f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.parquet"),
-        summary=lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.json",
-        ultrabench=ultrabench_files,
+        manifest=ancient(task_manifest("parquet")),
+        summary=task_manifest("json"),
+        ultrabench=local(ultrabench_files),
     output:
         table="<results>/splits/{task}/{split}.parquet",
         summary="<results>/splits/{task}/{split}.json",
@@ -103,8 +100,7 @@ rule split:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.data.splits.stage"),
         settings=reads(lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
@@ -113,9 +109,9 @@ rule split:
         python -m urfm.data.splits.stage \
             --root "$URFM_DATA" \
             --settings {params.settings:q} \
-            --manifest {input.manifest} \
-            --manifest-summary {input.summary} \
-            --output {output.table} \
-            --summary {output.summary} \
-            2>&1 | tee -i {log}
+            --manifest {input.manifest:q} \
+            --manifest-summary {input.summary:q} \
+            --output {output.table:q} \
+            --summary {output.summary:q} \
+            2>&1 | tee -i {log:q}
         """

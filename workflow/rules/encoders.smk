@@ -4,8 +4,8 @@ FROM_RUN = {model: record["pretraining"] for model, record in config["models"].i
 
 rule stand_in:
     output:
-        weights=str(Path(config["checkpoint_root"]) / "{checkpoint}"),
-        mark=str(Path(config["checkpoint_root"]) / "{checkpoint}.stand_in.json"),
+        weights=local(f"{config['checkpoint_root']}/{{checkpoint}}"),
+        mark=local(f"{config['checkpoint_root']}/{{checkpoint}}.stand_in.json"),
     log:
         "<logs>/stand_in/{checkpoint}.log",
     wildcard_constraints:
@@ -13,8 +13,7 @@ rule stand_in:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.models.stand_ins"),
         settings=reads(lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
@@ -29,7 +28,7 @@ rule stand_in:
 
 rule encoder_from_run:
     input:
-        weights=lambda wildcards: ancient(f"<results>/pretrain/{FROM_RUN[wildcards.model]}/encoder.safetensors"),
+        weights=ancient(lambda wildcards: f"<results>/pretrain/{FROM_RUN[wildcards.model]}/encoder.safetensors"),
         record=lambda wildcards: f"<results>/pretrain/{FROM_RUN[wildcards.model]}/encoder.json",
     output:
         weights="<results>/encoders/{model}.safetensors",
@@ -41,8 +40,7 @@ rule encoder_from_run:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.models.encoders"),
         settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
@@ -50,15 +48,15 @@ rule encoder_from_run:
         """
         python -m urfm.models.encoders \
             --settings {params.settings:q} \
-            --pretrained $(dirname {input.record}) \
-            --output $(dirname {output.record})/{wildcards.model} \
-            2>&1 | tee -i {log}
+            --pretrained "$(dirname {input.record:q})" \
+            --output "$(dirname {output.record:q})/{wildcards.model}" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule encoder_from_checkpoint:
     input:
-        lambda wildcards: upstream_file(config["models"][wildcards.model]["checkpoint"]),
+        local(lambda wildcards: upstream_file(config["models"][wildcards.model]["checkpoint"])),
     output:
         weights="<results>/encoders/{model}.safetensors",
         record="<results>/encoders/{model}.json",
@@ -69,8 +67,7 @@ rule encoder_from_checkpoint:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb") * 2,
-        runtime=minutes("small"),
+        **needs("small", mem_mb=need("small", "mem_mb") * 2),
     params:
         *code("urfm.models.encoders"),
         settings=reads(lambda wildcards: settings.encoder(config, wildcards.model)),
@@ -79,8 +76,8 @@ rule encoder_from_checkpoint:
         python -m urfm.models.encoders \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --output $(dirname {output.record})/{wildcards.model} \
-            2>&1 | tee -i {log}
+            --output "$(dirname {output.record:q})/{wildcards.model}" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -99,8 +96,7 @@ rule export_encoder:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.models.export"),
         settings=reads(lambda wildcards: settings.export(config, wildcards.model)),
@@ -108,8 +104,8 @@ rule export_encoder:
         """
         python -m urfm.models.export \
             --settings {params.settings:q} \
-            --encoder {input.record} \
-            --statistics {input.statistics} \
-            --output $(dirname {output.card}) \
-            2>&1 | tee -i {log}
+            --encoder {input.record:q} \
+            --statistics {input.statistics:q} \
+            --output "$(dirname {output.card:q})" \
+            2>&1 | tee -i {log:q}
         """

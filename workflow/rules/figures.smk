@@ -38,9 +38,9 @@ rule figure_2:
         """
         python -m urfm.figures.figure_2 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.record}) \
-            --output $(dirname {output.pdf})/figure_2 \
-            2>&1 | tee -i {log}
+            --statistics "$(dirname {input.record:q})" \
+            --output "$(dirname {output.pdf:q})/figure_2" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -74,11 +74,12 @@ rule figure_3:
         settings=reads(lambda wildcards: settings.comparisons(config, "figure_3")),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_3 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_3 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_3" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -112,11 +113,12 @@ rule figure_4:
         settings=reads(lambda wildcards: settings.comparisons(config, "figure_4")),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_4 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_4 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_4" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -150,11 +152,12 @@ rule figure_5:
         settings=reads(lambda wildcards: settings.figure_5(config)),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_5 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_5 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_5" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -192,14 +195,15 @@ rule figure_8:
         settings=reads(lambda wildcards: settings.figure_8(config)),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_8 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --selections {input.selections} \
-            --encoders {input.encoders} \
-            --cells {input.cells} \
-            --output $(dirname {output.pdf})/figure_8 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --selections {input.selections:q} \
+            --encoders {input.encoders:q} \
+            --cells {input.cells:q} \
+            --output "$(dirname {output.pdf:q})/figure_8" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -234,9 +238,9 @@ rule critical_difference:
         """
         python -m urfm.figures.critical_difference \
             --settings {params.settings:q} \
-            --statistics {input} \
-            --output $(dirname {output.pdf})/critical_difference \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.pdf:q})/critical_difference" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -271,7 +275,7 @@ rule calibration:
         """
         python -m urfm.figures.calibration \
             --settings {params.settings:q} \
-            --statistics {input} \
-            --output $(dirname {output.pdf})/calibration \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.pdf:q})/calibration" \
+            2>&1 | tee -i {log:q}
         """

@@ -3,10 +3,10 @@
 
 rule finetune:
     input:
-        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
         split=[f"<results>/splits/{{task}}/{name}.json" for name in grid.splits(config)],
-        external_pixels=lambda wildcards: ancient(external_files("<results>/images/{dataset}/pixels.bin")(wildcards)),
+        external_pixels=ancient(external_files("<results>/images/{dataset}/pixels.bin")),
         external_store=external_files("<results>/images/{dataset}/store.json"),
         external_split=external_files("<results>/splits/{task}/paper.json"),
         weights=ancient("<results>/encoders/{model}.safetensors"),
@@ -21,9 +21,7 @@ rule finetune:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
     resources:
-        gpu=need("finetune", "gpus"),
-        mem_mb=need("finetune", "mem_mb"),
-        runtime=minutes("finetune"),
+        **needs("finetune"),
     params:
         *code("urfm.training.finetune"),
         settings=reads(
@@ -31,18 +29,18 @@ rule finetune:
         ),
     shell:
         """
+        external={input.external_store:q}
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
         python -m urfm.training.finetune \
             --settings {params.settings:q} \
-            --images $(dirname {input.store}) \
-            --split {input.split} \
-            $([ -z "{input.external_store}" ] || echo --external-images $(dirname {input.external_store}) \
-                --external-split {input.external_split}) \
-            --encoder {input.encoder} \
+            --images "$(dirname {input.store:q})" \
+            --split {input.split:q} \
+            ${{external:+--external-images "$(dirname "$external")" --external-split {input.external_split:q}}} \
+            --encoder {input.encoder:q} \
             --state "$URFM_STATE/finetune/{wildcards.model}/{wildcards.task}/{wildcards.share}" \
-            --output $(dirname {output.record}) \
+            --output "$(dirname {output.record:q})" \
             --workers $(({threads} - 1)) \
-            2>&1 | tee -i {log}
+            2>&1 | tee -i {log:q}
         """
 
 

@@ -17,15 +17,15 @@ OVERVIEW_SCORES = [OVERVIEW["comparison"]] if grid.cells(config, OVERVIEW["compa
 
 rule attention:
     input:
-        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
-        manifest=lambda wildcards: f"<results>/manifests/{config['tasks'][wildcards.task]['dataset']}.json",
+        manifest=task_manifest("json"),
         decoder=ancient(f"{PICTURED_RUN}/decoder.safetensors"),
         run=f"{PICTURED_RUN}/encoder.json",
         encoder=f"<results>/encoders/{PICTURED}.json",
         weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
         cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",
-        teacher=upstream_file(settings.attention(config, next(iter(config["tasks"])))["teacher"]),
+        teacher=local(upstream_file(settings.attention(config, next(iter(config["tasks"])))["teacher"])),
     output:
         maps="<results>/attention/{task}.npz",
         table="<results>/attention/{task}.parquet",
@@ -36,9 +36,7 @@ rule attention:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
     resources:
-        gpu=need("finetune", "gpus"),
-        mem_mb=need("finetune", "mem_mb"),
-        runtime=minutes("finetune"),
+        **needs("finetune"),
     params:
         *code("urfm.interpret.attention"),
         settings=reads(lambda wildcards: settings.attention(config, wildcards.task)),
@@ -48,13 +46,13 @@ rule attention:
             --settings {params.settings:q} \
             --root "$URFM_DATA" \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --manifest {input.manifest} \
-            --images $(dirname {input.store}) \
-            --run $(dirname {input.run}) \
-            --encoder {input.encoder} \
-            --cell {input.cell} \
-            --output $(dirname {output.record})/{wildcards.task} \
-            2>&1 | tee -i {log}
+            --manifest {input.manifest:q} \
+            --images "$(dirname {input.store:q})" \
+            --run "$(dirname {input.run:q})" \
+            --encoder {input.encoder:q} \
+            --cell {input.cell:q} \
+            --output "$(dirname {output.record:q})/{wildcards.task}" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -74,27 +72,26 @@ rule embeddings:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
     resources:
-        gpu=need("finetune", "gpus"),
-        mem_mb=need("finetune", "mem_mb"),
-        runtime=minutes("finetune"),
+        **needs("finetune"),
     params:
         *code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
     shell:
         """
+        stores=({input.stores:q})
         python -m urfm.interpret.embeddings \
             --settings {params.settings:q} \
-            --encoder {input.encoder} \
-            --images $(dirname {input.stores}) \
-            --splits {input.splits} \
-            --output $(dirname {output.record})/{wildcards.model} \
-            2>&1 | tee -i {log}
+            --encoder {input.encoder:q} \
+            --images "${{stores[@]%/*}}" \
+            --splits {input.splits:q} \
+            --output "$(dirname {output.record:q})/{wildcards.model}" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule finetuned_embeddings:
     input:
-        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
         split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",  # the first seed's, whose weights are kept
         encoder=f"<results>/encoders/{PICTURED}.json",
@@ -109,9 +106,7 @@ rule finetuned_embeddings:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
     resources:
-        gpu=need("finetune", "gpus"),
-        mem_mb=need("finetune", "mem_mb"),
-        runtime=minutes("finetune"),
+        **needs("finetune"),
     params:
         *code("urfm.interpret.embeddings"),
         settings=reads(lambda wildcards: settings.embeddings(config)),
@@ -119,12 +114,12 @@ rule finetuned_embeddings:
         """
         python -m urfm.interpret.embeddings \
             --settings {params.settings:q} \
-            --encoder {input.encoder} \
-            --cell {input.cell} \
-            --images $(dirname {input.store}) \
-            --splits {input.split} \
-            --output $(dirname {output.record})/{wildcards.task} \
-            2>&1 | tee -i {log}
+            --encoder {input.encoder:q} \
+            --cell {input.cell:q} \
+            --images "$(dirname {input.store:q})" \
+            --splits {input.split:q} \
+            --output "$(dirname {output.record:q})/{wildcards.task}" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -139,26 +134,13 @@ rule figure_6:
         ),
         records=expand("<results>/attention/{task}.json", task=grid.pictured_tasks(config, "figure_6")),
     output:
-        pdf="<results>/figures/figure_6.pdf",
-        png=report(
-            "<results>/figures/figure_6.png",
-            caption="../report/figure_6.rst",
-            category="Figures",
-            labels={"figure": "Figure 6", "content": "where networks look"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_6.csv",
-            caption="../report/figure_6.rst",
-            category="Figures",
-            labels={"figure": "Figure 6", "content": "numbers drawn"},
-        ),
+        **drawing("figure_6", "Figure 6", "where networks look"),
     log:
         "<logs>/figures/figure_6.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.figure_6"),
         settings=reads(lambda wildcards: settings.figure_6(config)),
@@ -166,9 +148,9 @@ rule figure_6:
         """
         python -m urfm.figures.figure_6 \
             --settings {params.settings:q} \
-            --maps {input.records} \
-            --output $(dirname {output.pdf})/figure_6 \
-            2>&1 | tee -i {log}
+            --maps {input.records:q} \
+            --output "$(dirname {output.pdf:q})/figure_6" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -177,26 +159,13 @@ rule figure_7:
         tables=ancient([record.replace(".json", ".parquet") for record in FIGURE_7.values()]),
         records=list(FIGURE_7.values()),
     output:
-        pdf="<results>/figures/figure_7.pdf",
-        png=report(
-            "<results>/figures/figure_7.png",
-            caption="../report/figure_7.rst",
-            category="Figures",
-            labels={"figure": "Figure 7", "content": "embeddings"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_7.csv",
-            caption="../report/figure_7.rst",
-            category="Figures",
-            labels={"figure": "Figure 7", "content": "numbers drawn"},
-        ),
+        **drawing("figure_7", "Figure 7", "embeddings"),
     log:
         "<logs>/figures/figure_7.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.figure_7"),
         settings=reads(lambda wildcards: settings.figure_7(config)),
@@ -204,9 +173,9 @@ rule figure_7:
         """
         python -m urfm.figures.figure_7 \
             --settings {params.settings:q} \
-            $([ -z "{input.records}" ] || echo --embeddings {input.records}) \
-            --output $(dirname {output.pdf})/figure_7 \
-            2>&1 | tee -i {log}
+            --embeddings {input.records:q} \
+            --output "$(dirname {output.pdf:q})/figure_7" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -221,37 +190,26 @@ rule figure_1:
         stores=task_stores(OVERVIEW["tasks"], "store.json"),
         splits=[f"<results>/splits/{task}/paper.json" for task in grid.available_tasks(config, OVERVIEW)],
     output:
-        pdf="<results>/figures/figure_1.pdf",
-        png=report(
-            "<results>/figures/figure_1.png",
-            caption="../report/figure_1.rst",
-            category="Figures",
-            labels={"figure": "Figure 1", "content": "overview of the study"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_1.csv",
-            caption="../report/figure_1.rst",
-            category="Figures",
-            labels={"figure": "Figure 1", "content": "numbers drawn"},
-        ),
+        **drawing("figure_1", "Figure 1", "overview of the study"),
     log:
         "<logs>/figures/figure_1.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.figure_1"),
         settings=reads(lambda wildcards: settings.figure_1(config)),
     shell:
         """
+        selection={input.selection:q} sample={input.sample:q} statistics={input.statistics:q} stores=({input.stores:q})
         python -m urfm.figures.figure_1 \
             --settings {params.settings:q} \
-            $([ -z "{input.selection}" ] || echo --selection {input.selection}) \
-            $([ -z "{input.sample}" ] || echo --sample {input.sample}) \
-            $([ -z "{input.statistics}" ] || echo --statistics $(dirname {input.statistics})) \
-            $([ -z "{input.splits}" ] || echo --images $(dirname {input.stores}) --splits {input.splits}) \
-            --output $(dirname {output.pdf})/figure_1 \
-            2>&1 | tee -i {log}
+            ${{selection:+--selection "$selection"}} \
+            ${{sample:+--sample "$sample"}} \
+            ${{statistics:+--statistics "$(dirname "$statistics")"}} \
+            --images "${{stores[@]%/*}}" \
+            --splits {input.splits:q} \
+            --output "$(dirname {output.pdf:q})/figure_1" \
+            2>&1 | tee -i {log:q}
         """

@@ -3,9 +3,9 @@
 
 rule pretrain_set:
     input:
-        manifests=lambda wildcards: ancient(run_manifests("parquet")(wildcards)),
+        manifests=ancient(run_manifests("parquet")),
         summaries=run_manifests("json"),
-        splits=lambda wildcards: ancient(left_out_splits("parquet")(wildcards)),
+        splits=ancient(left_out_splits("parquet")),
         split_summaries=left_out_splits("json"),
     output:
         table="<results>/pretrain_sets/{run}.parquet",
@@ -16,8 +16,7 @@ rule pretrain_set:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.data.pretrain_set"),
         settings=reads(lambda wildcards: settings.pretrain_set(config, wildcards.run)),
@@ -25,10 +24,10 @@ rule pretrain_set:
         """
         python -m urfm.data.pretrain_set \
             --settings {params.settings:q} \
-            --manifests {input.summaries} \
-            --splits {input.split_summaries} \
-            --output {output.table} \
-            2>&1 | tee -i {log}
+            --manifests {input.summaries:q} \
+            --splits {input.split_summaries:q} \
+            --output {output.table:q} \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -36,11 +35,11 @@ rule pretrain:
     input:
         selection=ancient("<results>/pretrain_sets/{run}.parquet"),
         selection_record="<results>/pretrain_sets/{run}.json",
-        pixels=lambda wildcards: ancient(store_files(wildcards.run, "pixels.bin")),
-        stores=lambda wildcards: store_files(wildcards.run, "store.json"),
-        tokens=lambda wildcards: ancient(target_files(wildcards.run, "tokens.bin")),
+        pixels=ancient(run_images("pixels.bin")),
+        stores=run_images("store.json"),
+        tokens=ancient(lambda wildcards: target_files(wildcards.run, "tokens.bin")),
         targets=lambda wildcards: target_files(wildcards.run, "targets.json"),
-        teacher=lambda wildcards: teacher_file(wildcards.run),
+        teacher=local(lambda wildcards: teacher_file(wildcards.run)),
     output:
         weights="<results>/pretrain/{run}/encoder.safetensors",
         decoder="<results>/pretrain/{run}/decoder.safetensors",
@@ -55,30 +54,29 @@ rule pretrain:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")
     resources:
+        **needs("pretrain", gpu=need("pretrain", "gpus") * need("pretrain", "nodes")),
         **several(need("pretrain", "nodes")),
-        gpu=need("pretrain", "gpus") * need("pretrain", "nodes"),
         # Apart from gpu, so that sites which ask for gres instead still start one process a GPU.
         processes=need("pretrain", "gpus"),
         nodes=need("pretrain", "nodes"),
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
-        mem_mb=need("pretrain", "mem_mb"),
-        runtime=minutes("pretrain"),
     params:
         *code("urfm.training.pretrain"),
         settings=reads(lambda wildcards: settings.pretraining(config, wildcards.run)),
     shell:
         """
+        stores=({input.stores:q}) targets=({input.targets:q})
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
         sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --selection {input.selection} \
-            --images $(dirname {input.stores}) \
-            $([ -z "{input.targets}" ] || echo --targets $(dirname {input.targets})) \
+            --selection {input.selection:q} \
+            --images "${{stores[@]%/*}}" \
+            --targets "${{targets[@]%/*}}" \
             $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \
             --state "$URFM_STATE/pretrain/{wildcards.run}" \
-            --output $(dirname {output.record}) \
+            --output "$(dirname {output.record:q})" \
             --workers {resources.workers} \
-            2>&1 | tee -i {log}
+            2>&1 | tee -i {log:q}
         """

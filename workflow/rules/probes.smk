@@ -1,15 +1,12 @@
 # Does pre-training learn anything? Losses, probes of frozen features, and pictures of what is predicted.
-localrules:
-    reconstructions,
-
-
 rule probe_run:
     input:
         weights=ancient("<results>/pretrain/{run}/snapshots.safetensors"),
         record="<results>/pretrain/{run}/snapshots.json",
-        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
+        split=ancient(f"<results>/splits/{{task}}/{grid.splits(config)[0]}.parquet"),
+        split_summary=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
     output:
         predictions="<results>/probes/runs/{run}/{task}.parquet",
         record="<results>/probes/runs/{run}/{task}.json",
@@ -19,9 +16,7 @@ rule probe_run:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
     resources:
-        gpu=need("probe", "gpus"),
-        mem_mb=need("probe", "mem_mb"),
-        runtime=minutes("probe"),
+        **needs("probe"),
     params:
         *code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)),
@@ -29,11 +24,11 @@ rule probe_run:
         """
         python -m urfm.interpret.probe_encoder \
             --settings {params.settings:q} \
-            --snapshots {input.record} \
-            --images $(dirname {input.store}) \
-            --split $(echo {input.split} | sed 's/json$/parquet/') \
-            --output {output.predictions} \
-            2>&1 | tee -i {log}
+            --snapshots {input.record:q} \
+            --images "$(dirname {input.store:q})" \
+            --split {input.split:q} \
+            --output {output.predictions:q} \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -41,9 +36,10 @@ rule probe_model:
     input:
         weights=ancient("<results>/encoders/{model}.safetensors"),
         record="<results>/encoders/{model}.json",
-        pixels=lambda wildcards: ancient(task_images("pixels.bin")(wildcards)),
+        pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
-        split=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
+        split=ancient(f"<results>/splits/{{task}}/{grid.splits(config)[0]}.parquet"),
+        split_summary=f"<results>/splits/{{task}}/{grid.splits(config)[0]}.json",
     output:
         predictions="<results>/probes/models/{model}/{task}.parquet",
         record="<results>/probes/models/{model}/{task}.json",
@@ -53,9 +49,7 @@ rule probe_model:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
     resources:
-        gpu=need("probe", "gpus"),
-        mem_mb=need("probe", "mem_mb"),
-        runtime=minutes("probe"),
+        **needs("probe"),
     params:
         *code("urfm.interpret.probe_encoder"),
         settings=reads(lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)),
@@ -63,11 +57,11 @@ rule probe_model:
         """
         python -m urfm.interpret.probe_encoder \
             --settings {params.settings:q} \
-            --encoder {input.record} \
-            --images $(dirname {input.store}) \
-            --split $(echo {input.split} | sed 's/json$/parquet/') \
-            --output {output.predictions} \
-            2>&1 | tee -i {log}
+            --encoder {input.record:q} \
+            --images "$(dirname {input.store:q})" \
+            --split {input.split:q} \
+            --output {output.predictions:q} \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -76,26 +70,13 @@ rule probe_curves:
         predictions=[ancient(file) for file in probe_files("parquet")],
         records=probe_files("json"),
     output:
-        pdf="<results>/figures/probe_curves.pdf",
-        png=report(
-            "<results>/figures/probe_curves.png",
-            caption="../report/probe_curves.rst",
-            category="Pre-training",
-            labels={"figure": "Probes", "content": "frozen features over the epochs"},
-        ),
-        numbers=report(
-            "<results>/figures/probe_curves.csv",
-            caption="../report/probe_curves.rst",
-            category="Pre-training",
-            labels={"figure": "Probes", "content": "numbers drawn"},
-        ),
+        **drawing("probe_curves", "Probes", "frozen features over the epochs", "Pre-training"),
     log:
         "<logs>/figures/probe_curves.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.probe_curves"),
         settings=reads(lambda wildcards: settings.probe_curves(config)),
@@ -103,9 +84,9 @@ rule probe_curves:
         """
         python -m urfm.figures.probe_curves \
             --settings {params.settings:q} \
-            --probes {input.records} \
-            --output $(dirname {output.pdf})/probe_curves \
-            2>&1 | tee -i {log}
+            --probes {input.records:q} \
+            --output "$(dirname {output.pdf:q})/probe_curves" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -113,26 +94,13 @@ rule loss_curves:
     input:
         [f"<results>/pretrain/{run}/history.csv" for run in grid.curve_runs(config)],
     output:
-        pdf="<results>/figures/loss_curves.pdf",
-        png=report(
-            "<results>/figures/loss_curves.png",
-            caption="../report/loss_curves.rst",
-            category="Pre-training",
-            labels={"figure": "Loss", "content": "loss and learning rate over the epochs"},
-        ),
-        numbers=report(
-            "<results>/figures/loss_curves.csv",
-            caption="../report/loss_curves.rst",
-            category="Pre-training",
-            labels={"figure": "Loss", "content": "numbers drawn"},
-        ),
+        **drawing("loss_curves", "Loss", "loss and learning rate over the epochs", "Pre-training"),
     log:
         "<logs>/figures/loss_curves.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.loss_curves"),
         settings=reads(lambda wildcards: settings.loss_curves(config)),
@@ -140,9 +108,9 @@ rule loss_curves:
         """
         python -m urfm.figures.loss_curves \
             --settings {params.settings:q} \
-            --histories {input} \
-            --output $(dirname {output.pdf})/loss_curves \
-            2>&1 | tee -i {log}
+            --histories {input:q} \
+            --output "$(dirname {output.pdf:q})/loss_curves" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -152,8 +120,8 @@ rule reconstruct:
         record="<results>/pretrain/{run}/snapshots.json",
         selection=ancient("<results>/pretrain_sets/{run}.parquet"),
         selection_record="<results>/pretrain_sets/{run}.json",
-        pixels=lambda wildcards: ancient(store_files(wildcards.run, "pixels.bin")),
-        stores=lambda wildcards: store_files(wildcards.run, "store.json"),
+        pixels=ancient(run_images("pixels.bin")),
+        stores=run_images("store.json"),
     output:
         arrays="<results>/reconstructions/{run}.npz",
         record="<results>/reconstructions/{run}.json",
@@ -169,14 +137,15 @@ rule reconstruct:
         settings=reads(lambda wildcards: settings.reconstruct(config)),
     shell:
         """
+        stores=({input.stores:q})
         python -m urfm.interpret.reconstruct \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --snapshots {input.record} \
-            --selection {input.selection} \
-            --images $(dirname {input.stores}) \
-            --output {output.arrays} \
-            2>&1 | tee -i {log}
+            --snapshots {input.record:q} \
+            --selection {input.selection:q} \
+            --images "${{stores[@]%/*}}" \
+            --output {output.arrays:q} \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -198,8 +167,7 @@ rule draw_reconstructions:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         *code("urfm.figures.reconstructions"),
         settings=reads(lambda wildcards: settings.reconstructions(config, wildcards.run)),
@@ -207,9 +175,9 @@ rule draw_reconstructions:
         """
         python -m urfm.figures.reconstructions \
             --settings {params.settings:q} \
-            --reconstructions {input.record} \
-            --output $(dirname {output.pdf})/reconstructions_{wildcards.run} \
-            2>&1 | tee -i {log}
+            --reconstructions {input.record:q} \
+            --output "$(dirname {output.pdf:q})/reconstructions_{wildcards.run}" \
+            2>&1 | tee -i {log:q}
         """
 
 

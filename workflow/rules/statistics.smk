@@ -52,7 +52,7 @@ rule figure_statistics:
         """
         python -m urfm.statistics.stage \
             --settings {params.settings:q} \
-            --cells {input.cells} \
-            --output $(dirname {output.record}) \
-            2>&1 | tee -i {log}
+            --cells {input.cells:q} \
+            --output "$(dirname {output.record:q})" \
+            2>&1 | tee -i {log:q}
         """

@@ -24,11 +24,12 @@ rule table_1:
         settings=reads(lambda wildcards: settings.table_1(config)),
     shell:
         """
+        selection={input:q}
         python -m urfm.tables.table_1 \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --selection {input}) \
-            --output $(dirname {output.csv})/table_1 \
-            2>&1 | tee -i {log}
+            ${{selection:+--selection "$selection"}} \
+            --output "$(dirname {output.csv:q})/table_1" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -60,9 +61,9 @@ rule table_2:
         """
         python -m urfm.tables.table_2 \
             --settings {params.settings:q} \
-            --splits {input} \
-            --output $(dirname {output.csv})/table_2 \
-            2>&1 | tee -i {log}
+            --splits {input:q} \
+            --output "$(dirname {output.csv:q})/table_2" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -91,9 +92,9 @@ rule table_3:
         """
         python -m urfm.tables.table_3 \
             --settings {params.settings:q} \
-            --selections {input} \
-            --output $(dirname {output.csv})/table_3 \
-            2>&1 | tee -i {log}
+            --selections {input:q} \
+            --output "$(dirname {output.csv:q})/table_3" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -120,8 +121,8 @@ rule table_4:
         """
         python -m urfm.tables.settings_table \
             --settings {params.settings:q} \
-            --output $(dirname {output.csv})/$(basename {output.csv} .csv) \
-            2>&1 | tee -i {log}
+            --output "$(dirname {output.csv:q})/$(basename {output.csv:q} .csv)" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -168,9 +169,9 @@ rule comparison_with_paper:
         """
         python -m urfm.tables.comparison_with_paper \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --statistics {input}) \
-            --output $(dirname {output.csv})/comparison_with_paper \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/comparison_with_paper" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -200,7 +201,7 @@ rule claims:
         """
         python -m urfm.tables.claims \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --statistics {input}) \
-            --output $(dirname {output.csv})/claims \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/claims" \
+            2>&1 | tee -i {log:q}
         """

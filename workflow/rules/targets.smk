@@ -5,7 +5,7 @@ rule cache_targets:
     input:
         pixels=ancient("<results>/images/{dataset}/pixels.bin"),
         store="<results>/images/{dataset}/store.json",
-        teacher=lambda wildcards: upstream_file(config["teachers"][wildcards.teacher]),
+        teacher=local(lambda wildcards: upstream_file(config["teachers"][wildcards.teacher])),
     output:
         tokens="<results>/targets/{teacher}/{dataset}/tokens.bin",
         views="<results>/targets/{teacher}/{dataset}/views.parquet",
@@ -17,9 +17,7 @@ rule cache_targets:
         "../../envs/urfm.yaml"
     threads: need("targets", "threads")
     resources:
-        gpu=need("targets", "gpus"),
-        mem_mb=need("targets", "mem_mb"),
-        runtime=minutes("targets"),
+        **needs("targets"),
     params:
         *code("urfm.targets.build"),
         settings=reads(lambda wildcards: settings.targets(config, wildcards.teacher)),
@@ -28,8 +26,8 @@ rule cache_targets:
         python -m urfm.targets.build \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
-            --images $(dirname {input.store}) \
-            --output $(dirname {output.record}) \
+            --images "$(dirname {input.store:q})" \
+            --output "$(dirname {output.record:q})" \
             --workers $(({threads} - 1)) \
-            2>&1 | tee -i {log}
+            2>&1 | tee -i {log:q}
         """

@@ -20,7 +20,7 @@ from urfm.report.contents import Table, make_table, read_table
 METRICS = {"accuracy": "ACC", "f1_macro": "F1", "auroc": "AUC"}
 AVERAGE = "average"  # the statistics' name for the mean over tasks
 PACKAGES = (
-    "snakemake", "torch", "torchvision", "timm", "open-clip-torch", "numpy", "scipy", "scikit-learn", "pandas",
+    "snakemake", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas",
     "pyarrow", "matplotlib", "pillow", "nibabel", "safetensors",
 )  # fmt: skip
 
