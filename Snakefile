@@ -12,7 +12,7 @@ CONFIGURATION = ["config.yaml"]
 
 for part in CONFIGURATION:
 
-    configfile: HOME / part
+    configfile: str(HOME / part)
 
 
 pathvars:

@@ -56,7 +56,7 @@ def scheduler(limited: bool) -> float:
 
 def start(socket: str, module: str) -> float:
     """Seconds until a stage has printed its help, from the server at `socket`; if none answers, in a fresh process."""
-    client = [sys.executable, "-I", "-S", str(WORKFLOW / "urfm" / "warm.py")]
+    client = [sys.executable, "-I", "-S", str(WORKFLOW / "urfm" / "core" / "warm.py")]
     began = time.perf_counter()
     subprocess.run([*client, socket, module, "--help"], check=True, capture_output=True)
     return time.perf_counter() - began

@@ -70,7 +70,7 @@ def test_resources(finished: Repository) -> None:
 
 
 def test_plot_setting(finished: Repository) -> None:
-    with finished.configured(figure_dpi=120):
+    with finished.configured(**{"figures.dpi": 120}):
         jobs, output = finished.plan()
     assert jobs == SCORED + Counter(figure_6=1, figure_7=1) + OBSERVED_FIGURES
     assert '"dpi":120' in output
@@ -164,14 +164,14 @@ def test_pretraining_code(finished: Repository) -> None:
 
 
 def test_one_more_model(finished: Repository) -> None:
-    with finished.configured(**{"figures.figure_2.models": ["random", "mim_us", "usfm", "urfm", "fresh"]}):
+    with finished.configured(**{"comparisons.figure_2.models": ["random", "mim_us", "usfm", "urfm", "fresh"]}):
         jobs, _ = finished.plan()
     assert jobs == Counter(encoder_from_checkpoint=1, finetune=2) + SUMMARY
 
 
 def test_one_more_task(finished: Repository) -> None:
     tasks = ["breast_tumor", "liver_mass", "fetal_plane"]
-    with finished.configured(**{"figures.figure_2.tasks": tasks, "tables.table_2.tasks": tasks}):
+    with finished.configured(**{"comparisons.figure_2.tasks": tasks, "tables.table_2.tasks": tasks}):
         jobs, _ = finished.plan()
     new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3)
     assert jobs == new + SUMMARY + Counter(table_2=1) + AUDIT

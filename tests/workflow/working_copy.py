@@ -28,10 +28,10 @@ class Repository:
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(HOME / name, folder / name)
 
-    def snakemake(self, *arguments: str, check: bool = True) -> str:
+    def snakemake(self, *arguments: str, check: bool = True, where: Path | None = None) -> str:
         command = [sys.executable, "-m", "snakemake", *arguments]
         done = subprocess.run(
-            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1200
+            command, cwd=where or self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=1200
         )
         assert not check or done.returncode == 0, done.stdout[-8000:]
         return done.stdout

@@ -72,8 +72,8 @@ FIGURES = {
     rules.figure_6: grid.pictured_tasks(config, "figure_6"),
     rules.figure_7: FIGURE_7,
     rules.figure_8: grid.drawn(config, "figure_8"),
-    rules.critical_difference: grid.cells(config, "figure_2"),
-    rules.calibration: grid.cells(config, "figure_2"),
+    rules.critical_difference: grid.cells(config, COMPARED),
+    rules.calibration: grid.cells(config, COMPARED),
     rules.probe_curves: probe_files("json"),
     rules.loss_curves: grid.curve_runs(config),
 }
@@ -112,8 +112,8 @@ rule report:
         """
         python -m urfm.report.page \
             --settings {params.settings:q} \
-            --results $(dirname {output}) \
-            --pages $(dirname {input.pages[0]:q}) \
-            --output {output} \
-            2>&1 | tee -i {log}
+            --results "$(dirname {output:q})" \
+            --pages "$(dirname {input.pages[0]:q})" \
+            --output {output:q} \
+            2>&1 | tee -i {log:q}
         """

@@ -83,7 +83,7 @@ wildcard_constraints:
     teacher=configuration.one_of(config["teachers"]),
     run=configuration.one_of(config["pretraining"]["runs"]),
     model=configuration.one_of(config["models"]),
-    figure=configuration.one_of(config["figures"]),
+    comparison=configuration.one_of(config["comparisons"]),
     share=r"\d+",
     split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
 
@@ -213,11 +213,11 @@ def teacher_file(run):
 
 
 def measured(wildcards):
-    """Statistics with scores of a model, of the figures that are drawn already: a model card waits for none."""
+    """Statistics with scores of a model, of the comparisons that are drawn already: a model card waits for none."""
     return [
         f"<results>/statistics/{name}/statistics.json"
-        for name, figure in config["figures"].items()
-        if wildcards.model in figure["models"] and (RESULTS / "statistics" / name / "statistics.json").is_file()
+        for name, item in config["comparisons"].items()
+        if wildcards.model in item["models"] and (RESULTS / "statistics" / name / "statistics.json").is_file()
     ]
 
 
@@ -241,10 +241,10 @@ def external_files(pattern):
 
 def cell_files(name):
     def files(wildcards):
-        cells = grid.cells(config, wildcards.figure)
+        cells = grid.cells(config, wildcards.comparison)
         if not cells:
             raise WorkflowError(
-                f"{wildcards.figure}: nothing to draw; the lines above say which models and tasks are missing"
+                f"{wildcards.comparison}: nothing to draw; the lines above say which models and tasks are missing"
             )
         return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}/{name}" for cell in cells]
 
@@ -276,17 +276,18 @@ def drawn_statistics(figure, *names):
     return files
 
 
-def scaled_models(comparison):
+def scaled_models(panel):
     """The models of a panel of figure 8 whose sizes stand on its axis."""
-    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
+    comparison = config["figures"]["figure_8"][panel]
+    return grid.available_models(config, comparison) if grid.cells(config, comparison) else []
 
 
-def scaled_runs(comparison):
-    records = [config["models"][model] for model in scaled_models(comparison)]
+def scaled_runs(panel):
+    records = [config["models"][model] for model in scaled_models(panel)]
     return dict.fromkeys(record["pretraining"] for record in records if "pretraining" in record)
 
 
 def efficiency_cells():
     """Folders of the cells of panels C and D."""
-    cells = grid.cells(config, "figure_8c") if "figure_8c" in grid.drawn(config, "figure_8") else []
+    cells = grid.cells(config, config["figures"]["figure_8"]["labels"])
     return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]

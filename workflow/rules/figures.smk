@@ -1,18 +1,15 @@
 # One rule a figure; each draws from the statistics, figure 8 also from sizes and histories.
 
 
+# What figure 2 and the summaries of its statistics draw.
+COMPARED = config["figures"]["figure_2"]["comparison"]
 TABLES = ["scores.parquet", "differences.parquet", "curves.parquet"]
 
 
 rule figure_2:
     input:
-        tables=ancient(
-            expand(
-                "<results>/statistics/figure_2/{table}.parquet",
-                table=["scores", "differences", "curves"],
-            )
-        ),
-        record="<results>/statistics/figure_2/statistics.json",
+        tables=ancient([f"<results>/statistics/{COMPARED}/{name}" for name in TABLES]),
+        record=f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/figure_2.pdf",
         png=report(
@@ -35,14 +32,14 @@ rule figure_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_2", lambda wildcards: settings.figure(config, "figure_2")),
+        **depends("urfm.figures.figure_2", lambda wildcards: settings.figure(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.figure_2 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.record}) \
-            --output $(dirname {output.pdf})/figure_2 \
-            2>&1 | tee -i {log}
+            --statistics "$(dirname {input.record:q})" \
+            --output "$(dirname {output.pdf:q})/figure_2" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -75,11 +72,12 @@ rule figure_3:
         **depends("urfm.figures.figure_3", lambda wildcards: settings.comparisons(config, "figure_3")),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_3 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_3 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_3" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -112,11 +110,12 @@ rule figure_4:
         **depends("urfm.figures.figure_4", lambda wildcards: settings.comparisons(config, "figure_4")),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_4 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_4 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_4" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -149,11 +148,12 @@ rule figure_5:
         **depends("urfm.figures.figure_5", lambda wildcards: settings.figure_5(config)),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_5 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --output $(dirname {output.pdf})/figure_5 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --output "$(dirname {output.pdf:q})/figure_5" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -161,8 +161,8 @@ rule figure_8:
     input:
         tables=lambda wildcards: ancient(drawn_statistics("figure_8", *TABLES)(wildcards)),
         records=drawn_statistics("figure_8", "statistics.json"),
-        selections=lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in scaled_runs("figure_8a")],
-        encoders=lambda wildcards: [f"<results>/encoders/{model}.json" for model in scaled_models("figure_8b")],
+        selections=lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in scaled_runs("data")],
+        encoders=lambda wildcards: [f"<results>/encoders/{model}.json" for model in scaled_models("model_size")],
         cells=lambda wildcards: [f"{folder}/cell.json" for folder in efficiency_cells()],
         histories=lambda wildcards: ancient([f"{folder}/history.csv" for folder in efficiency_cells()]),
     output:
@@ -190,20 +190,21 @@ rule figure_8:
         **depends("urfm.figures.figure_8", lambda wildcards: settings.figure_8(config)),
     shell:
         """
+        records=({input.records:q})
         python -m urfm.figures.figure_8 \
             --settings {params.settings:q} \
-            --statistics $(dirname {input.records}) \
-            --selections {input.selections} \
-            --encoders {input.encoders} \
-            --cells {input.cells} \
-            --output $(dirname {output.pdf})/figure_8 \
-            2>&1 | tee -i {log}
+            --statistics "${{records[@]%/*}}" \
+            --selections {input.selections:q} \
+            --encoders {input.encoders:q} \
+            --cells {input.cells:q} \
+            --output "$(dirname {output.pdf:q})/figure_8" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule critical_difference:
     input:
-        "<results>/statistics/figure_2/statistics.json",
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/critical_difference.pdf",
         png=report(
@@ -226,20 +227,20 @@ rule critical_difference:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.critical_difference", lambda wildcards: settings.summary(config, "figure_2")),
+        **depends("urfm.figures.critical_difference", lambda wildcards: settings.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.critical_difference \
             --settings {params.settings:q} \
-            --statistics {input} \
-            --output $(dirname {output.pdf})/critical_difference \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.pdf:q})/critical_difference" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule calibration:
     input:
-        "<results>/statistics/figure_2/statistics.json",
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         pdf="<results>/figures/calibration.pdf",
         png=report(
@@ -262,12 +263,12 @@ rule calibration:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.calibration", lambda wildcards: settings.summary(config, "figure_2")),
+        **depends("urfm.figures.calibration", lambda wildcards: settings.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.calibration \
             --settings {params.settings:q} \
-            --statistics {input} \
-            --output $(dirname {output.pdf})/calibration \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.pdf:q})/calibration" \
+            2>&1 | tee -i {log:q}
         """

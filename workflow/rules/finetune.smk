@@ -52,7 +52,7 @@ use rule finetune as finetune_with_weights with:
         weights="<results>/finetune/{model}/{task}/{share}/weights.safetensors",
         record="<results>/finetune/{model}/{task}/{share}/cell.json",
     wildcard_constraints:
-        model=configuration.one_of([config["pictures"]["model"]]),
+        model=configuration.one_of([config["figures"]["model"]]),
         task=configuration.one_of(grid.kept_tasks(config)),
         share="100",
     params:

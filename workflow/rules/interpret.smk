@@ -1,13 +1,13 @@
 # Looking at the networks: attention and class activation maps (figure 6), embeddings (figure 7), the overview (figure 1).
-PICTURED = config["pictures"]["model"]
+PICTURED = config["figures"]["model"]
 PICTURED_RUN = f"<results>/pretrain/{FROM_RUN[PICTURED]}"
-EMBEDDED = grid.available_tasks(config, config["pictures"]["figure_7"])
+EMBEDDED = grid.available_tasks(config, config["figures"]["figure_7"])
 FIGURE_7 = {
     name: f"<results>/embeddings/{model}.json"
-    for name, model in (("before", config["pictures"]["figure_7"]["before"]), ("after", PICTURED))
+    for name, model in (("before", config["figures"]["figure_7"]["before"]), ("after", PICTURED))
     if EMBEDDED and availability.missing_model(config, model) is None
 } | {task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")}
-OVERVIEW = config["pictures"]["figure_1"]
+OVERVIEW = config["figures"]["figure_1"]
 OVERVIEW_RUN = [OVERVIEW["run"]] if availability.missing_images(config, OVERVIEW["run"]) is None else []
 OVERVIEW_SAMPLE = [
     f"<results>/attention/{task}.json" for task in grid.pictured_tasks(config, "figure_6") if task == OVERVIEW["sample"]

@@ -1,4 +1,4 @@
-# Predictions -> means, intervals and tests a figure, from all its cells in one job. No torch from here on.
+# Predictions -> means, intervals and tests of a comparison, from all its cells in one job. No torch from here on.
 
 
 # Tables of the stage besides scores and differences; docs/statistics.md explains each.
@@ -22,34 +22,36 @@ rule figure_statistics:
         cells=cell_files("cell.json"),
     output:
         scores=report(
-            "<results>/statistics/{figure}/scores.csv",
+            "<results>/statistics/{comparison}/scores.csv",
             caption="../report/scores.rst",
             category="Scores and tests",
-            labels={"figure": "{figure}", "table": "scores"},
+            labels={"comparison": "{comparison}", "table": "scores"},
         ),
         differences=report(
-            "<results>/statistics/{figure}/differences.csv",
+            "<results>/statistics/{comparison}/differences.csv",
             caption="../report/differences.rst",
             category="Scores and tests",
-            labels={"figure": "{figure}", "table": "differences"},
+            labels={"comparison": "{comparison}", "table": "differences"},
         ),
-        tables=expand("<results>/statistics/{{figure}}/{table}.parquet", table=["scores", "differences", *STATISTICS]),
-        texts=expand("<results>/statistics/{{figure}}/{table}.csv", table=STATISTICS),
-        record="<results>/statistics/{figure}/statistics.json",
+        tables=expand(
+            "<results>/statistics/{{comparison}}/{table}.parquet", table=["scores", "differences", *STATISTICS]
+        ),
+        texts=expand("<results>/statistics/{{comparison}}/{table}.csv", table=STATISTICS),
+        record="<results>/statistics/{comparison}/statistics.json",
     log:
-        "<logs>/statistics/{figure}.log",
+        "<logs>/statistics/{comparison}.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
         mem_mb=need("small", "mem_mb") * 2,
         runtime=minutes("small"),
     params:
-        **depends("urfm.statistics.stage", lambda wildcards: settings.statistics(config, wildcards.figure)),
+        **depends("urfm.statistics.stage", lambda wildcards: settings.statistics(config, wildcards.comparison)),
     shell:
         """
         python -m urfm.statistics.stage \
             --settings {params.settings:q} \
-            --cells {input.cells} \
-            --output $(dirname {output.record}) \
-            2>&1 | tee -i {log}
+            --cells {input.cells:q} \
+            --output "$(dirname {output.record:q})" \
+            2>&1 | tee -i {log:q}
         """

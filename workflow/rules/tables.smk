@@ -23,11 +23,12 @@ rule table_1:
         **depends("urfm.tables.table_1", lambda wildcards: settings.table_1(config)),
     shell:
         """
+        selection={input:q}
         python -m urfm.tables.table_1 \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --selection {input}) \
-            --output $(dirname {output.csv})/table_1 \
-            2>&1 | tee -i {log}
+            ${{selection:+--selection "$selection"}} \
+            --output "$(dirname {output.csv:q})/table_1" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -58,9 +59,9 @@ rule table_2:
         """
         python -m urfm.tables.table_2 \
             --settings {params.settings:q} \
-            --splits {input} \
-            --output $(dirname {output.csv})/table_2 \
-            2>&1 | tee -i {log}
+            --splits {input:q} \
+            --output "$(dirname {output.csv:q})/table_2" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -88,9 +89,9 @@ rule table_3:
         """
         python -m urfm.tables.table_3 \
             --settings {params.settings:q} \
-            --selections {input} \
-            --output $(dirname {output.csv})/table_3 \
-            2>&1 | tee -i {log}
+            --selections {input:q} \
+            --output "$(dirname {output.csv:q})/table_3" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -116,8 +117,8 @@ rule table_4:
         """
         python -m urfm.tables.settings_table \
             --settings {params.settings:q} \
-            --output $(dirname {output.csv})/$(basename {output.csv} .csv) \
-            2>&1 | tee -i {log}
+            --output "$(dirname {output.csv:q})/$(basename {output.csv:q} .csv)" \
+            2>&1 | tee -i {log:q}
         """
 
 
@@ -139,7 +140,7 @@ use rule table_4 as table_5 with:
 rule comparison_with_paper:
     input:
         lambda wildcards: [
-            f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "comparison_with_paper")
+            f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "comparison_with_paper")
         ],
     output:
         csv=report(
@@ -162,15 +163,15 @@ rule comparison_with_paper:
         """
         python -m urfm.tables.comparison_with_paper \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --statistics {input}) \
-            --output $(dirname {output.csv})/comparison_with_paper \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/comparison_with_paper" \
+            2>&1 | tee -i {log:q}
         """
 
 
 rule claims:
     input:
-        lambda wildcards: [f"<results>/statistics/{figure}/statistics.json" for figure in grid.stated(config, "claims")],
+        lambda wildcards: [f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "claims")],
     output:
         csv=report(
             "<results>/tables/claims.csv",
@@ -193,7 +194,7 @@ rule claims:
         """
         python -m urfm.tables.claims \
             --settings {params.settings:q} \
-            $([ -z "{input}" ] || echo --statistics {input}) \
-            --output $(dirname {output.csv})/claims \
-            2>&1 | tee -i {log}
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/claims" \
+            2>&1 | tee -i {log:q}
         """

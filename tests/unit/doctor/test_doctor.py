@@ -244,7 +244,7 @@ def test_what_is_drawn_is_what_the_workflow_plans(config: dict[str, Any]) -> Non
     """The report and the grid of runs agree, for every combination of a task's data, pre-training data and teacher."""
     busbra(config, 2)
     config["teachers"]["biomedclip"].pop("sha256")
-    figure = config["figures"]["figure_2"]
+    figure = config["comparisons"]["figure_2"]
     seen = set()
     for step in (None, "private_breast", BIOMEDCLIP, "mae/mae_pretrain_vit_base.pth"):
         if step and "/" in step:

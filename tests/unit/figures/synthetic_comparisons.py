@@ -96,7 +96,7 @@ def write_statistics(
                 history(seeds, 0.1 * place).to_csv(path.with_name("history.csv"), index=False)
                 cells.append(path)
     settings = stage.StatisticsSettings(
-        figure=name,
+        comparison=name,
         reference=REFERENCE.get(name, "urfm"),
         confidence=0.95,
         t_test="welch",

@@ -68,7 +68,7 @@ def make_statistics(
         resplit=resplit,
     )
     settings = StatisticsSettings(
-        figure="figure_2",
+        comparison="figure_2",
         reference=reference,
         confidence=0.95,
         t_test="welch",

@@ -44,8 +44,12 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (("finetuning", "pooling"), "max", r"finetuning\.pooling: 'max' is not one of \['mean', 'cls'\]"),
         (("tasks", "breast_tumor", "dataset"), "busbar", r"no busbar under datasets; did you mean busbra\?"),
         (("models", "urfm", "pretraining"), "urfn", r"models\.urfm\.pretraining: no run urfn; did you mean urfm\?"),
-        (("figures", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
-        (("figures", "figure_2", "reference"), "urfm_clip", r"urfm_clip is not among figures\.figure_2\.models"),
+        (("comparisons", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
+        (
+            ("comparisons", "figure_2", "reference"),
+            "urfm_clip",
+            r"urfm_clip is not among .*figure_2\.models",
+        ),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
         (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
         (("pretraining", "defaults", "share"), 0, r"pretraining\.defaults\.share: 0 is less than the minimum of 1"),
@@ -63,9 +67,9 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         ),
         (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
         (("seeds",), [0, 0], r"seeds: .*non-unique"),
-        (("pictures", "model"), "usfm", r"pictures\.model: usfm is not pre-trained here"),
-        (("pictures", "figure_7", "before"), "mim", r"pictures\.figure_7\.before: no mim under models"),
-        (("pictures", "figure_1", "comparison"), "figure_9", r"pictures\.figure_1\.comparison: no figure_9; did you"),
+        (("figures", "model"), "usfm", r"figures\.model: usfm is not pre-trained here"),
+        (("figures", "figure_7", "before"), "mim", r"figures\.figure_7\.before: no mim under models"),
+        (("figures", "figure_1", "comparison"), "figure_9", r"no figure_9 under comparisons; did you"),
         (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
         (("probes", "runs"), [["urfm"], ["urfn"]], r"probes\.runs: no run urfn; did you mean urfm\?"),
         (("probes", "runs"), [["urfm_clip"]], r"probes\.runs: urfm_clip keeps no snapshots; set pretraining\.runs"),
@@ -146,7 +150,7 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
     # the images on four tasks, two sizes on six, and three smaller shares of six models on four.
     assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72
     assert grid.drawn(config, "figure_4") == ["figure_4a", "figure_4b"]
-    assert grid.unavailable(config, config["figures"]["figure_2"]["models"], list(config["tasks"])) == []
+    assert grid.unavailable(config, config["comparisons"]["figure_2"]["models"], list(config["tasks"])) == []
     with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
         availability.require_data_root(config)
 
@@ -165,7 +169,7 @@ def test_external_images_need_their_data_set(config: dict[str, Any]) -> None:
 
 
 def test_weights_are_kept_for_the_pictures_alone(config: dict[str, Any]) -> None:
-    assert set(grid.kept_tasks(config)) == set(config["pictures"]["figure_6"]["tasks"])
+    assert set(grid.kept_tasks(config)) == set(config["figures"]["figure_6"]["tasks"])
     assert "keep_weights" not in settings.finetuning(config, "urfm", "breast_tumor", 100)
     assert settings.finetuning(config, "urfm", "breast_tumor", 100, keep_weights=True)["keep_weights"] is True
     assert grid.pictured_tasks(config, "figure_6") == []  # no teacher and no data here
@@ -176,7 +180,7 @@ def test_simulated_data_need_no_data_root(config: dict[str, Any], tmp_path: Path
     config["data_root"] = str(tmp_path / "nowhere")
     config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
     availability.require_data_root(config)
-    assert grid.available_tasks(config, config["figures"]["figure_2"]) == ["breast_tumor"]
+    assert grid.available_tasks(config, config["comparisons"]["figure_2"]) == ["breast_tumor"]
     assert availability.missing_model(config, "mim_imagenet") is not None
 
 
@@ -208,13 +212,13 @@ def test_the_demo_simulates_every_data_set() -> None:
 def test_of_a_figure_that_is_left_out_nothing_is_missing(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
     assert settings.comparison(config, "figure_4a")["unavailable"]
-    config["figures"]["figure_4a"]["tasks"] = []
+    config["comparisons"]["figure_4a"]["tasks"] = []
     assert settings.comparison(config, "figure_4a")["unavailable"] == []
 
 
 def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
-    figure = config["figures"]["figure_2"]
+    figure = config["comparisons"]["figure_2"]
     assert grid.available_tasks(config, figure) == ["breast_tumor"]
     # No pre-training source and no checkpoint is there.
     assert grid.available_models(config, "figure_2") == []
@@ -300,7 +304,7 @@ def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
     config["tasks"]["breast_tumor"]["title"] = "Another name"
     config["tasks"]["breast_tumor"]["classes"]["benign"] = "Another name"
     config["resources"]["pretrain"]["gpus"] = 1
-    config["figure_dpi"] = 600
+    config["figures"]["dpi"] = 600
     assert everything(config) == before
 
 
@@ -437,7 +441,7 @@ def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None
     root = Path(config["data_root"])
     for dataset in ("busbra", "aul", "mmotu"):
         (root / config["datasets"][dataset]["folder"]).mkdir()
-    figure = config["figures"]["figure_2"]
+    figure = config["comparisons"]["figure_2"]
     assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
     config["finetuning"]["split"] = "seed-4"
     assert grid.available_tasks(config, figure) == ["breast_tumor", "liver_mass", "ovarian_tumor"]
@@ -494,8 +498,8 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
         assert stage.checkpoint.file == file
         assert stage.checkpoint.sha256 == ""
         assert availability.missing_file(demo, file) is None
-    for figure in demo["figures"]:
-        assert grid.available_models(demo, figure) == demo["figures"][figure]["models"]
+    for figure in demo["comparisons"]:
+        assert grid.available_models(demo, figure) == demo["comparisons"][figure]["models"]
     demo["teachers"]["clip"]["sha256"] = "0" * 64
     assert "sha256" not in settings.teacher(demo, "clip")
     assert "sha256" in settings.teacher(PAPER, "biomedclip")

@@ -18,7 +18,7 @@ MODELS = {"urfm": 1.6, "usfm": 1.2}
 def statistics(paths: list[Path], subset: str) -> dict[str, pd.DataFrame]:
     settings = StatisticsSettings.model_validate(
         {
-            "figure": "figure_3b",
+            "comparison": "figure_3b",
             "reference": "urfm",
             "subset": subset,
             "confidence": 0.95,

@@ -24,7 +24,7 @@ from urfm.statistics.stage import StatisticsSettings, compute, main
 from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
-    figure="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200, bootstrap_seed=0
+    comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200, bootstrap_seed=0
 )
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}

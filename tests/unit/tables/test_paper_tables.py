@@ -34,7 +34,12 @@ def statistics(folder: Path, resplit: bool = False) -> Path:
     tasks = {"breast_tumor": 2, "liver_mass": 3}
     paths = write_cells(folder / "cells", MODELS, tasks, patients=80, resplit=resplit)
     settings = StatisticsSettings(
-        figure="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=400, bootstrap_seed=0
+        comparison="figure_2",
+        reference="urfm",
+        confidence=0.95,
+        t_test="welch",
+        bootstrap_resamples=400,
+        bootstrap_seed=0,
     )
     write(folder, compute([read_cell(path) for path in paths], settings), settings)
     return folder / "statistics.json"
@@ -130,7 +135,7 @@ def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_the_bootstrap
     assert not [name for name in table if "(b)" in name]
     found = pd.read_parquet(record.with_name("differences.parquet"))
     assert found["boot_p"].isna().all()
-    win = next(claim for claim in CONFIG["tables"]["claims"] if claim["figure"] == "figure_2")
+    win = next(claim for claim in CONFIG["tables"]["claims"] if claim["comparison"] == "figure_2")
     row = table[table["Claim"] == win["says"]].iloc[0]
     details = pd.read_csv(tmp_path / "claims_comparisons.csv").query("claim == @win['says']")
     of_pair = found.set_index(["task", "model", "metric"])
@@ -144,7 +149,7 @@ def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_the_bootstrap
 def test_every_claim_can_be_tested():
     """Statistics hold differences to the reference only, so it must be on one side of each comparison."""
     for claim in CONFIG["tables"]["claims"]:
-        figure = CONFIG["figures"][claim["figure"]]
+        figure = CONFIG["comparisons"][claim["comparison"]]
         for win in claim["wins"]:
             assert win["better"] in figure["models"]
             assert set(win.get("tasks", [])) <= set(figure["tasks"])
@@ -156,7 +161,7 @@ def test_every_claim_can_be_tested():
 
 def test_a_claim_for_a_model_that_is_not_the_reference_has_the_other_sign(record):
     stored = claims.read_statistics(record, ("scores", "differences", "average_scores", "average_differences"))
-    says = {"figure": "figure_2", "says": "x", "metrics": ["auroc"], "level": 0.05}
+    says = {"comparison": "figure_2", "says": "x", "metrics": ["auroc"], "level": 0.05}
     win = {"better": "mim_us", "worse": ["urfm"], "tasks": ["breast_tumor"]}
     reverse = claims.comparisons(claims.Claim(**says, wins=[win]), stored).iloc[0]
     win = {"better": "urfm", "worse": ["mim_us"], "tasks": ["breast_tumor"]}

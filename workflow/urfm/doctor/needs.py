@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from urfm.plan.availability import Config, pretraining_settings, wanted_datasets
+from urfm.plan.grid import figure_of
 
 
 def drawn(config: Config) -> dict[str, Config]:
-    """Figures and tables that show tasks or models."""
-    items = {**config["figures"], **config["tables"]}
+    """Comparisons and tables that show tasks or models."""
+    items = {**config["comparisons"], **config["tables"]}
     return {name: item for name, item in items.items() if "tasks" in item or "models" in item}
 
 
@@ -46,18 +47,19 @@ def _shown(config: Config, words: str, section: str, names: list[str]) -> list[s
     groups: dict[str, list[str]] = {}
     for name in names:
         items = [item for item, record in drawn(config).items() if name in record.get(section, [])]
-        groups.setdefault(_places(items) or "in no figure", []).append(config[section][name]["title"])
+        groups.setdefault(_places(config, items) or "in no figure", []).append(config[section][name]["title"])
     phrases = [f"{', '.join(titles)} ({items})" for items, titles in groups.items()]
     return [f"{words} {', '.join(phrases)}"] if phrases else []
 
 
-def _places(items: list[str]) -> str:
-    """ "figures 2, 4, table 2" for figure_2, figure_4a, figure_4b and table_2."""
-    numbers: dict[str, dict[str, None]] = {}
-    for item in items:
-        kind, _, number = item.partition("_")
-        numbers.setdefault(kind, {})[number.rstrip("abcd")] = None
-    return ", ".join(f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in numbers.items())
+def _places(config: Config, items: list[str]) -> str:
+    """ "figures 2, 4, table 2, my_benchmark": figures for their comparisons, tables, and one's own comparisons."""
+    places = dict.fromkeys(figure_of(config, item) or item for item in items)
+    words = []
+    for kind in ("figure", "table"):
+        numbers = [place.removeprefix(f"{kind}_") for place in places if place.startswith(f"{kind}_")]
+        words += [f"{kind}{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"] if numbers else []
+    return ", ".join([*words, *(place for place in places if not place.startswith(("figure_", "table_")))])
 
 
 def teacher_of(config: Config, run: str) -> Config:

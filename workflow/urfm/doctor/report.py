@@ -46,7 +46,8 @@ class DoctorSettings(Settings):
     tasks: Section
     teachers: Section
     models: Section
-    figures: Section
+    comparisons: Section
+    figures: dict[str, Any]
     tables: Section
 
 

@@ -108,7 +108,6 @@ def main() -> None:
     parser = arguments("Draw the worst pairs of the leakage audit side by side.")
     parser.add_argument("--root", type=Path, required=True, help="the data root")
     parser.add_argument("--audit", type=Path, required=True, help="folder that the audit wrote")
-    parser.add_argument("--output", type=Path, required=True, help="path without suffix; .pdf and .png are made")
     options = parser.parse_args()
     settings = parse_settings(SheetSettings, options.settings)
     record: dict[str, Any] = read_json(options.audit / "audit.json")

@@ -80,7 +80,7 @@ class Task(Settings):
 
 
 class Comparison(Settings):
-    """Models on tasks, as one entry of the configuration's `figures` compares them."""
+    """Models on tasks, as one entry of the configuration's `comparisons` compares them."""
 
     models: Ordered[str] = Field(description="[name, title] of each model, in the order of the bars")
     reference: str = Field(description="model that P values compare with others")
@@ -147,7 +147,7 @@ def read_comparisons(folders: Sequence[Path], settings: FigureSettings) -> dict[
     """The numbers of each comparison, by name in the settings' order; UrfmError for statistics of another figure."""
     found: dict[str, Numbers] = {}
     for folder in folders:
-        name = read_json(folder / "statistics.json")["settings"]["figure"]
+        name = read_json(folder / "statistics.json")["settings"]["comparison"]
         if name not in settings.comparisons:
             raise UrfmError(
                 f"{folder}: statistics of {name}, but --settings describe {', '.join(settings.comparisons)}; "

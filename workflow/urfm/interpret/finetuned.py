@@ -18,7 +18,7 @@ def load_finetuned(cell: Path, encoder: Path) -> tuple[Any, dict[str, Any]]:
     record: dict[str, Any] = read_json(cell)
     if "weights" not in record:
         raise UrfmError(
-            f"{cell}: this cell kept no weights; name its model and task under `pictures` and fine-tune again"
+            f"{cell}: this cell kept no weights; name its model and task under `figures` and fine-tune again"
         )
     path, weights = cell.with_name("weights.safetensors"), record["weights"]
     verify_sha256(path, weights["sha256"])

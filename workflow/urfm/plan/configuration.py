@@ -12,6 +12,7 @@ import jsonschema
 import yaml
 
 from urfm.core.errors import UrfmError
+from urfm.plan import grid
 from urfm.plan.availability import Config, organs_of, pretraining_settings
 
 
@@ -69,23 +70,22 @@ def _dead_names(config: Config) -> Iterator[str]:
     ]:
         if run is not None and run not in known:
             yield f"{where}: no run {run}{nearest(run, known)}"
-    yield from _dead_pictures(config)
-    for name, figure in config["figures"].items():
-        if figure["reference"] not in figure["models"]:
-            yield f"figures.{name}.reference: {figure['reference']} is not among figures.{name}.models"
-        for model in figure.get("against", []):
-            if model == figure["reference"] or model not in figure["models"]:
-                yield f"figures.{name}.against: {model} is not another model of figures.{name}.models"
+    yield from _dead_figures(config)
+    for name, item in config["comparisons"].items():
+        if item["reference"] not in item["models"]:
+            yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models"
+        for model in item.get("against", []):
+            if model == item["reference"] or model not in item["models"]:
+                yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models"
 
 
-def _dead_pictures(config: Config) -> Iterator[str]:
+def _dead_figures(config: Config) -> Iterator[str]:
     """What figures 1, 6 and 7 cannot be drawn of, and sets that are no external set of a task."""
-    pictures, tasks = config["pictures"], config["tasks"]
-    if "pretraining" not in config["models"].get(pictures["model"], {"pretraining": ""}):
-        yield f"pictures.model: {pictures['model']} is not pre-trained here, so it has no decoder to look at"
-    for section, known in (("run", config["pretraining"]["runs"]), ("comparison", config["figures"])):
-        if (name := pictures["figure_1"][section]) not in known:
-            yield f"pictures.figure_1.{section}: no {name}{nearest(name, known)}"
+    figures, tasks = config["figures"], config["tasks"]
+    if "pretraining" not in config["models"].get(figures["model"], {"pretraining": ""}):
+        yield f"figures.model: {figures['model']} is not pre-trained here, so it has no decoder to look at"
+    if (run := figures["figure_1"]["run"]) not in (known := config["pretraining"]["runs"]):
+        yield f"figures.figure_1.run: no {run}{nearest(run, known)}"
     for name, task in tasks.items():
         other = task.get("external", name)
         if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
@@ -168,26 +168,29 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
     yield from (("probes.tasks", "tasks", task) for task in config["probes"]["tasks"])
     yield from (("probes.models", "models", model) for model in config["probes"]["models"])
-    pictures = config["pictures"]
-    yield "pictures.model", "models", pictures["model"]
-    yield "pictures.figure_1.sample", "tasks", pictures["figure_1"]["sample"]
-    yield "pictures.figure_7.before", "models", pictures["figure_7"]["before"]
+    figures = config["figures"]
+    yield "figures.model", "models", figures["model"]
+    yield "figures.figure_1.sample", "tasks", figures["figure_1"]["sample"]
+    yield "figures.figure_1.comparison", "comparisons", figures["figure_1"]["comparison"]
+    yield "figures.figure_7.before", "models", figures["figure_7"]["before"]
     for name in ("figure_1", "figure_6", "figure_7"):
-        yield from ((f"pictures.{name}.tasks", "tasks", task) for task in pictures[name]["tasks"])
+        yield from ((f"figures.{name}.tasks", "tasks", task) for task in figures[name]["tasks"])
+    for name in grid.COMPARING:
+        yield from ((f"figures.{name}.{panel}", "comparisons", item) for panel, item in figures[name].items())
     for number, entry in enumerate(config["tables"]["comparison_with_paper"]["paper"]):
         where = f"tables.comparison_with_paper.paper.{number}"
-        yield f"{where}.figure", "figures", entry["figure"]
+        yield f"{where}.comparison", "comparisons", entry["comparison"]
         yield f"{where}.model", "models", entry["model"]
         if entry["task"] != "average":
             yield f"{where}.task", "tasks", entry["task"]
     for number, claim in enumerate(config["tables"]["claims"]):
-        yield f"tables.claims.{number}.figure", "figures", claim["figure"]
+        yield f"tables.claims.{number}.comparison", "comparisons", claim["comparison"]
         for win in claim["wins"]:
             worse = [] if win["worse"] == "strongest" else win["worse"]
             yield from ((f"tables.claims.{number}.wins", "models", model) for model in [win["better"], *worse])
             yield from ((f"tables.claims.{number}.wins", "tasks", task) for task in win.get("tasks", []))
     described = [(name, item) for name, item in config["tables"].items() if isinstance(item, dict)]
-    for section, items in (("figures", config["figures"].items()), ("tables", described)):
+    for section, items in (("comparisons", config["comparisons"].items()), ("tables", described)):
         for name, item in items:
             yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item.get("tasks", []))
             yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))

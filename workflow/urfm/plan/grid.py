@@ -21,6 +21,10 @@ from urfm.plan.availability import (
 Item = TypeVar("Item")
 
 
+# The figures of the paper whose panels draw a comparison each; their entries under `figures` name it for each panel.
+COMPARING = ("figure_2", "figure_3", "figure_4", "figure_5", "figure_8")
+
+
 class Cell(NamedTuple):
     """One fine-tuning job: a model on a task with a share (percent) of its training part, all seeds together."""
 
@@ -29,17 +33,17 @@ class Cell(NamedTuple):
     share: int
 
 
-def available_models(config: Config, figure: str) -> list[str]:
-    return [model for model in config["figures"][figure]["models"] if missing_model(config, model) is None]
+def available_models(config: Config, comparison: str) -> list[str]:
+    return [model for model in config["comparisons"][comparison]["models"] if missing_model(config, model) is None]
 
 
 def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
-    """The tasks of a figure or table that have data, in the configured order."""
+    """The tasks of a comparison, figure or table that have data, in the configured order."""
     return [task for task in item["tasks"] if missing_part(config, task, subset_of(item)) is None]
 
 
 def subset_of(item: dict[str, Any]) -> str:
-    """Which images a figure scores: `test`, or `external`, those of a set that the models predict unchanged."""
+    """Which images a comparison scores: `test`, or `external`, those of a set that the models predict unchanged."""
     return str(item.get("subset", "test"))
 
 
@@ -48,65 +52,65 @@ def external_task(config: Config, task: str) -> str | None:
     return None if missing_part(config, task, "external") else str(config["tasks"][task]["external"])
 
 
-def cells(config: Config, figure: str) -> list[Cell]:
+def cells(config: Config, comparison: str) -> list[Cell]:
     """The fine-tuning cells of a comparison that can be had here."""
-    item = config["figures"][figure]
+    item = config["comparisons"][comparison]
     return [
         Cell(model, task, share)
         for task in available_tasks(config, item)
         for share in item["shares"]
-        for model in available_models(config, figure)
+        for model in available_models(config, comparison)
     ]
 
 
 def comparisons(config: Config) -> list[str]:
-    """The entries of `figures` of which something can be drawn here."""
-    return [figure for figure in config["figures"] if cells(config, figure)]
+    """The comparisons of which something can be drawn here."""
+    return [name for name in config["comparisons"] if cells(config, name)]
 
 
 def stated(config: Config, table: str) -> list[str]:
     """The comparisons with something to draw that comparison_with_paper or claims speak of."""
     item = config["tables"][table]
     entries = item["paper"] if table == "comparison_with_paper" else item
-    named = {entry["figure"] for entry in entries}
-    return [figure for figure in comparisons(config) if figure in named]
+    named = {entry["comparison"] for entry in entries}
+    return [name for name in comparisons(config) if name in named]
 
 
 def drawn(config: Config, figure: str) -> list[str]:
-    """The comparisons with something to draw that make up a figure: figure_4 is figure_4a and figure_4b."""
-    return sorted(name for name in comparisons(config) if figure_of(name) == figure)
+    """The comparisons with something to draw that make up a figure, in the order of its panels."""
+    return [name for name in config["figures"][figure].values() if cells(config, name)]
 
 
-def figure_of(comparison: str) -> str:
-    """The figure that draws a comparison: figure_4a is a panel of figure_4."""
-    return comparison.rstrip("abcd")
+def figure_of(config: Config, comparison: str) -> str | None:
+    """The figure of the paper that draws a comparison in a panel; None for a comparison of one's own."""
+    return next((name for name in COMPARING if comparison in config["figures"][name].values()), None)
 
 
 def pictured_tasks(config: Config, figure: str) -> list[str]:
     """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
-    item = config["pictures"][figure]
-    return available_tasks(config, item) if missing_model(config, config["pictures"]["model"]) is None else []
+    item = config["figures"][figure]
+    return available_tasks(config, item) if missing_model(config, config["figures"]["model"]) is None else []
 
 
 def kept_tasks(config: Config) -> list[str]:
     """The tasks whose first fine-tuned seed of the pictured model keeps its weights."""
-    return _unique(task for figure in ("figure_6", "figure_7") for task in config["pictures"][figure]["tasks"])
+    return _unique(task for figure in ("figure_6", "figure_7") for task in config["figures"][figure]["tasks"])
 
 
 def all_cells(config: Config) -> list[Cell]:
-    """The cells of all figures, each once."""
-    return _unique(cell for figure in config["figures"] for cell in cells(config, figure))
+    """The cells of all comparisons, each once."""
+    return _unique(cell for name in config["comparisons"] for cell in cells(config, name))
 
 
 def models(config: Config) -> list[str]:
-    """The models of all figures that can be had here, each once."""
-    figures = [figure for figure, item in config["figures"].items() if item["tasks"]]
-    return _unique(model for figure in figures for model in available_models(config, figure))
+    """The models of all comparisons that can be had here, each once."""
+    wanted = [name for name, item in config["comparisons"].items() if item["tasks"]]
+    return _unique(model for name in wanted for model in available_models(config, name))
 
 
 def tasks(config: Config) -> list[str]:
-    """The tasks of all figures and tables that have data, each once."""
-    items = [*config["figures"].values(), config["tables"]["table_2"]]
+    """The tasks of all comparisons and tables that have data, each once."""
+    items = [*config["comparisons"].values(), config["tables"]["table_2"]]
     return _unique(task for item in items for task in available_tasks(config, item))
 
 
@@ -247,17 +251,17 @@ def summary(config: Config) -> list[str]:
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
         lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
-    figures = {name: item for name, item in sorted(config["figures"].items()) if item["tasks"]}
+    wanted = {name: item for name, item in sorted(config["comparisons"].items()) if item["tasks"]}
     absent: dict[str, list[str]] = {}
-    for figure, item in figures.items():
+    for name, item in wanted.items():
         lines.append(
-            f"{figure}: {len(available_models(config, figure))} of {len(item['models'])} models on "
+            f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "
             f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
         )
-        for kind, name, missing in _missing(config, item["models"], item["tasks"], subset_of(item)):
-            absent.setdefault(f"{kind} {name}: {missing.reason} ({missing.detail})", []).append(figure)
+        for kind, absentee, missing in _missing(config, item["models"], item["tasks"], subset_of(item)):
+            absent.setdefault(f"{kind} {absentee}: {missing.reason} ({missing.detail})", []).append(name)
     lines += [f"not available: {what}, wanted by {', '.join(names)}" for what, names in absent.items()]
-    models = _unique(model for figure in figures for model in available_models(config, figure))
+    models = _unique(model for name in wanted for model in available_models(config, name))
     return lines + split_note(config) + partial_pretraining(config, models)
 
 

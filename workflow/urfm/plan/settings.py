@@ -73,11 +73,12 @@ def _asked_for(config: Config, section: str) -> list[str]:
 def doctor(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
     folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "stand_ins", "pretraining", "organs")
-    sections = ("datasets", "tasks", "teachers", "models", "figures", "tables")
+    sections = ("datasets", "tasks", "teachers", "models", "comparisons", "tables")
     return {
         "finetuning": {"split": config["finetuning"]["split"]},
         **{key: config[key] for key in folders},
         **{key: list(config[key].items()) for key in sections},
+        "figures": {name: config["figures"][name] for name in grid.COMPARING},
     }
 
 
@@ -209,10 +210,10 @@ def finetuning(config: Config, model: str, task: str, share: int, keep_weights: 
     }
 
 
-def statistics(config: Config, figure: str) -> Config:
-    item = config["figures"][figure]
+def statistics(config: Config, name: str) -> Config:
+    item = config["comparisons"][name]
     subset = {"subset": item["subset"]} if "subset" in item else {}
-    return {"figure": figure, "reference": item["reference"], **subset, **config["statistics"]}
+    return {"comparison": name, "reference": item["reference"], **subset, **config["statistics"]}
 
 
 def figure(config: Config, name: str) -> Config:
@@ -220,40 +221,40 @@ def figure(config: Config, name: str) -> Config:
     return {
         **comparison(config, name),
         "confidence": config["statistics"]["confidence"],
-        "dpi": config["figure_dpi"],
+        "dpi": config["figures"]["dpi"],
     }
 
 
 def comparisons(config: Config, name: str) -> Config:
     """The same of a figure of several comparisons; those of which nothing can be drawn are named in it."""
-    names = sorted(item for item in config["figures"] if grid.figure_of(item) == name)  # an overlay's come first
     return {
-        "comparisons": [[item, {**comparison(config, item), "against": against(config, item)}] for item in names],
+        "comparisons": [
+            [item, {**comparison(config, item), "against": against(config, item)}]
+            for item in config["figures"][name].values()
+        ],
         "confidence": config["statistics"]["confidence"],
-        "dpi": config["figure_dpi"],
+        "dpi": config["figures"]["dpi"],
     }
 
 
 def against(config: Config, name: str) -> list[str]:
-    return list(config["figures"][name].get("against", []))
+    return list(config["comparisons"][name].get("against", []))
 
 
 def figure_5(config: Config) -> Config:
     """With the tasks of each model's organ, for models that are pre-trained on one organ."""
-    own = {}
-    for model in config["figures"]["figure_5"]["models"]:
+    own, item = {}, config["comparisons"][config["figures"]["figure_5"]["comparison"]]
+    for model in item["models"]:
         run = config["models"][model].get("pretraining")
         organs = pretraining_settings(config, run)["organs"] if run else []
         if len(organs) == 1:
-            own[model] = [
-                task for task in config["figures"]["figure_5"]["tasks"] if organ_of(config, task) == organs[0]
-            ]
+            own[model] = [task for task in item["tasks"] if organ_of(config, task) == organs[0]]
     return {**comparisons(config, "figure_5"), "own": own}
 
 
 def figure_8(config: Config) -> Config:
     """With the runs of the models of panel A, and the organs of its tasks."""
-    item = config["figures"].get("figure_8a", {"models": [], "tasks": []})
+    item = config["comparisons"][config["figures"]["figure_8"]["data"]]
     organs = {task: organ_of(config, task) for task in item["tasks"]}
     return {
         **comparisons(config, "figure_8"),
@@ -274,7 +275,7 @@ def organ_of(config: Config, task: str) -> str:
 
 def comparison(config: Config, name: str) -> Config:
     """Titles in order, and what is missing of one comparison."""
-    item = config["figures"][name]
+    item = config["comparisons"][name]
     tasks = grid.available_tasks(config, item)
     return {
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
@@ -298,19 +299,19 @@ def summary(config: Config, name: str) -> Config:
 
 def pictured_run(config: Config) -> str:
     """The pre-training run of the model that figures 1, 6 and 7 look at."""
-    return str(config["models"][config["pictures"]["model"]]["pretraining"])
+    return str(config["models"][config["figures"]["model"]]["pretraining"])
 
 
 def attention(config: Config, task: str) -> Config:
     return {
         "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
-        "images": config["pictures"]["figure_6"]["images"],
+        "images": config["figures"]["figure_6"]["images"],
         "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
     }
 
 
 def embeddings(config: Config) -> Config:
-    kept = {key: config["pictures"]["figure_7"][key] for key in ("images", "perplexity", "seed")}
+    kept = {key: config["figures"]["figure_7"][key] for key in ("images", "perplexity", "seed")}
     return kept | {key: config["finetuning"][key] for key in ("pooling", "evaluation_resize")}
 
 
@@ -328,9 +329,9 @@ def _pictured(config: Config, tasks: list[str]) -> list[dict[str, Any]]:
 
 def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -> Config:
     """What the pictures share: tasks that can be drawn, what is missing, notes and the look."""
-    wanted = config["pictures"][figure]["tasks"]
+    wanted = config["figures"][figure]["tasks"]
     there = [model for model in models if missing_model(config, model) is None]
-    compared = config["figures"][config["pictures"]["figure_1"]["comparison"]]["models"] if figure == "figure_1" else []
+    compared = config["comparisons"][config["figures"][figure]["comparison"]]["models"] if figure == "figure_1" else []
     shown = dict.fromkeys([*compared, *models])
     stand_ins = [config["models"][model]["title"] for model in shown if model in config["stand_ins"]["models"]]
     marked = f"Stand-in (random weights in the upstream format), not the published model: {', '.join(stand_ins)}."
@@ -338,30 +339,30 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
         "tasks": _pictured(config, tasks),
         "unavailable": grid.unavailable(config, models, wanted),
         "notes": ([marked] if stand_ins else []) + grid.split_note(config) + grid.partial_pretraining(config, there),
-        "dpi": config["figure_dpi"],
+        "dpi": config["figures"]["dpi"],
     }
 
 
 def figure_1(config: Config) -> Config:
-    item = config["pictures"]["figure_1"]
-    compared = config["figures"][item["comparison"]]["models"]
+    item = config["figures"]["figure_1"]
+    compared = config["comparisons"][item["comparison"]]["models"]
     return {
-        **_picture(config, "figure_1", [config["pictures"]["model"]], grid.available_tasks(config, item)),
+        **_picture(config, "figure_1", [config["figures"]["model"]], grid.available_tasks(config, item)),
         "organs": [[organ, name] for organ, name in config["organs"].items()],
         "models": [[model, config["models"][model]["title"]] for model in compared],
-        "model": config["models"][config["pictures"]["model"]]["title"],
+        "model": config["models"][config["figures"]["model"]]["title"],
     }
 
 
 def figure_6(config: Config) -> Config:
-    model = config["pictures"]["model"]
+    model = config["figures"]["model"]
     picture = _picture(config, "figure_6", [model], grid.pictured_tasks(config, "figure_6"))
     return {**picture, "model": config["models"][model]["title"]}
 
 
 def figure_7(config: Config) -> Config:
-    after, before = config["pictures"]["model"], config["pictures"]["figure_7"]["before"]
-    tasks = grid.available_tasks(config, config["pictures"]["figure_7"])
+    after, before = config["figures"]["model"], config["figures"]["figure_7"]["before"]
+    tasks = grid.available_tasks(config, config["figures"]["figure_7"])
     named = {name: [model, config["models"][model]["title"]] for name, model in (("before", before), ("after", after))}
     return {**_picture(config, "figure_7", [before, after], tasks), **named}
 
@@ -395,7 +396,7 @@ def probe_curves(config: Config) -> Config:
         "notes": grid.run_notes(config, [line[0] for line in section["runs"]])
         + [f"Not available: {entry['title']} ({entry['reason']})." for entry in missing]
         + grid.split_note(config),
-        "dpi": config["figure_dpi"],
+        "dpi": config["figures"]["dpi"],
     }
 
 
@@ -405,7 +406,7 @@ def reconstruct(config: Config) -> Config:
 
 def reconstructions(config: Config, run: str) -> Config:
     title = config["pretraining"]["runs"][run]["title"]
-    return {"title": title, "organs": config["organs"], "dpi": config["figure_dpi"]}
+    return {"title": title, "organs": config["organs"], "dpi": config["figures"]["dpi"]}
 
 
 def loss_curves(config: Config) -> Config:
@@ -414,9 +415,9 @@ def loss_curves(config: Config) -> Config:
     wanted = [run for line in config["probes"]["runs"] for run in line] + config["reconstructions"]["runs"]
     wanted += [
         config["models"][model]["pretraining"]
-        for figure in config["figures"].values()
-        for model in figure["models"]
-        if figure["tasks"] and "pretraining" in config["models"][model]
+        for item in config["comparisons"].values()
+        for model in item["models"]
+        if item["tasks"] and "pretraining" in config["models"][model]
     ]
     return {
         "runs": [
@@ -430,7 +431,7 @@ def loss_curves(config: Config) -> Config:
         ],
         "simulated": any(is_simulated(config, dataset) for dataset in seen),
         "notes": grid.run_notes(config, dict.fromkeys(wanted)),
-        "dpi": config["figure_dpi"],
+        "dpi": config["figures"]["dpi"],
     }
 
 
@@ -523,7 +524,7 @@ def comparison_with_paper(config: Config) -> Config:
     return {
         "paper": item["paper"],
         "titles": {name: config[section][name]["title"] for section in ("tasks", "models") for name in config[section]},
-        "tasks": {name: len(figure["tasks"]) for name, figure in config["figures"].items()},
+        "tasks": {name: len(item["tasks"]) for name, item in config["comparisons"].items()},
         "seeds": item["seeds"],
         "missing": {entry["name"]: entry["reason"] for entry in here},
         "reasons": {"": grid.split_note(config), **reasons},
@@ -545,8 +546,8 @@ def _other_recipe(config: Config, model: str, recipe: Config) -> list[str]:
 
 
 def claims(config: Config) -> Config:
-    figures = {claim["figure"] for claim in config["tables"]["claims"]}
-    titles = {name: name.replace("figure_", "").upper() for name in sorted(figures)}
+    names = {claim["comparison"] for claim in config["tables"]["claims"]}
+    titles = {name: name.replace("figure_", "").upper() for name in sorted(names)}
     return {"claims": config["tables"]["claims"], "titles": titles}
 
 

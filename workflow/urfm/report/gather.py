@@ -38,7 +38,7 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
     """Each comparison that has statistics: its name, models, tasks, scores and differences, ordered by name."""
     found = []
-    for name, item in sorted(config["figures"].items()):
+    for name, item in sorted(config["comparisons"].items()):
         folder = results / "statistics" / name
         if (folder / "scores.csv").is_file():
             scores = read_scores(folder)
@@ -100,7 +100,7 @@ def cell_text(score: tuple[float, float, float]) -> str:
 
 def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
     """The reference model of the first comparison that has it: averages over tasks, and a row a task."""
-    for name, item in sorted(config["figures"].items()):
+    for name, item in sorted(config["comparisons"].items()):
         path = results / "statistics" / name / "scores.csv"
         if not path.is_file():
             continue
@@ -132,7 +132,7 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
 
 def status(config: Config, results: Path) -> dict[str, Any]:
     """What kind of run this is: simulated data sets, stand-in encoders, and tasks and models that are missing."""
-    wanted = [item for item in config["figures"].values() if item["tasks"]]
+    wanted = [item for item in config["comparisons"].values() if item["tasks"]]
     tasks = dict.fromkeys(task for item in wanted for task in item["tasks"])
     models = dict.fromkeys(model for item in wanted for model in item["models"])
     manifests = records(results, "manifests/*.json")

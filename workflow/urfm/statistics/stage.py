@@ -1,4 +1,4 @@
-"""Means, intervals, tests and ROC curves of a figure's cells (stage `statistics`); docs/statistics.md has the tables.
+"""Means, intervals, tests and ROC curves of a comparison's cells (stage `statistics`; tables: docs/statistics.md).
 
 Two kinds of uncertainty stand side by side. Over seeds (the paper's): mean, t interval and t-test, how much training
 varies on these test images. Over patients: the bootstrap of the seed-averaged predictions and DeLong's method, what
@@ -33,7 +33,7 @@ from urfm.statistics.significance import TTest
 class StatisticsSettings(Settings):
     """Settings of the stage."""
 
-    figure: str = Field(description="name of the figure or table the statistics are for")
+    comparison: str = Field(description="its name under comparisons")
     reference: str = Field(description="model that every other one is compared with")
     subset: Literal["test", "external"] = Field(default="test", description="images that are scored")
     confidence: float = Field(gt=0, lt=1, description="level of every interval, e.g. 0.95")
@@ -57,7 +57,7 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     subset, confidence = settings.subset, settings.confidence
     groups = [
         compared(group, seeds, subset, settings.bootstrap_resamples, settings.bootstrap_seed)
-        for group in progress(together.values(), f"statistics of {settings.figure}", total=len(together))
+        for group in progress(together.values(), f"statistics of {settings.comparison}", total=len(together))
     ]
     averages = averaged_over_tasks(groups)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
@@ -106,11 +106,11 @@ def main() -> None:
     settings = parse_settings(StatisticsSettings, options.settings)
     cells = [read_cell(path, settings.subset) for path in options.cells]
     if settings.reference not in {cell.model for cell in cells}:
-        say(f"{settings.figure}: no cell of the reference {settings.reference}: scores only, no differences")
+        say(f"{settings.comparison}: no cell of the reference {settings.reference}: scores only, no differences")
     tables = compute(cells, settings)
     write(options.output, tables, settings, sorted({cell.model for cell in cells if cell.stand_in}))
     say(
-        f"{settings.figure}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
+        f"{settings.comparison}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
         f"{settings.reference}; written to {options.output}"
     )
 

@@ -38,7 +38,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
             raise UrfmError(f"{record}: has no table {name}; delete it and run the statistics again")
         verify_sha256(record.with_name(f"{name}.parquet"), content["sha256"][f"{name}.parquet"])
     return Stored(
-        name=content["settings"]["figure"],
+        name=content["settings"]["comparison"],
         simulated=content["simulated"],
         stand_ins=list(content.get("stand_ins", [])),
         t_test=content["settings"]["t_test"],

@@ -77,7 +77,7 @@ class Win(Settings):
 class Claim(Settings):
     """What the paper says, and the comparisons it speaks of."""
 
-    figure: str
+    comparison: str
     says: str = Field(description="the words of the paper, or their content")
     metrics: list[MetricName] = Field(min_length=1)
     level: float = Field(gt=0, lt=1, description="P below which a comparison counts")
@@ -102,7 +102,7 @@ def comparisons(claim: Claim, stored: Stored) -> pd.DataFrame:
     table = pd.concat(parts, ignore_index=True)
     for raw in RAW:
         table[f"{raw}_holm"] = table.groupby("metric")[raw].transform(lambda p: holm(p.to_numpy()))
-    return table.assign(claim=claim.says, figure=claim.figure)[DETAIL_COLUMNS]
+    return table.assign(claim=claim.says, figure=claim.comparison)[DETAIL_COLUMNS]
 
 
 def _of_win(win: Win, claim: Claim, scores: pd.DataFrame, differences: pd.DataFrame) -> pd.DataFrame:
@@ -180,8 +180,8 @@ def main() -> None:
     tables = ("scores", "differences", "average_scores", "average_differences")
     statistics = {stored.name: stored for stored in (read_statistics(path, tables) for path in options.statistics)}
     details = [
-        comparisons(claim, statistics[claim.figure])
-        if claim.figure in statistics
+        comparisons(claim, statistics[claim.comparison])
+        if claim.comparison in statistics
         else pd.DataFrame(columns=DETAIL_COLUMNS)
         for claim in settings.claims
     ]
@@ -196,7 +196,7 @@ def main() -> None:
     if any(stored.simulated for stored in statistics.values()):
         notes.insert(0, SIMULATED)
     rows = [
-        row(claim, table, settings.titles[claim.figure], test)
+        row(claim, table, settings.titles[claim.comparison], test)
         for claim, table in zip(settings.claims, details, strict=True)
     ]
     write_table(

@@ -29,7 +29,7 @@ TABLES = ("scores", "differences", "average_scores", "average_differences")
 class Statement(Settings):
     """A number of the paper's text, in percent or percentage points."""
 
-    figure: str = Field(description="comparison whose statistics hold ours")
+    comparison: str = Field(description="whose statistics hold ours")
     task: str = Field(description="a task, or `average`: the mean over the comparison's tasks")
     model: str
     metric: MetricName
@@ -136,8 +136,8 @@ def explanations(
     reasons = ["simulated data"] if found["simulated"] else ["the paper's test images are not published"]
     if statement.model in stored.stand_ins:
         reasons.append(f"{settings.titles[statement.model]} is a stand-in")
-    if statement.task == AVERAGE and found["tasks"] < settings.tasks[statement.figure]:
-        reasons.append(f"{found['tasks']} of {settings.tasks[statement.figure]} tasks")
+    if statement.task == AVERAGE and found["tasks"] < settings.tasks[statement.comparison]:
+        reasons.append(f"{found['tasks']} of {settings.tasks[statement.comparison]} tasks")
     if statement.quantity != "score" and (others := [model for model in stored.stand_ins if model != statement.model]):
         reasons.append(f"stand-ins for {', '.join(settings.titles.get(model, model) for model in others)}")
     if found["seeds"] != settings.seeds:
@@ -147,7 +147,7 @@ def explanations(
 
 def comparison(settings: ComparisonSettings, statistics: dict[str, Stored]) -> Table:
     """The table from the statistics that are there (comparison name to its tables)."""
-    rows = [row(statement, statistics.get(statement.figure), settings) for statement in settings.paper]
+    rows = [row(statement, statistics.get(statement.comparison), settings) for statement in settings.paper]
     answers = [cells[COLUMNS.index("Paper within ours")] for cells in rows]
     compared = len(answers) - answers.count(NONE)
     notes = [
