@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import pytest
 import yaml
 from working_copy import Repository
 
@@ -76,20 +77,127 @@ def test_plot_setting(finished: Repository) -> None:
     assert '"dpi":120' in output
 
 
+NOTHING: Counter[str] = Counter()
+# Edits of one definition each: file, what stands there, what it becomes; the jobs, and what the reason names.
+TRAINED = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
+DRAWN = SUMMARY + LOOKED_AT + Counter(embeddings=1)
+
+
+def test_an_unused_definition(finished: Repository) -> None:
+    """Helpers that nothing reaches, anywhere in the library."""
+    names = [name for name in sources(finished) if "__init__" not in name]
+    before = {name: (finished.folder / name).read_text() for name in names}
+    try:
+        for name, text in before.items():
+            extra = "EXTRA = 1\n\n\ndef extra(x):\n    return x + EXTRA\n\n\n"
+            head, last, tail = text.rpartition("if __name__ == ")
+            (finished.folder / name).write_text(head + extra + last + tail if last else text + "\n\n" + extra)
+        assert finished.plan()[0] == NOTHING
+    finally:
+        for name, text in before.items():
+            (finished.folder / name).write_text(text)
+
+
+def test_a_new_reader(finished: Repository) -> None:
+    """As docs/extending.md says, a module and a line in READERS: nothing, then the jobs of its own set."""
+    readers = "workflow/urfm/data/datasets/__init__.py"
+    text = (finished.folder / readers).read_text()
+    text = text.replace("    aul,\n", "    aul,\n    fresh,\n", 1)
+    text = text.replace('    "generic": Reader', '    "fresh": Reader(fresh.read),\n    "generic": Reader', 1)
+    module = finished.folder / "workflow/urfm/data/datasets/fresh.py"
+    module.write_text("def read(folder):\n    return iter(())\n")
+    try:
+        with finished.edited(readers, text):
+            assert finished.plan()[0] == NOTHING
+    finally:
+        module.unlink()
+
+
+def test_a_readers_change_concerns_its_set(finished: Repository) -> None:
+    with finished.replaced("workflow/urfm/data/datasets/busbra.py", 'row["Side"]', 'row["Side"].strip()'):
+        jobs, output = finished.plan()
+    assert jobs == Counter(manifest=1, images=1, split=1, cache_targets=1, pretrain_set=3) + TRAINED + Counter(
+        finetune=1
+    ) + DRAWN + AUDIT + Counter(table_1=1, table_2=1)
+    assert "urfm.data.datasets.busbra@" in output
+    assert "urfm.data.datasets.aul@" not in output
+
+
+MESSAGES = [
+    ("workflow/urfm/data/images/store.py", "was the store made from this manifest?", "is it from this manifest?"),
+    ("workflow/urfm/data/images/decode.py", "pixels have no agreed range", "pixels have no range that is agreed on"),
+    ("workflow/urfm/training/pretrain/loop.py", "lower base_lr, or use precision", "lower base_lr or use precision"),
+    ("workflow/urfm/training/finetune/stage.py", "predictions in {", "predictions are in {"),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), MESSAGES)
+def test_a_word_of_a_message(finished: Repository, name: str, old: str, new: str) -> None:
+    with finished.replaced(name, old, new):
+        assert finished.plan()[0] == NOTHING
+
+
+def test_the_decoder(finished: Repository) -> None:
+    """What reads pixels from files: manifests and stores, and all that is made of them."""
+    with finished.replaced("workflow/urfm/data/images/decode.py", "image.load()", "image.load(), image.verify"):
+        jobs, output = finished.plan()
+    assert {"manifest", "images", "split", "cache_targets", "pretrain", "finetune"} <= jobs.keys()
+    assert jobs["manifest"] == jobs["images"] == 2
+    assert "urfm.data.images.decode@" in output
+
+
+def test_one_teacher(finished: Repository) -> None:
+    """EfficientNet-Lite0 teaches urfm, pixels teach mim_us."""
+    own = Counter(pretrain=1, encoder_from_run=1, finetune=2)
+    with finished.replaced("workflow/urfm/models/teachers/efficientnet_lite0.py", "x.split(8)", "x.split(4)"):
+        jobs, output = finished.plan()
+    assert jobs["cache_targets"] == 2
+    assert jobs["pretrain"] == own["pretrain"]
+    assert jobs["finetune"] == own["finetune"]
+    assert "urfm.models.teachers.efficientnet_lite0@" in output
+    with finished.replaced("workflow/urfm/models/teachers/pixels.py", "1e-6", "1e-5"):
+        jobs, output = finished.plan()
+    assert jobs == own + SUMMARY + ONE_OBSERVED
+    assert "urfm.models.teachers.pixels@" in output
+
+
+def test_the_mask_sampling(finished: Repository) -> None:
+    with finished.replaced("workflow/urfm/training/pretrain/samples.py", "dtype=np.float32", "dtype=np.float64"):
+        jobs, output = finished.plan()
+    assert jobs == TRAINED + DRAWN
+    assert "urfm.training.pretrain.samples@" in output
+
+
+def test_one_figure(finished: Repository) -> None:
+    with finished.replaced("workflow/urfm/figures/figure_2.py", "def draw(", "LIMIT = 1\n\n\ndef draw("):
+        assert finished.plan()[0] == NOTHING
+    text = (finished.folder / "workflow/urfm/figures/figure_2.py").read_text()
+    with finished.edited(
+        "workflow/urfm/figures/figure_2.py", text.replace("    run(main)", "    run(main)\n    print()")
+    ):
+        jobs, output = finished.plan()
+    assert jobs == Counter(figure_2=1)
+    assert "urfm.figures.figure_2@" in output
+
+
 def test_plot_style(finished: Repository) -> None:
-    name = "workflow/urfm/figures/style.py"
-    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+    with finished.replaced("workflow/urfm/figures/style.py", '"font.family": "DejaVu Sans"', '"font.family": "serif"'):
         jobs, output = finished.plan()
     assert jobs == SCORED + Counter(figure_6=1, figure_7=1, duplicates_sheet=1) + OBSERVED_FIGURES
     assert "urfm.figures.style@" in output
 
 
-def test_metric(finished: Repository) -> None:
-    name = "workflow/urfm/statistics/seed_scores.py"
-    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+def test_a_metric(finished: Repository) -> None:
+    """Statistics and what is drawn of them; the cells where it selects their epoch (AUROC here, and F1 is drawn)."""
+    with finished.replaced("workflow/urfm/metrics.py", "== labels).astype(float) @ weights", "== labels) @ weights"):
         jobs, output = finished.plan()
     assert jobs == SUMMARY
-    assert "urfm.statistics.seed_scores@" in output
+    assert "urfm.metrics@" in output
+    with finished.replaced("workflow/urfm/metrics.py", "== labels).mean())", "== labels).sum() / len(labels))"):
+        assert finished.plan()[0] == NOTHING
+    with finished.replaced("workflow/urfm/metrics.py", "if len(present) < 2", "if len(present) <= 1"):
+        jobs, _ = finished.plan()
+    assert jobs == CELLS + SUMMARY + LOOKED_AT
 
 
 def test_statistics_setting(finished: Repository) -> None:
@@ -144,22 +252,19 @@ def test_sampling_of_one_run_leaves_its_images(finished: Repository) -> None:
 def test_code_that_chooses_images(finished: Repository) -> None:
     """Every list is made again. Whether training starts again is for its state to say: not if the list is the same."""
     name = "workflow/urfm/data/pretrain_set.py"
-    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+    with finished.replaced(name, "    run(main)", "    run(main)\n    print()"):
         jobs, output = finished.plan()
     lists = Counter(pretrain_set=4, table_1=1, table_3=1)
-    trained = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
-    assert jobs == lists + AUDIT + trained + SUMMARY + LOOKED_AT + Counter(embeddings=1)
+    assert jobs == lists + AUDIT + TRAINED + DRAWN
     reasons = re.findall(r"rule pretrain:.*?reason: ([^\n]*)", output, flags=re.DOTALL)
     assert len(reasons) == 2
     assert all(reason.startswith("Input files updated by another job") for reason in reasons)
 
 
 def test_pretraining_code(finished: Repository) -> None:
-    name = "workflow/urfm/models/mim.py"
-    with finished.edited(name, (finished.folder / name).read_text() + "\nEXTRA = 1\n"):
+    with finished.replaced("workflow/urfm/models/mim.py", "eps=1e-6", "eps=1e-5"):
         jobs, output = finished.plan()
-    trained = Counter(pretrain=2, encoder_from_run=2, finetune=4) + OBSERVED
-    assert jobs == trained + SUMMARY + LOOKED_AT + Counter(embeddings=1)
+    assert jobs == TRAINED + DRAWN
     assert "urfm.models.mim@" in output
 
 
