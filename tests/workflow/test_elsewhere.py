@@ -48,6 +48,14 @@ def test_from_another_folder(repository: Repository, tmp_path: Path) -> None:
     assert not (repository.folder / "results").exists()
 
 
+def test_a_profile_from_another_folder(repository: Repository, tmp_path: Path) -> None:
+    """It brings its overlay, which lies beside it."""
+    profile = str(repository.folder / "workflow" / "profiles" / "demo")
+    here = ["--snakefile", str(repository.folder / "Snakefile"), "--profile", profile]
+    output = repository.snakemake("table_4", *here, where=tmp_path)
+    assert (tmp_path / "results" / "demo" / "tables" / "table_4.csv").is_file(), output
+
+
 def test_into_another_folder(repository: Repository, tmp_path: Path) -> None:
     """`--directory`; the path of an overlay is one of the folder in which it is typed."""
     (repository.folder / "my.yaml").write_text("data_root: archives")

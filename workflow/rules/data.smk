@@ -3,7 +3,7 @@
 
 rule simulate:
     output:
-        local(f"{config['data_root']}/{{folder}}/SIMULATED.json"),
+        local(availability.data_root(config) / "{folder}/SIMULATED.json"),
     log:
         "<logs>/simulate/{folder}.log",
     priority: 30

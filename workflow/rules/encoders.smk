@@ -4,8 +4,8 @@ FROM_RUN = {model: record["pretraining"] for model, record in config["models"].i
 
 rule stand_in:
     output:
-        weights=local(f"{config['checkpoint_root']}/{{checkpoint}}"),
-        mark=local(f"{config['checkpoint_root']}/{{checkpoint}}.stand_in.json"),
+        weights=local(Path(config["checkpoint_root"]) / "{checkpoint}"),
+        mark=local(Path(config["checkpoint_root"]) / "{checkpoint}.stand_in.json"),
     log:
         "<logs>/stand_in/{checkpoint}.log",
     wildcard_constraints:
