@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from urfm.config.models import TeacherSettings
 from urfm.config.pretraining import PretrainSettings, TargetSettings
 from urfm.core.cli import parse_settings
+from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json, write_parquet
 from urfm.data.images.build import Entry, write_store
@@ -137,7 +138,7 @@ def here(chosen: PretrainSettings, stores: list[Path], folder: Path, **options: 
             checkpoint_root=folder,
             state_root=folder / "state",
             output=folder / "out",
-            **{"code": {}} | options,
+            **{"code": definitions("urfm.training.pretrain.stage", chosen.model_dump())} | options,
         )
     finally:
         torch.set_num_threads(threads)
@@ -272,7 +273,7 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
         if "epoch 1/200" in line:
             break
     if number == signal.SIGKILL:
-        while not list((tmp_path / "state").glob("*/checkpoint.pt.previous")):
+        while not list((tmp_path / "state").glob("*/*/checkpoint.pt.previous")):
             time.sleep(0.01)
     process.send_signal(number)
     output = process.communicate(timeout=600)[0]
@@ -281,7 +282,7 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
     else:
         assert process.returncode == 128 + number, output
         assert f"stopped by {number.name}" in output
-    checkpoint = next((tmp_path / "state").iterdir()) / "checkpoint.pt"
+    checkpoint = next((tmp_path / "state").glob("*/*")) / "checkpoint.pt"
     if number == signal.SIGKILL and checkpoint.exists():  # and the newest is damaged as well, if it had its name yet
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     saved = state.load(checkpoint)
@@ -311,7 +312,7 @@ def test_resume_with_scaler_and_average_at_a_given_step(
         patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
         with pytest.raises(SystemExit, match="143"):
             here(chosen, stores, tmp_path / "parts", micro_batch=3)
-    saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
+    saved = state.load(next((tmp_path / "parts" / "state").glob("*/*/checkpoint.pt")))
     assert saved is not None
     assert saved["step"] == stopped_in + 1  # the step is finished, its result kept
     assert saved["scaler"]["scale"] > 1
@@ -446,7 +447,7 @@ def test_a_signal_that_comes_while_processes_agree_is_not_lost(
         with pytest.raises(SystemExit, match="138"):
             here(settings(), stores, tmp_path)
     assert calls == [0, 0, 0, signal.SIGUSR1]
-    saved = state.load(next((tmp_path / "state").glob("*/checkpoint.pt")))
+    saved = state.load(next((tmp_path / "state").glob("*/*/checkpoint.pt")))
     assert saved is not None
     assert saved["step"] == 4
 
@@ -469,7 +470,7 @@ def test_two_processes_stopped_by_slurm_go_on_to_the_same_bits(stores: list[Path
     output = waiting.communicate(timeout=600)[0]
     assert waiting.returncode != 0
     assert "stopped by SIGUSR1" in output, output
-    saved = state.load(next((tmp_path / "parts" / "state").glob("*/checkpoint.pt")))
+    saved = state.load(next((tmp_path / "parts" / "state").glob("*/*/checkpoint.pt")))
     assert saved is not None
     assert saved["step"] == 4  # of 8: the one that was under way is finished
 

@@ -96,7 +96,7 @@ def test_an_interruption_changes_none(
         patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
         with pytest.raises(MemoryError if dies else SystemExit):
             here(settings(snapshot_every=3), stores, tmp_path)
-    kept = {path.name for path in (tmp_path / "state").glob("*/snapshot-*")}
+    kept = {path.name for path in (tmp_path / "state").glob("*/*/snapshot-*")}
     assert kept == ({"snapshot-0.pt"} if step == 4 else {"snapshot-0.pt", "snapshot-3.pt"})
     here(settings(snapshot_every=3), stores, tmp_path)
     for name in ("snapshots.safetensors", "snapshots.json"):
@@ -105,7 +105,7 @@ def test_an_interruption_changes_none(
         path.unlink()
     here(settings(snapshot_every=3), stores, tmp_path)
     assert (tmp_path / "out" / "snapshots.json").read_bytes() == (run / "out" / "snapshots.json").read_bytes()
-    next((tmp_path / "state").glob("*/snapshot-3.pt")).unlink()
+    next((tmp_path / "state").glob("*/*/snapshot-3.pt")).unlink()
     with pytest.raises(UrfmError, match="the snapshot of epoch 3 is gone; delete this folder and train again"):
         here(settings(snapshot_every=3), stores, tmp_path)
 
