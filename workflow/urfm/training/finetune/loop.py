@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,14 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     batch_size = batch_size_for(images, settings)
     steps_per_epoch = images // batch_size
     steps = settings.epochs * steps_per_epoch
-    peak = optimisation.peak_learning_rate(settings.base_lr, settings.batch_size, settings.lr_reference_batch)
+    rate = partial(
+        optimisation.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        peak=optimisation.peak_learning_rate(settings.base_lr, settings.batch_size, settings.lr_reference_batch),
+        minimum=settings.min_lr,
+        warmup_epochs=settings.warmup_epochs,
+        epochs=settings.epochs,
+    )
     training = Training(cell, seed)
     if (saved := state.load(folder / "checkpoint.pt")) and _suffices(saved["best"], settings.keeps(seed)):
         training.load_state_dict(saved)
@@ -158,14 +166,7 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     left = progress(range(training.step, steps), label, every=60)
     with state.stop_signals() as stop:
         for step, (pixels, labels) in zip(left, loader, strict=True):
-            lr = optimisation.learning_rate(
-                step,
-                steps_per_epoch,
-                peak=peak,
-                minimum=settings.min_lr,
-                warmup_epochs=settings.warmup_epochs,
-                epochs=settings.epochs,
-            )
+            lr = rate(step)
             optimisation.set_learning_rate(training.optimiser, lr)
             seed_everything(STEP, seed, step)
             training.update(loss_of(training.model, pixels, labels, mixup, cell))

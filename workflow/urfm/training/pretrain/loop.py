@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,14 @@ def train(
     batch_size = batch_size_for(settings, len(samples), job)
     steps_per_epoch = len(samples) // batch_size
     steps = settings.epochs * steps_per_epoch
-    peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
+    rate = partial(
+        optimisation.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        peak=optimisation.peak_learning_rate(settings.base_lr, batch_size),
+        minimum=settings.min_lr,
+        warmup_epochs=settings.warmup_epochs,
+        epochs=settings.epochs,
+    )
 
     model.to(job.device).train()
     if teacher is not None:
@@ -177,12 +185,7 @@ def train(
     objective = Objective(settings, model, teacher, job)
     loader = load_batches(samples, batch_size, job, training.step, steps, workers)
     if job.is_main:
-        millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        say(
-            f"{settings.run}: {len(samples):,} images, {settings.epochs} epochs of {steps_per_epoch:,} steps of "
-            f"{batch_size}, {settings.precision} on {job.world_size} x {job.device.type}, peak lr {peak:.3g}; "
-            + (f"going on at step {training.step:,}" if training.step else f"{millions:.1f} M parameters")
-        )
+        announce(settings, training, job, len(samples), batch_size)
         if training.step == 0:
             keep_snapshot(settings, training, folder, 0)
 
@@ -191,14 +194,7 @@ def train(
     meter = Meter(settings.run, steps, training.step, every=LOG_SECONDS, first=0, shown=job.is_main)
     with state.stop_signals() as stop, meter:
         for batch in loader:
-            lr = optimisation.learning_rate(
-                training.step,
-                steps_per_epoch,
-                peak=peak,
-                minimum=settings.min_lr,
-                warmup_epochs=settings.warmup_epochs,
-                epochs=settings.epochs,
-            )
+            lr = rate(training.step)
             optimisation.set_learning_rate(training.optimiser, lr)
             seed_layers(settings.seed, training.step, job)
             batch["noise"] = mask_noise(settings.seed, training.step, batch_size, model.patches, job)
@@ -241,6 +237,17 @@ def train(
         "decoder": {name: tensor for name, tensor in tensors.items() if name not in inside},
         "history": training.history,
     }
+
+
+def announce(settings: PretrainSettings, training: Training, job: Processes, images: int, batch_size: int) -> None:
+    """Say what is about to be trained, on what, and from where on."""
+    peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
+    millions = sum(parameter.numel() for parameter in training.model.parameters()) / 1e6
+    say(
+        f"{settings.run}: {images:,} images, {settings.epochs} epochs of {images // batch_size:,} steps of "
+        f"{batch_size}, {settings.precision} on {job.world_size} x {job.device.type}, peak lr {peak:.3g}; "
+        + (f"going on at step {training.step:,}" if training.step else f"{millions:.1f} M parameters")
+    )
 
 
 def seed_layers(seed: int, step: int, job: Processes) -> None:
