@@ -113,16 +113,6 @@ def test_a_new_reader(finished: Repository) -> None:
         module.unlink()
 
 
-def test_a_readers_change_concerns_its_set(finished: Repository) -> None:
-    with finished.replaced("workflow/urfm/data/datasets/busbra.py", 'row["Side"]', 'row["Side"].strip()'):
-        jobs, output = finished.plan()
-    assert jobs == Counter(manifest=1, images=1, split=1, cache_targets=1, pretrain_set=3) + TRAINED + Counter(
-        finetune=1
-    ) + DRAWN + AUDIT + Counter(table_1=1, table_2=1)
-    assert "urfm.data.datasets.busbra@" in output
-    assert "urfm.data.datasets.aul@" not in output
-
-
 MESSAGES = [
     ("workflow/urfm/data/images/store.py", "was the store made from this manifest?", "is it from this manifest?"),
     ("workflow/urfm/data/images/decode.py", "pixels have no agreed range", "pixels have no range that is agreed on"),
@@ -135,30 +125,6 @@ MESSAGES = [
 def test_a_word_of_a_message(finished: Repository, name: str, old: str, new: str) -> None:
     with finished.replaced(name, old, new):
         assert finished.plan()[0] == NOTHING
-
-
-def test_the_decoder(finished: Repository) -> None:
-    """What reads pixels from files: manifests and stores, and all that is made of them."""
-    with finished.replaced("workflow/urfm/data/images/decode.py", "image.load()", "image.load(), image.verify"):
-        jobs, output = finished.plan()
-    assert {"manifest", "images", "split", "cache_targets", "pretrain", "finetune"} <= jobs.keys()
-    assert jobs["manifest"] == jobs["images"] == 2
-    assert "urfm.data.images.decode@" in output
-
-
-def test_one_teacher(finished: Repository) -> None:
-    """EfficientNet-Lite0 teaches urfm, pixels teach mim_us."""
-    own = Counter(pretrain=1, encoder_from_run=1, finetune=2)
-    with finished.replaced("workflow/urfm/models/teachers/efficientnet_lite0.py", "x.split(8)", "x.split(4)"):
-        jobs, output = finished.plan()
-    assert jobs["cache_targets"] == 2
-    assert jobs["pretrain"] == own["pretrain"]
-    assert jobs["finetune"] == own["finetune"]
-    assert "urfm.models.teachers.efficientnet_lite0@" in output
-    with finished.replaced("workflow/urfm/models/teachers/pixels.py", "1e-6", "1e-5"):
-        jobs, output = finished.plan()
-    assert jobs == own + SUMMARY + ONE_OBSERVED
-    assert "urfm.models.teachers.pixels@" in output
 
 
 def test_the_mask_sampling(finished: Repository) -> None:
