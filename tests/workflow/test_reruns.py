@@ -113,6 +113,16 @@ def test_a_new_reader(finished: Repository) -> None:
         module.unlink()
 
 
+def test_a_readers_change_concerns_its_set(finished: Repository) -> None:
+    with finished.replaced("workflow/urfm/data/datasets/busbra.py", 'row["Side"]', 'row["Side"].strip()'):
+        jobs, output = finished.plan()
+    assert jobs == Counter(manifest=1, images=1, split=1, cache_targets=1, pretrain_set=3) + TRAINED + Counter(
+        finetune=1
+    ) + DRAWN + AUDIT + Counter(table_1=1, table_2=1, table_3=1, embeddings=1)
+    assert "urfm.data.datasets.busbra@" in output
+    assert "urfm.data.datasets.aul@" not in output
+
+
 MESSAGES = [
     ("workflow/urfm/data/images/store.py", "was the store made from this manifest?", "is it from this manifest?"),
     ("workflow/urfm/data/images/decode.py", "pixels have no agreed range", "pixels have no range that is agreed on"),
@@ -125,6 +135,31 @@ MESSAGES = [
 def test_a_word_of_a_message(finished: Repository, name: str, old: str, new: str) -> None:
     with finished.replaced(name, old, new):
         assert finished.plan()[0] == NOTHING
+
+
+def test_the_decoder(finished: Repository) -> None:
+    """What reads pixels from files: manifests and stores, and all that is made of them."""
+    with finished.replaced("workflow/urfm/data/images/decode.py", "image.load()", "image.load(), image.verify"):
+        jobs, output = finished.plan()
+    assert {"manifest", "images", "split", "cache_targets", "pretrain", "finetune"} <= jobs.keys()
+    assert jobs["manifest"] == 3
+    assert "urfm.data.images.decode@" in output
+
+
+def test_one_teacher(finished: Repository) -> None:
+    """EfficientNet-Lite0 teaches urfm, pixels teach mim_us."""
+    own = Counter(pretrain=1, encoder_from_run=1, finetune=2)
+    with finished.replaced("workflow/urfm/models/teachers/efficientnet_lite0.py", "x.split(8)", "x.split(4)"):
+        jobs, output = finished.plan()
+    assert jobs["cache_targets"] == 2
+    assert jobs["pretrain"] == own["pretrain"]
+    assert jobs["finetune"] == own["finetune"]
+    assert "urfm.models.teachers.efficientnet_lite0@" in output
+    with finished.replaced("workflow/urfm/models/teachers/pixels.py", "1e-6", "1e-5"):
+        jobs, output = finished.plan()
+    # What reconstructs reads from its snapshots which teacher it wants, so that all teachers count.
+    assert jobs == own + SUMMARY + ONE_OBSERVED + Counter(reconstruct=1, draw_reconstructions=1)
+    assert "urfm.models.teachers.pixels@" in output
 
 
 def test_the_mask_sampling(finished: Repository) -> None:
@@ -157,7 +192,7 @@ def test_a_metric(finished: Repository) -> None:
     """Statistics and what is drawn of them; the cells where it selects their epoch (AUROC here, and F1 is drawn)."""
     with finished.replaced("workflow/urfm/metrics.py", "== labels).astype(float) @ weights", "== labels) @ weights"):
         jobs, output = finished.plan()
-    assert jobs == SUMMARY
+    assert jobs == SUMMARY + Counter(probe_curves=1)
     assert "urfm.metrics@" in output
     with finished.replaced("workflow/urfm/metrics.py", "== labels).mean())", "== labels).sum() / len(labels))"):
         assert finished.plan()[0] == NOTHING
