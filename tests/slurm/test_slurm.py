@@ -44,7 +44,7 @@ def prepared(repository: Repository) -> Repository:
     tiny["simulation"].update(SIZES["simulation"])
     tiny["pretraining"]["defaults"].update(SIZES["pretraining"]["defaults"])
     (repository.folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    engine = repository.folder / "workflow" / "urfm" / "training" / "pretrain.py"
+    engine = repository.folder / "workflow" / "urfm" / "training" / "pretrain" / "loop.py"
     before, comment, after = engine.read_text().partition("            # Not put back into `stop`")
     assert comment
     engine.write_text(before + WAIT + comment + after)

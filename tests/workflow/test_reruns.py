@@ -292,7 +292,7 @@ def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:
         assert jobs == CELLS + SUMMARY + LOOKED_AT + Counter(table_5=1)
         finished.run(str((record / "cell.json").relative_to(finished.folder)))
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
-        assert len(list(finished.folder.glob("out/state/finetune/random/breast_tumor/100/*/seed-2"))) == 1
+        assert len(list(finished.folder.glob("out/state/finetune/random/breast_tumor/100/*/*/seed-2"))) == 1
     # Back to two seeds: nothing is trained, the kept seeds are written out again.
     output = finished.run()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
