@@ -48,7 +48,7 @@ rule audit:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.data.leakage.audit", lambda wildcards: settings.audit(config)),
+        **depends("urfm.data.leakage.audit", lambda wildcards: settings.data.audit(config)),
     shell:
         """
         python -m urfm.data.leakage.audit \
@@ -80,7 +80,7 @@ rule duplicates_sheet:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.duplicates_sheet", lambda wildcards: settings.duplicates_sheet(config)),
+        **depends("urfm.figures.duplicates_sheet", lambda wildcards: settings.figures.duplicates_sheet(config)),
     shell:
         """
         python -m urfm.figures.duplicates_sheet \

@@ -107,7 +107,7 @@ rule report:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.report.page", lambda wildcards: settings.report(config)),
+        **depends("urfm.report.page", lambda wildcards: settings.tables.report(config)),
     shell:
         """
         python -m urfm.report.page \

@@ -194,7 +194,7 @@ def run_images(name):
 
 def target_files(run, name):
     """Stored teacher targets of a run's data sets; none when the teacher looks on while training."""
-    if not settings.uses_cache(config, run):
+    if not settings.pretraining.uses_cache(config, run):
         return []
     teacher = availability.pretraining_settings(config, run)["teacher"]
     return [f"<results>/targets/{teacher}/{dataset}/{name}" for dataset in availability.available_datasets(config, run)]
@@ -209,7 +209,11 @@ def upstream_file(record):
 
 def teacher_file(run):
     """What a teacher that looks on while training is loaded from."""
-    return [] if settings.uses_cache(config, run) else upstream_file(settings.pretraining(config, run)["teacher"])
+    return (
+        []
+        if settings.pretraining.uses_cache(config, run)
+        else upstream_file(settings.pretraining.pretraining(config, run)["teacher"])
+    )
 
 
 def measured(wildcards):

@@ -12,7 +12,9 @@ rule simulate:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.simulation.simulate", lambda wildcards: settings.simulate(config, simulated_dataset(wildcards))),
+        **depends(
+            "urfm.simulation.simulate", lambda wildcards: settings.data.simulate(config, simulated_dataset(wildcards))
+        ),
     shell:
         """
         python -m urfm.simulation.simulate \
@@ -38,7 +40,7 @@ rule manifest:
     resources:
         **needs("manifest"),
     params:
-        **depends("urfm.data.manifest", lambda wildcards: settings.manifest(config, wildcards.dataset)),
+        **depends("urfm.data.manifest", lambda wildcards: settings.data.manifest(config, wildcards.dataset)),
     shell:
         """
         python -m urfm.data.manifest \
@@ -69,7 +71,7 @@ rule images:
     resources:
         **needs("images"),
     params:
-        **depends("urfm.data.images.build", lambda wildcards: settings.images(config)),
+        **depends("urfm.data.images.build", lambda wildcards: settings.data.images(config)),
     shell:
         """
         python -m urfm.data.images.build \
@@ -99,7 +101,9 @@ rule split:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.data.splits.stage", lambda wildcards: settings.split(config, wildcards.task, wildcards.split)),
+        **depends(
+            "urfm.data.splits.stage", lambda wildcards: settings.data.split(config, wildcards.task, wildcards.split)
+        ),
     shell:
         """
         python -m urfm.data.splits.stage \

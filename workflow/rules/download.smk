@@ -13,7 +13,7 @@ rule download:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        **depends("urfm.download.download", lambda wildcards: settings.download(config)),
+        **depends("urfm.download.download", lambda wildcards: settings.data.download(config)),
     shell:
         """
         python -m urfm.download.download \
@@ -33,7 +33,7 @@ rule doctor:
     resources:
         mem_mb=need("small", "mem_mb"),
     params:
-        **depends("urfm.doctor.report", lambda wildcards: settings.doctor(config)),
+        **depends("urfm.doctor.report", lambda wildcards: settings.data.doctor(config)),
     shell:
         """
         python -m urfm.doctor.report \

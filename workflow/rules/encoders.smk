@@ -15,7 +15,7 @@ rule stand_in:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.models.stand_ins", lambda wildcards: settings.stand_in(config, wildcards.checkpoint)),
+        **depends("urfm.models.stand_ins", lambda wildcards: settings.models.stand_in(config, wildcards.checkpoint)),
     shell:
         """
         python -m urfm.models.stand_ins \
@@ -41,7 +41,7 @@ rule encoder_from_run:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.models.encoders", lambda wildcards: settings.encoder(config, wildcards.model)),
+        **depends("urfm.models.encoders", lambda wildcards: settings.models.encoder(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.encoders \
@@ -67,7 +67,7 @@ rule encoder_from_checkpoint:
     resources:
         **needs("small", mem_mb=need("small", "mem_mb") * 2),
     params:
-        **depends("urfm.models.encoders", lambda wildcards: settings.encoder(config, wildcards.model)),
+        **depends("urfm.models.encoders", lambda wildcards: settings.models.encoder(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.encoders \
@@ -95,7 +95,7 @@ rule export_encoder:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.models.export", lambda wildcards: settings.export(config, wildcards.model)),
+        **depends("urfm.models.export", lambda wildcards: settings.models.export(config, wildcards.model)),
     shell:
         """
         python -m urfm.models.export \

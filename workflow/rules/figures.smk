@@ -32,7 +32,7 @@ rule figure_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_2", lambda wildcards: settings.figure(config, COMPARED)),
+        **depends("urfm.figures.figure_2", lambda wildcards: settings.figures.figure(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.figure_2 \
@@ -69,7 +69,7 @@ rule figure_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_3", lambda wildcards: settings.comparisons(config, "figure_3")),
+        **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.comparisons(config, "figure_3")),
     shell:
         """
         records=({input.records:q})
@@ -107,7 +107,7 @@ rule figure_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_4", lambda wildcards: settings.comparisons(config, "figure_4")),
+        **depends("urfm.figures.figure_4", lambda wildcards: settings.figures.comparisons(config, "figure_4")),
     shell:
         """
         records=({input.records:q})
@@ -145,7 +145,7 @@ rule figure_5:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_5", lambda wildcards: settings.figure_5(config)),
+        **depends("urfm.figures.figure_5", lambda wildcards: settings.figures.figure_5(config)),
     shell:
         """
         records=({input.records:q})
@@ -187,7 +187,7 @@ rule figure_8:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.figure_8", lambda wildcards: settings.figure_8(config)),
+        **depends("urfm.figures.figure_8", lambda wildcards: settings.figures.figure_8(config)),
     shell:
         """
         records=({input.records:q})
@@ -227,7 +227,7 @@ rule critical_difference:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.critical_difference", lambda wildcards: settings.summary(config, COMPARED)),
+        **depends("urfm.figures.critical_difference", lambda wildcards: settings.figures.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.critical_difference \
@@ -263,7 +263,7 @@ rule calibration:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.figures.calibration", lambda wildcards: settings.summary(config, COMPARED)),
+        **depends("urfm.figures.calibration", lambda wildcards: settings.figures.summary(config, COMPARED)),
     shell:
         """
         python -m urfm.figures.calibration \

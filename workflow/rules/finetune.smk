@@ -25,7 +25,9 @@ rule finetune:
     params:
         **depends(
             "urfm.training.finetune.stage",
-            lambda wildcards: settings.finetuning(config, wildcards.model, wildcards.task, int(wildcards.share)),
+            lambda wildcards: settings.models.finetuning(
+                config, wildcards.model, wildcards.task, int(wildcards.share)
+            ),
         ),
     shell:
         """
@@ -58,7 +60,7 @@ use rule finetune as finetune_with_weights with:
     params:
         **depends(
             "urfm.training.finetune.stage",
-            lambda wildcards: settings.finetuning(
+            lambda wildcards: settings.models.finetuning(
                 config, wildcards.model, wildcards.task, int(wildcards.share), keep_weights=True
             ),
         ),

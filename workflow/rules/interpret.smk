@@ -25,7 +25,7 @@ rule attention:
         encoder=f"<results>/encoders/{PICTURED}.json",
         weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
         cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",
-        teacher=local(upstream_file(settings.attention(config, next(iter(config["tasks"])))["teacher"])),
+        teacher=local(upstream_file(settings.models.attention(config, next(iter(config["tasks"])))["teacher"])),
     output:
         maps="<results>/attention/{task}.npz",
         table="<results>/attention/{task}.parquet",
@@ -38,7 +38,7 @@ rule attention:
     resources:
         **needs("finetune"),
     params:
-        **depends("urfm.interpret.attention", lambda wildcards: settings.attention(config, wildcards.task)),
+        **depends("urfm.interpret.attention", lambda wildcards: settings.models.attention(config, wildcards.task)),
     shell:
         """
         python -m urfm.interpret.attention \
@@ -73,7 +73,7 @@ rule embeddings:
     resources:
         **needs("finetune"),
     params:
-        **depends("urfm.interpret.embeddings", lambda wildcards: settings.embeddings(config)),
+        **depends("urfm.interpret.embeddings", lambda wildcards: settings.models.embeddings(config)),
     shell:
         """
         stores=({input.stores:q})
@@ -106,7 +106,7 @@ rule finetuned_embeddings:
     resources:
         **needs("finetune"),
     params:
-        **depends("urfm.interpret.embeddings", lambda wildcards: settings.embeddings(config)),
+        **depends("urfm.interpret.embeddings", lambda wildcards: settings.models.embeddings(config)),
     shell:
         """
         python -m urfm.interpret.embeddings \
@@ -139,7 +139,7 @@ rule figure_6:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.figure_6", lambda wildcards: settings.figure_6(config)),
+        **depends("urfm.figures.figure_6", lambda wildcards: settings.figures.figure_6(config)),
     shell:
         """
         python -m urfm.figures.figure_6 \
@@ -163,7 +163,7 @@ rule figure_7:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.figure_7", lambda wildcards: settings.figure_7(config)),
+        **depends("urfm.figures.figure_7", lambda wildcards: settings.figures.figure_7(config)),
     shell:
         """
         python -m urfm.figures.figure_7 \
@@ -193,7 +193,7 @@ rule figure_1:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.figure_1", lambda wildcards: settings.figure_1(config)),
+        **depends("urfm.figures.figure_1", lambda wildcards: settings.figures.figure_1(config)),
     shell:
         """
         selection={input.selection:q} sample={input.sample:q} statistics={input.statistics:q} stores=({input.stores:q})

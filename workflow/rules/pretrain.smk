@@ -18,7 +18,7 @@ rule pretrain_set:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.data.pretrain_set", lambda wildcards: settings.pretrain_set(config, wildcards.run)),
+        **depends("urfm.data.pretrain_set", lambda wildcards: settings.pretraining.pretrain_set(config, wildcards.run)),
     shell:
         """
         python -m urfm.data.pretrain_set \
@@ -61,7 +61,9 @@ rule pretrain:
         micro_batch=need("pretrain", "micro_batch"),
         workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
     params:
-        **depends("urfm.training.pretrain.stage", lambda wildcards: settings.pretraining(config, wildcards.run)),
+        **depends(
+            "urfm.training.pretrain.stage", lambda wildcards: settings.pretraining.pretraining(config, wildcards.run)
+        ),
     shell:
         """
         stores=({input.stores:q}) targets=({input.targets:q})

@@ -19,7 +19,8 @@ rule probe_run:
         **needs("probe"),
     params:
         **depends(
-            "urfm.interpret.probe_encoder", lambda wildcards: settings.probe(config, wildcards.run, wildcards.task)
+            "urfm.interpret.probe_encoder",
+            lambda wildcards: settings.pretraining.probe(config, wildcards.run, wildcards.task),
         ),
     shell:
         """
@@ -53,7 +54,8 @@ rule probe_model:
         **needs("probe"),
     params:
         **depends(
-            "urfm.interpret.probe_encoder", lambda wildcards: settings.probe(config, wildcards.model, wildcards.task)
+            "urfm.interpret.probe_encoder",
+            lambda wildcards: settings.pretraining.probe(config, wildcards.model, wildcards.task),
         ),
     shell:
         """
@@ -80,7 +82,7 @@ rule probe_curves:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.probe_curves", lambda wildcards: settings.probe_curves(config)),
+        **depends("urfm.figures.probe_curves", lambda wildcards: settings.figures.probe_curves(config)),
     shell:
         """
         python -m urfm.figures.probe_curves \
@@ -103,7 +105,7 @@ rule loss_curves:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.loss_curves", lambda wildcards: settings.loss_curves(config)),
+        **depends("urfm.figures.loss_curves", lambda wildcards: settings.figures.loss_curves(config)),
     shell:
         """
         python -m urfm.figures.loss_curves \
@@ -133,7 +135,7 @@ rule reconstruct:
         mem_mb=need("probe", "mem_mb"),
         runtime=minutes("probe"),
     params:
-        **depends("urfm.interpret.reconstruct", lambda wildcards: settings.reconstruct(config)),
+        **depends("urfm.interpret.reconstruct", lambda wildcards: settings.pretraining.reconstruct(config)),
     shell:
         """
         stores=({input.stores:q})
@@ -168,7 +170,9 @@ rule draw_reconstructions:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.reconstructions", lambda wildcards: settings.reconstructions(config, wildcards.run)),
+        **depends(
+            "urfm.figures.reconstructions", lambda wildcards: settings.figures.reconstructions(config, wildcards.run)
+        ),
     shell:
         """
         python -m urfm.figures.reconstructions \

@@ -46,7 +46,7 @@ rule figure_statistics:
         mem_mb=need("small", "mem_mb") * 2,
         runtime=minutes("small"),
     params:
-        **depends("urfm.statistics.stage", lambda wildcards: settings.statistics(config, wildcards.comparison)),
+        **depends("urfm.statistics.stage", lambda wildcards: settings.models.statistics(config, wildcards.comparison)),
     shell:
         """
         python -m urfm.statistics.stage \

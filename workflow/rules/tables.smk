@@ -20,7 +20,7 @@ rule table_1:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.table_1", lambda wildcards: settings.table_1(config)),
+        **depends("urfm.tables.table_1", lambda wildcards: settings.tables.table_1(config)),
     shell:
         """
         selection={input:q}
@@ -54,7 +54,7 @@ rule table_2:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.table_2", lambda wildcards: settings.table_2(config)),
+        **depends("urfm.tables.table_2", lambda wildcards: settings.tables.table_2(config)),
     shell:
         """
         python -m urfm.tables.table_2 \
@@ -84,7 +84,7 @@ rule table_3:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.table_3", lambda wildcards: settings.table_3(config)),
+        **depends("urfm.tables.table_3", lambda wildcards: settings.tables.table_3(config)),
     shell:
         """
         python -m urfm.tables.table_3 \
@@ -112,7 +112,7 @@ rule table_4:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.settings_table", lambda wildcards: settings.settings_table(config, "table_4")),
+        **depends("urfm.tables.settings_table", lambda wildcards: settings.tables.settings_table(config, "table_4")),
     shell:
         """
         python -m urfm.tables.settings_table \
@@ -134,7 +134,7 @@ use rule table_4 as table_5 with:
     log:
         "<logs>/tables/table_5.log",
     params:
-        **depends("urfm.tables.settings_table", lambda wildcards: settings.settings_table(config, "table_5")),
+        **depends("urfm.tables.settings_table", lambda wildcards: settings.tables.settings_table(config, "table_5")),
 
 
 rule comparison_with_paper:
@@ -158,7 +158,7 @@ rule comparison_with_paper:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.comparison_with_paper", lambda wildcards: settings.comparison_with_paper(config)),
+        **depends("urfm.tables.comparison_with_paper", lambda wildcards: settings.tables.comparison_with_paper(config)),
     shell:
         """
         python -m urfm.tables.comparison_with_paper \
@@ -189,7 +189,7 @@ rule claims:
         mem_mb=need("small", "mem_mb"),
         runtime=minutes("small"),
     params:
-        **depends("urfm.tables.claims", lambda wildcards: settings.claims(config)),
+        **depends("urfm.tables.claims", lambda wildcards: settings.tables.claims(config)),
     shell:
         """
         python -m urfm.tables.claims \

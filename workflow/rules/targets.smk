@@ -19,7 +19,7 @@ rule cache_targets:
     resources:
         **needs("targets"),
     params:
-        **depends("urfm.targets.build", lambda wildcards: settings.targets(config, wildcards.teacher)),
+        **depends("urfm.targets.build", lambda wildcards: settings.pretraining.targets(config, wildcards.teacher)),
     shell:
         """
         python -m urfm.targets.build \

@@ -57,7 +57,7 @@ def look(config: dict[str, Any]) -> dict[str, Entry]:
 
 def lines(config: dict[str, Any], width: int = 100) -> list[str]:
     """The report, through the same JSON as the command line gets."""
-    text = json.dumps(settings.doctor(config))
+    text = json.dumps(settings.data.doctor(config))
     results = Path(config["data_root"]).parent / "results"
     return list(report(DoctorSettings.model_validate_json(text).model_dump(), results, width))
 
@@ -134,7 +134,7 @@ def test_simulated_data(config: dict[str, Any]) -> None:
     assert found["aul"].state[:3] == ("simulated", True, ["not made yet; the workflow makes it when it is needed"])
     made = {}
     for name in names:
-        stage = simulate.SimulateSettings.model_validate(settings.simulate(config, name))
+        stage = simulate.SimulateSettings.model_validate(settings.data.simulate(config, name))
         made[name] = simulate.simulate(stage, Path(config["data_root"]) / config["datasets"][name]["folder"])
     for simulation in (config["simulation"], {}):
         config["simulation"] = simulation
@@ -338,7 +338,7 @@ def test_it_needs_neither_torch_nor_network() -> None:
 
 def test_command_line(config: dict[str, Any], tmp_path: Path) -> None:
     """Exit code 0 whatever is missing, and nothing is written."""
-    arguments = [sys.executable, "-m", "urfm.doctor.report", "--settings", json.dumps(settings.doctor(config))]
+    arguments = [sys.executable, "-m", "urfm.doctor.report", "--settings", json.dumps(settings.data.doctor(config))]
     done = subprocess.run(arguments, cwd=HOME / "workflow", capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == lines(config)

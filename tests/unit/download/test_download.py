@@ -333,18 +333,18 @@ def test_somebodys_weights_are_never_touched(tmp_path: Path, server: Server, ses
 def test_the_configuration_names_what_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Server) -> None:
     """By name of a model or teacher, with its pinned hash, through the command line; stand-ins are not fetched."""
     config = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
-    everything = settings.download(config)
+    everything = settings.data.download(config)
     names = {item["name"] for item in everything["weights"]}
     assert names == {"biomedclip", "clip", "sl_imagenet", "mim_imagenet", "moco_v3_imagenet", "dino_imagenet"}
     assert everything["archives"]
     config["teachers"]["clip"] |= {"sha256": SHA256.removeprefix("sha256:")}
     config["teachers"]["clip"]["origin"]["files"][0]["url"] = server.put("/clip", Page(CONTENT))
     config["download"] = ["clip"]
-    chosen = settings.download(config)
+    chosen = settings.data.download(config)
     assert chosen["archives"] == []
     roots = ["--root", str(tmp_path / "data"), "--checkpoint-root", str(tmp_path / "checkpoints")]
     monkeypatch.setattr(sys, "argv", ["download", *roots, "--settings", json.dumps(chosen)])
     main()
     assert (tmp_path / "checkpoints" / config["teachers"]["clip"]["file"]).read_bytes() == CONTENT
     config["stand_ins"]["teachers"] = ["clip"]
-    assert settings.download(config)["weights"] == []
+    assert settings.data.download(config)["weights"] == []

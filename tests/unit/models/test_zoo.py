@@ -455,7 +455,7 @@ def test_checkpoints_of_the_configuration() -> None:
     config = yaml.safe_load((HOME / "config.yaml").read_text())
     for name, record in config["models"].items():
         if "checkpoint" in record:
-            checkpoint = CheckpointSettings.model_validate(settings.encoder(config, name)["checkpoint"])
+            checkpoint = CheckpointSettings.model_validate(settings.models.encoder(config, name)["checkpoint"])
             assert timm.is_model(checkpoint.architecture or FORMATS[checkpoint.format].architecture), name
     schema = yaml.safe_load((HOME / "workflow" / "schemas" / "config.schema.yaml").read_text())
     assert set(schema["$defs"]["checkpoint"]["properties"]["format"]["enum"]) == set(get_args(FormatName))

@@ -159,19 +159,19 @@ def test_external_images_need_their_data_set(config: dict[str, Any]) -> None:
     """Figure 3B scores the breast models on BUID: with BUS-BRA alone there is nothing to predict, and it is said."""
     config["simulation"] = {"busbra": {"patients": 20, "seed": 0}}
     assert grid.external_task(config, "breast_tumor") is None
-    (entry,) = settings.figure(config, "figure_3b")["unavailable"][:1]
+    (entry,) = settings.figures.figure(config, "figure_3b")["unavailable"][:1]
     assert (entry["name"], entry["reason"]) == ("breast_tumor", "data set not in the data folder")
     config["simulation"]["buid"] = {"patients": 20, "seed": 0}
     assert grid.external_task(config, "breast_tumor") == "breast_lesion"
     assert grid.external_task(config, "liver_mass") is None
-    assert settings.statistics(config, "figure_3b")["subset"] == "external"
-    assert "subset" not in settings.statistics(config, "figure_2")
+    assert settings.models.statistics(config, "figure_3b")["subset"] == "external"
+    assert "subset" not in settings.models.statistics(config, "figure_2")
 
 
 def test_weights_are_kept_for_the_pictures_alone(config: dict[str, Any]) -> None:
     assert set(grid.kept_tasks(config)) == set(config["figures"]["figure_6"]["tasks"])
-    assert "keep_weights" not in settings.finetuning(config, "urfm", "breast_tumor", 100)
-    assert settings.finetuning(config, "urfm", "breast_tumor", 100, keep_weights=True)["keep_weights"] is True
+    assert "keep_weights" not in settings.models.finetuning(config, "urfm", "breast_tumor", 100)
+    assert settings.models.finetuning(config, "urfm", "breast_tumor", 100, keep_weights=True)["keep_weights"] is True
     assert grid.pictured_tasks(config, "figure_6") == []  # no teacher and no data here
 
 
@@ -191,7 +191,7 @@ def test_data_sets_of_one_archive_are_simulated_together(config: dict[str, Any])
     assert availability.available_datasets(config, "urfm") == ["lepset_unlabelled"]
     assert availability.missing_task(config, "pancreatic_cancer") is None
     config["strict_counts"] = True
-    strict = [name for name in config["datasets"] if settings.manifest(config, name)["strict_counts"]]
+    strict = [name for name in config["datasets"] if settings.data.manifest(config, name)["strict_counts"]]
     assert set(config["datasets"]) - set(strict) == set(simulated)
 
 
@@ -201,19 +201,19 @@ def test_the_demo_simulates_every_data_set() -> None:
     folders = [demo["datasets"][name]["folder"] for name in demo["simulation"]]
     assert len(set(folders)) == len(folders)
     for name in demo["simulation"]:
-        own = SimulateSettings(**settings.simulate(demo, name))
+        own = SimulateSettings(**settings.data.simulate(demo, name))
         assert (own.layout == "generic") == bool(own.organ)
         if own.layout == "generic":
             assert own.labels == PAPER["datasets"][name]["expected"].get("labels", {})
-    assert settings.simulate(demo, "liver_mvi")["images_per_patient"] == pytest.approx(1515 / 408)
-    assert "images_per_patient" not in settings.simulate(demo, "private_thyroid")
+    assert settings.data.simulate(demo, "liver_mvi")["images_per_patient"] == pytest.approx(1515 / 408)
+    assert "images_per_patient" not in settings.data.simulate(demo, "private_thyroid")
 
 
 def test_of_a_figure_that_is_left_out_nothing_is_missing(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
-    assert settings.comparison(config, "figure_4a")["unavailable"]
+    assert settings.figures.comparison(config, "figure_4a")["unavailable"]
     config["comparisons"]["figure_4a"]["tasks"] = []
-    assert settings.comparison(config, "figure_4a")["unavailable"] == []
+    assert settings.figures.comparison(config, "figure_4a")["unavailable"] == []
 
 
 def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
@@ -236,7 +236,7 @@ def test_grid_draws_what_is_there(config: dict[str, Any]) -> None:
     assert grid.available_models(config, "figure_2") == ["mim_us", "deblur_mim", "urfm"]
     assert grid.datasets(config) == ["busbra", "camus"]
     assert [cell.model for cell in grid.cells(config, "figure_2")] == ["mim_us", "deblur_mim", "urfm"]
-    notes = settings.figure(config, "figure_2")["notes"]
+    notes = settings.figures.figure(config, "figure_2")["notes"]
     assert notes[-1] == "URFM: pre-trained on 1 of 10 data sets (CAMUS)."
     assert "URFM: pre-trained on 1 of 10 data sets (CAMUS)." in grid.summary(config)
 
@@ -253,8 +253,11 @@ def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[st
     assert missing.detail == f"none of RadImageNet in {config['data_root']}"
     assert grid.table_runs(config, "table_1") == ["urfm"]
     assert grid.table_runs(config, "table_3") == ["urfm_breast"]
-    assert settings.pretrain_set(config, "urfm")["dataset_organs"] == {"buv": ["breast"], "camus": ["heart"]}
-    rows = {row["run"]: row for row in settings.table_3(config)["runs"]}
+    assert settings.pretraining.pretrain_set(config, "urfm")["dataset_organs"] == {
+        "buv": ["breast"],
+        "camus": ["heart"],
+    }
+    rows = {row["run"]: row for row in settings.tables.table_3(config)["runs"]}
     assert rows["urfm_breast"]["missing"] == ["ultrasoundcases", "private_breast"]
     assert rows["urfm_liver"]["reason"] == missing.reason
     config["pretraining"]["defaults"]["datasets"] = ["camus"]
@@ -265,21 +268,23 @@ def test_organ_runs_read_the_data_sets_that_may_hold_their_organ(config: dict[st
 
 def test_held_out_patients_need_the_tasks_that_are_here(config: dict[str, Any]) -> None:
     (Path(config["data_root"]) / "BUSBRA").mkdir()
-    assert settings.pretrain_set(config, "urfm")["tasks_not_here"] == []
-    absent = settings.pretrain_set(config, "urfm_clean")["tasks_not_here"]
+    assert settings.pretraining.pretrain_set(config, "urfm")["tasks_not_here"] == []
+    absent = settings.pretraining.pretrain_set(config, "urfm_clean")["tasks_not_here"]
     assert set(config["tasks"]) - set(absent) == {"breast_tumor"}
 
 
 def test_stored_views_are_shared(config: dict[str, Any]) -> None:
     config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
-    assert settings.uses_cache(config, "urfm")
-    settings.pretraining(config, "urfm")
+    assert settings.pretraining.uses_cache(config, "urfm")
+    settings.pretraining.pretraining(config, "urfm")
     config["pretraining"]["runs"]["urfm"]["crop_scale"] = [0.5, 1.0]
     with pytest.raises(UrfmError, match=r"pretraining\.runs\.urfm\.crop_scale"):
-        settings.pretraining(config, "urfm")
+        settings.pretraining.pretraining(config, "urfm")
     config["pretraining"]["defaults"]["targets"] = "cached"
-    assert not settings.uses_cache(config, "mim_us")  # pixels need no cache
-    assert "views" not in settings.pretraining(config, "mim_us")  # and do not start again for another number
+    assert not settings.pretraining.uses_cache(config, "mim_us")  # pixels need no cache
+    assert "views" not in settings.pretraining.pretraining(
+        config, "mim_us"
+    )  # and do not start again for another number
 
 
 def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
@@ -289,12 +294,12 @@ def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
         return [
             provenance.canonical_json(part)
             for part in [
-                settings.pretraining(content, "urfm"),
-                settings.encoder(content, "urfm"),
-                settings.finetuning(content, "urfm", "breast_tumor", 100),
-                settings.statistics(content, "figure_2"),
-                settings.split(content, "breast_tumor", "paper"),
-                settings.pretrain_set(content, "urfm_clean"),
+                settings.pretraining.pretraining(content, "urfm"),
+                settings.models.encoder(content, "urfm"),
+                settings.models.finetuning(content, "urfm", "breast_tumor", 100),
+                settings.models.statistics(content, "figure_2"),
+                settings.data.split(content, "breast_tumor", "paper"),
+                settings.pretraining.pretrain_set(content, "urfm_clean"),
             ]
         ]
 
@@ -315,10 +320,10 @@ def test_where_something_comes_from_is_no_setting(config: dict[str, Any]) -> Non
         return [
             provenance.canonical_json(part)
             for part in [
-                settings.manifest(config, "busbra"),
-                settings.targets(config, "biomedclip"),
-                settings.pretraining(config, "urfm"),
-                settings.encoder(config, "usfm"),
+                settings.data.manifest(config, "busbra"),
+                settings.pretraining.targets(config, "biomedclip"),
+                settings.pretraining.pretraining(config, "urfm"),
+                settings.models.encoder(config, "usfm"),
             ]
         ]
 
@@ -334,15 +339,15 @@ def test_where_something_comes_from_is_no_setting(config: dict[str, Any]) -> Non
 
 def test_what_is_fetched(config: dict[str, Any]) -> None:
     """All that is open, each folder once; or what is asked for; never what is simulated."""
-    every = settings.download(config)["archives"]
+    every = settings.data.download(config)["archives"]
     assert {archive["dataset"] for archive in every} >= {"busbra", "aul", "fetal_planes", "lepset", "uf1990"}
     assert len({archive["folder"] for archive in every}) == len(every)
     assert all(DownloadSettings.model_validate({"archives": every}).archives)
     config["download"] = ["aul"]
-    (archive,) = settings.download(config)["archives"]
+    (archive,) = settings.data.download(config)["archives"]
     assert [file["name"] for file in archive["files"]] == ["Benign.zip", "Malignant.zip", "Normal.zip"]
     config["simulation"] = {"aul": {"patients": 20, "seed": 0}}
-    assert settings.download(config)["archives"] == []
+    assert settings.data.download(config)["archives"] == []
 
 
 def test_everything_says_where_it_comes_from() -> None:
@@ -355,16 +360,16 @@ def test_everything_says_where_it_comes_from() -> None:
 def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
     """No dead option: each leaf of the training and statistics sections changes some rule's settings."""
     read = [
-        settings.pretraining(config, "urfm"),
-        settings.targets(config, "biomedclip"),
-        settings.finetuning(config, "urfm", "breast_tumor", 100),
-        settings.statistics(config, "figure_2"),
-        settings.images(config),
-        settings.split(config, "breast_tumor", "paper"),
-        settings.pretrain_set(config, "urfm"),
+        settings.pretraining.pretraining(config, "urfm"),
+        settings.pretraining.targets(config, "biomedclip"),
+        settings.models.finetuning(config, "urfm", "breast_tumor", 100),
+        settings.models.statistics(config, "figure_2"),
+        settings.data.images(config),
+        settings.data.split(config, "breast_tumor", "paper"),
+        settings.pretraining.pretrain_set(config, "urfm"),
     ]
     config["pretraining"]["runs"]["urfm"]["targets"] = "cached"
-    keys = set().union(*read, settings.pretraining(config, "urfm"))
+    keys = set().union(*read, settings.pretraining.pretraining(config, "urfm"))
     elsewhere = {"datasets", "split"}  # carried by the rules' inputs
     for section in (
         config["pretraining"]["defaults"],
@@ -418,12 +423,15 @@ def test_a_folder_around_an_archive_hides_nothing_of_it(tmp_path: Path, folders:
 
 
 def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[str, Any]) -> None:
-    paper = settings.split(config, "liver_mass", "paper")
+    paper = settings.data.split(config, "liver_mass", "paper")
     assert paper["seed"] == 0
-    assert settings.split(config, "liver_mass", "seed-12") == paper | {"split": "seed-12", "seed": 12}
-    assert settings.split(config, "liver_mass", "published") == paper | {"split": "published"}
+    assert settings.data.split(config, "liver_mass", "seed-12") == paper | {"split": "seed-12", "seed": 12}
+    assert settings.data.split(config, "liver_mass", "published") == paper | {"split": "published"}
     where = config["tasks"]["liver_mass"]["ultrabench"]
-    assert settings.split(config, "liver_mass", "ultrabench") == paper | {"split": "ultrabench", "ultrabench": where}
+    assert settings.data.split(config, "liver_mass", "ultrabench") == paper | {
+        "split": "ultrabench",
+        "ultrabench": where,
+    }
 
 
 def test_names_of_splits(config: dict[str, Any]) -> None:
@@ -472,7 +480,9 @@ def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None
     assert "UltraBench" in str(reasons["ovarian_tumor"])
     assert str(root) in str(reasons["ovarian_tumor"])
     assert "Trained and tested on the split 'ultrabench', not on the paper's." in "\n".join(grid.summary(config))
-    assert settings.figure(config, "figure_2")["notes"][0].startswith("Trained and tested on the split 'ultrabench'")
+    assert settings.figures.figure(config, "figure_2")["notes"][0].startswith(
+        "Trained and tested on the split 'ultrabench'"
+    )
 
 
 def test_no_section_is_an_alias_of_another() -> None:
@@ -494,12 +504,12 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
     files = availability.stand_ins(demo)
     assert len(files) == len(demo["stand_ins"]["models"]) + len(demo["stand_ins"]["teachers"])
     for file in files:
-        stage = StandInSettings.model_validate(settings.stand_in(demo, file))
+        stage = StandInSettings.model_validate(settings.models.stand_in(demo, file))
         assert stage.checkpoint.file == file
         assert stage.checkpoint.sha256 == ""
         assert availability.missing_file(demo, file) is None
     for figure in demo["comparisons"]:
         assert grid.available_models(demo, figure) == demo["comparisons"][figure]["models"]
     demo["teachers"]["clip"]["sha256"] = "0" * 64
-    assert "sha256" not in settings.teacher(demo, "clip")
-    assert "sha256" in settings.teacher(PAPER, "biomedclip")
+    assert "sha256" not in settings.pretraining.teacher(demo, "clip")
+    assert "sha256" in settings.pretraining.teacher(PAPER, "biomedclip")

@@ -33,7 +33,7 @@ def config() -> dict[str, Any]:
     content = yaml.safe_load((HOME / "config.yaml").read_text())
     content["simulation"] = {"busbra": {"patients": 40, "seed": 0}}
     content["data_root"] = "nowhere"
-    text = provenance.canonical_json(settings.report(content))
+    text = provenance.canonical_json(settings.tables.report(content))
     return ReportSettings.model_validate_json(text).model_dump()
 
 

@@ -55,7 +55,7 @@ def build(module, settings, records, tmp_path, monkeypatch) -> pd.DataFrame:
 
 
 def test_every_number_of_the_paper_has_its_row(record, tmp_path, monkeypatch):
-    settings = sections.comparison_with_paper(CONFIG)
+    settings = sections.tables.comparison_with_paper(CONFIG)
     table = build(comparison_with_paper, settings, [record], tmp_path, monkeypatch).set_index("Quantity")
     assert len(table) == len(CONFIG["tables"]["comparison_with_paper"]["paper"])
     scores = pd.read_parquet(record.with_name("scores.parquet"))
@@ -82,11 +82,11 @@ def test_reasons_name_what_this_run_has_of_its_own(record, tmp_path, monkeypatch
     demo = yaml.safe_load((HOME / "workflow/profiles/demo/config.yaml").read_text())
     defaults = CONFIG["pretraining"]["defaults"] | demo["pretraining"]["defaults"]
     config = CONFIG | {"pretraining": CONFIG["pretraining"] | {"defaults": defaults}}
-    reasons = "; ".join(sections.comparison_with_paper(config)["reasons"]["urfm"])
+    reasons = "; ".join(sections.tables.comparison_with_paper(config)["reasons"]["urfm"])
     assert "architecture vit_tiny_patch16_224 instead of vit_base_patch16_224" in reasons
     assert "teacher efficientnet_lite0 instead of biomedclip" in reasons
-    assert sections.comparison_with_paper(CONFIG)["reasons"]["urfm"] == []
-    settings = sections.comparison_with_paper(config) | {"missing": {"liver_mvi": "private data set"}}
+    assert sections.tables.comparison_with_paper(CONFIG)["reasons"]["urfm"] == []
+    settings = sections.tables.comparison_with_paper(config) | {"missing": {"liver_mvi": "private data set"}}
     table = build(comparison_with_paper, settings, [record], tmp_path, monkeypatch).set_index("Quantity")
     assert table.loc["Liver MVI, URFM, F1 (%)", "Why it may differ"] == "not available: Liver MVI: private data set"
     assert "vit_tiny" in table.loc["Breast tumor, URFM, AUC (%)", "Why it may differ"]
@@ -97,7 +97,7 @@ def test_stand_ins_and_simulated_data_are_named(record, tmp_path, monkeypatch):
     for path in record.parent.glob("*.parquet"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     write_json(copy, read_json(record) | {"stand_ins": ["usfm"], "simulated": True})
-    table = build(comparison_with_paper, sections.comparison_with_paper(CONFIG), [copy], tmp_path, monkeypatch)
+    table = build(comparison_with_paper, sections.tables.comparison_with_paper(CONFIG), [copy], tmp_path, monkeypatch)
     assert (
         "stand-ins for USFM"
         in table.set_index("Quantity").loc[
@@ -111,7 +111,7 @@ def test_stand_ins_and_simulated_data_are_named(record, tmp_path, monkeypatch):
 
 
 def test_claims_count_what_each_test_finds(record, tmp_path, monkeypatch):
-    table = build(claims, sections.claims(CONFIG), [record], tmp_path, monkeypatch)
+    table = build(claims, sections.tables.claims(CONFIG), [record], tmp_path, monkeypatch)
     assert len(table) == len(CONFIG["tables"]["claims"])
     first = table.iloc[0]
     found = pd.read_parquet(record.with_name("differences.parquet"))
@@ -131,7 +131,7 @@ def test_claims_count_what_each_test_finds(record, tmp_path, monkeypatch):
 
 def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_the_bootstrap(tmp_path, monkeypatch):
     record = statistics(tmp_path, resplit=True)
-    table = build(claims, sections.claims(CONFIG), [record], tmp_path, monkeypatch)
+    table = build(claims, sections.tables.claims(CONFIG), [record], tmp_path, monkeypatch)
     assert not [name for name in table if "(b)" in name]
     found = pd.read_parquet(record.with_name("differences.parquet"))
     assert found["boot_p"].isna().all()
@@ -173,7 +173,7 @@ def test_a_claim_for_a_model_that_is_not_the_reference_has_the_other_sign(record
 
 
 def test_nothing_available_is_said(tmp_path, monkeypatch):
-    table = build(claims, sections.claims(CONFIG), [], tmp_path, monkeypatch)
+    table = build(claims, sections.tables.claims(CONFIG), [], tmp_path, monkeypatch)
     assert set(table["Comparisons"]) == {"0"}
-    table = build(comparison_with_paper, sections.comparison_with_paper(CONFIG), [], tmp_path, monkeypatch)
+    table = build(comparison_with_paper, sections.tables.comparison_with_paper(CONFIG), [], tmp_path, monkeypatch)
     assert table["Why it may differ"].str.startswith("not available: ").all()

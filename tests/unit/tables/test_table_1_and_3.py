@@ -51,7 +51,7 @@ def build(
 def test_the_papers_numbers_add_up_as_datasets_md_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen subtotals, 1,003,465 in all; 389,746 of RadImageNet, 546,125 private; Table 3 but thyroid is Table 1."""
     config = CONFIG | {"data_root": str(tmp_path / "nowhere")}
-    found = build(monkeypatch, tmp_path, table_1, settings.table_1(config))
+    found = build(monkeypatch, tmp_path, table_1, settings.tables.table_1(config))
     numbers = found.assign(paper=found["Images in the paper"].str.replace(",", "").astype(int))
     rows = numbers[numbers["Organ"] != "Total"]
     assert numbers["paper"].iloc[-1] == rows["paper"].sum() == 1_003_465
@@ -61,7 +61,9 @@ def test_the_papers_numbers_add_up_as_datasets_md_says(tmp_path: Path, monkeypat
     assert subtotals[["Thyroid", "Breast", "Abdomen - Mixed", "Pancreas", "Bladder"]].tolist() == [
         "443,985", "84,663", "123,037", "29,639", "16,071",
     ]  # fmt: skip
-    organs = build(monkeypatch, tmp_path, table_3, settings.table_3(config)).set_index("Organ")["Images in the paper"]
+    organs = build(monkeypatch, tmp_path, table_3, settings.tables.table_3(config)).set_index("Organ")[
+        "Images in the paper"
+    ]
     assert organs["Thyroid"] == "89,985"
     assert organs.drop("Thyroid").equals(subtotals[organs.index].drop("Thyroid").rename("Images in the paper"))
 

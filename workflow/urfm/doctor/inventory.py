@@ -80,7 +80,7 @@ def count(config: Config, name: str) -> dict[str, Any]:
     patients: set[str] = set()
     labels: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    stage = ManifestSettings.model_validate(settings.manifest(config, name))
+    stage = ManifestSettings.model_validate(settings.data.manifest(config, name))
     for record in list_records(Path(config["data_root"]), stage):
         if record.path.name not in names(record.path.parent):
             absent += 1

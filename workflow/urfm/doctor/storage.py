@@ -10,7 +10,7 @@ from urfm.core.progress import human_bytes
 from urfm.doctor.entries import Entry
 from urfm.doctor.lines import heading, wrap
 from urfm.plan.availability import Config, is_simulated, pretraining_settings, wanted_datasets
-from urfm.plan.settings import targets, uses_cache
+from urfm.plan.settings.pretraining import targets, uses_cache
 from urfm.targets.size import bytes_needed, token_shape
 
 

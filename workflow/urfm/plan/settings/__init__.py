@@ -1,0 +1,9 @@
+"""What each rule reads of the configuration, and nothing else: an edit reruns exactly the rules that read it.
+
+Titles, colours and resources are left out wherever no number depends on them. What has an order is a list, because
+canonical JSON sorts the keys of objects.
+"""
+
+from urfm.plan.settings import data, figures, models, pretraining, tables
+
+__all__ = ["data", "figures", "models", "pretraining", "tables"]

@@ -1,0 +1,140 @@
+"""What tables and the report print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from urfm.plan import grid
+from urfm.plan.availability import (
+    Config,
+    available_datasets,
+    missing_dataset,
+    missing_images,
+    organs_of,
+    pretraining_settings,
+    wanted_datasets,
+)
+from urfm.plan.settings.data import doctor
+
+
+def table_1(config: Config) -> Config:
+    item = config["tables"]["table_1"]
+    return {
+        "organs": [[organ, name] for organ, name in config["organs"].items()],
+        "paper": [
+            [organ, source, images] for organ, sources in item["paper"].items() for source, images in sources.items()
+        ],
+        "missing": [
+            {"name": name, "source": record["source"], "organs": organs_of(config, name), "reason": reason}
+            for name, record, reason in missing_datasets(config, item["run"])
+        ],
+        "notes": item["notes"],
+    }
+
+
+def table_2(config: Config) -> Config:
+    names = config["tables"]["table_2"]["tasks"]
+    notes = config["tables"]["table_2"]["notes"]
+    tasks = [(name, config["tasks"][name]) for name in names]
+    return {
+        "tasks": [
+            [
+                name,
+                {
+                    "title": task["title"],
+                    "dataset_title": config["datasets"][task["dataset"]]["source"],
+                    "classes": [list(item) for item in task["classes"].items()],
+                    "expected": task.get("expected", {}),
+                },
+            ]
+            for name, task in tasks
+        ],
+        "unavailable": grid.unavailable(config, [], names),
+        "notes": [f"{config['tasks'][name]['title']}: {notes[name]}" for name in names if name in notes],
+    }
+
+
+def table_3(config: Config) -> Config:
+    item = config["tables"]["table_3"]
+    return {
+        "runs": [
+            {
+                "run": run,
+                "organs": [config["organs"][organ] for organ in pretraining_settings(config, run)["organs"]],
+                "paper": images,
+                "missing": [name for name, _, _ in missing_datasets(config, run)],
+                "reason": missing.reason if (missing := missing_images(config, run)) else "",
+            }
+            for run, images in item["paper"].items()
+        ],
+        "notes": item["notes"],
+    }
+
+
+def missing_datasets(config: Config, run: str) -> list[tuple[str, Config, str]]:
+    """The data sets of a run that are not there: name, configuration and reason of each."""
+    return [
+        (name, config["datasets"][name], missing.reason)
+        for name in wanted_datasets(config, run)
+        if (missing := missing_dataset(config, name))
+    ]
+
+
+def comparison_with_paper(config: Config) -> Config:
+    """The paper's numbers, and what differs from the paper's protocol by model ('' for every model)."""
+    item = config["tables"]["comparison_with_paper"]
+    tasks = {entry["task"] for entry in item["paper"]} - {"average"}
+    models = {entry["model"] for entry in item["paper"]}
+    here = grid.unavailable(config, sorted(models), sorted(tasks))
+    reasons = {model: _other_recipe(config, model, item["recipe"]) for model in models}
+    return {
+        "paper": item["paper"],
+        "titles": {name: config[section][name]["title"] for section in ("tasks", "models") for name in config[section]},
+        "tasks": {name: len(item["tasks"]) for name, item in config["comparisons"].items()},
+        "seeds": item["seeds"],
+        "missing": {entry["name"]: entry["reason"] for entry in here},
+        "reasons": {"": grid.split_note(config), **reasons},
+    }
+
+
+def _other_recipe(config: Config, model: str, recipe: Config) -> list[str]:
+    """What of a model's pre-training is not the paper's; nothing for a released file."""
+    run = config["models"][model].get("pretraining")
+    if run is None:
+        return []
+    own = pretraining_settings(config, run)
+    differing = [
+        f"{key.replace('_', ' ')} {own[key]} instead of {value}" for key, value in recipe.items() if own[key] != value
+    ]
+    wanted, there = wanted_datasets(config, run), available_datasets(config, run)
+    partial = [f"pre-trained on {len(there)} of {len(wanted)} data sets"] if len(there) < len(wanted) else []
+    return [*partial, *differing]
+
+
+def claims(config: Config) -> Config:
+    names = {claim["comparison"] for claim in config["tables"]["claims"]}
+    titles = {name: name.replace("figure_", "").upper() for name in sorted(names)}
+    return {"claims": config["tables"]["claims"], "titles": titles}
+
+
+def settings_table(config: Config, table: str) -> Config:
+    """Table 4: the run `urfm`. Table 5: all models, and what a model has of its own."""
+    own = {
+        f"{record['title']} only": ", ".join(f"{key} {value}" for key, value in record["finetuning"].items())
+        for record in (config["models"][model] for model in grid.models(config))
+        if "finetuning" in record
+    }
+    pretraining = pretraining_settings(config, "urfm")
+    del pretraining["title"], pretraining["snapshot_every"]
+    pretraining["organs"] = pretraining["organs"] or ["all"]
+    values: dict[str, Any] = {
+        "table_4": pretraining,
+        "table_5": {**config["finetuning"], "seeds": config["seeds"], **own},
+    }
+    return {"table": table, "values": values[table]}
+
+
+def report(config: Config) -> Config:
+    """The configuration that the report prints: all of it but what no result depends on."""
+    sections = ("images", "splits", "audit", "finetuning", "seeds", "statistics")
+    return doctor(config) | {key: config[key] for key in sections}
