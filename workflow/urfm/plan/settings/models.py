@@ -23,7 +23,7 @@ def export(config: Config, model: str) -> Config:
     return {"title": record["title"], "licence": licence}
 
 
-def finetuning(config: Config, model: str, task: str, share: int, keepweights: bool = False) -> Config:
+def finetuning(config: Config, model: str, task: str, share: int, keep_weights: bool = False) -> Config:
     settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
     return {
         **settings,
@@ -33,7 +33,7 @@ def finetuning(config: Config, model: str, task: str, share: int, keepweights: b
         "split": config["finetuning"]["split"],
         "classes": list(config["tasks"][task]["classes"]),
         "seeds": config["seeds"],
-        **({"keepweights": True} if keepweights else {}),
+        **({"keep_weights": True} if keep_weights else {}),
     }
 
 
