@@ -181,7 +181,9 @@ def test_a_run_that_a_stand_in_taught_is_marked(stores: list[Path], tmp_path: Pa
 
 def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = here(settings(epochs=30), stores, tmp_path)
-    assert list(history.columns) == ["epoch", "step", "images_seen", "loss", "lr", "seconds"]
+    columns = ["epoch", "step", "images_seen", "loss", "position_mean_loss", "r2", "lr", "seconds"]
+    assert list(history.columns) == columns
+    np.testing.assert_allclose(history["r2"], 1 - history["loss"] / history["position_mean_loss"])
     assert history["epoch"].tolist() == list(range(1, 31))
     assert history["step"].tolist() == [2 * epoch for epoch in range(1, 31)]  # 21 images, batches of 8, rest dropped
     assert history["images_seen"].iloc[-1] == 480

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from urfm.config.models import Colour, TeacherSettings
 from urfm.core.cli import Settings
 
-TargetNorm = Literal["none", "layernorm"]
+TargetNorm = Literal["none", "layernorm", "channel"]
 LossOn = Literal["masked", "all"]
 Precision = Literal["bf16", "fp16", "fp32"]
 

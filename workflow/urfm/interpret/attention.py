@@ -217,8 +217,7 @@ def look(networks: Networks, scene: Scene) -> dict[str, Array]:
     with torch.inference_mode():
         teacher, target = teacher_map(networks.teacher, pixels)
         reconstruction, predictions, masks = reconstruct(model, images, noise)
-        if model.target_norm == "layernorm":
-            target = F.layer_norm(target, target.shape[-1:])
+        target = model.standardise(target)
         r2 = explained(target, predictions, masks)
     maps = {"teacher": teacher, "reconstruction": reconstruction, "gradcam": gradcam, "mask": masks[:1]}
     rest = {"predicted": predicted, "r2": r2, "target": target, "prediction": predictions[0]}

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -126,7 +125,7 @@ def reconstruct(snapshots: Snapshots, student: Tensor, sharp: Tensor, teacher: T
     settings = snapshots.settings
     grid = (teacher.grid[0], teacher.grid[1])
     target = teacher.tokens(sharp)
-    shown_target = F.layer_norm(target, target.shape[-1:]) if settings.target_norm == "layernorm" else target
+    shown_target = snapshots.network(snapshots.epochs[-1]).standardise(target)
     noise = torch.from_numpy(np.random.default_rng(0).random((len(student), grid[0] * grid[1]), dtype=np.float32))
     if teacher.kind == "pixels":
 

@@ -84,7 +84,8 @@ class MaskedAutoencoder(nn.Module):
     mask_ratio
         Share of patches that the encoder does not see, in [0, 1).
     target_norm
-        `layernorm` standardises each target token over its channels, without affine parameters.
+        `layernorm` standardises each target token over its channels, without affine parameters; `channel` each channel
+        over images and positions, with the mean and deviation that `scale_targets` is given.
     loss_on
         Mean squared error over masked patches (MAE, URFM) or over all (Deblur-MIM).
     """
@@ -102,6 +103,8 @@ class MaskedAutoencoder(nn.Module):
         loss_on: LossOn = "masked",
     ) -> None:
         super().__init__()
+        self.target_mean: Tensor
+        self.target_std: Tensor
         if width % heads:
             raise UrfmError(f"decoder: its width {width} is not a multiple of its {heads} heads")
         self.target_norm, self.loss_on = target_norm, loss_on
@@ -121,6 +124,9 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_pred = nn.Linear(width, target_dim)
+        if target_norm == "channel":
+            self.register_buffer("target_mean", torch.zeros(target_dim))
+            self.register_buffer("target_std", torch.ones(target_dim))
         self._initialise()
 
     def _initialise(self) -> None:
@@ -179,12 +185,23 @@ class MaskedAutoencoder(nn.Module):
         x = self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))
         return x[:, self.prefix :], mask
 
-    def loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared error over channels and over the hidden, or all, patches of the batch; in float32."""
+    def scale_targets(self, mean: Tensor, std: Tensor) -> None:
+        """Mean and deviation (target_dim,) of each channel, for `channel`; kept with the weights."""
+        self.target_mean.copy_(mean)
+        self.target_std.copy_(std)
+
+    def standardise(self, target: Tensor) -> Tensor:
+        """What is regressed: targets (B, h * w, target_dim) after `target_norm`, in float32."""
         target = target.float()
         if self.target_norm == "layernorm":
-            target = F.layer_norm(target, target.shape[-1:])
-        error = F.mse_loss(prediction.float(), target, reduction="none").mean(dim=-1)
+            return F.layer_norm(target, target.shape[-1:])
+        if self.target_norm == "channel":
+            return (target - self.target_mean) / self.target_std
+        return target
+
+    def loss(self, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared error over channels and over the hidden, or all, patches of the batch; in float32."""
+        error = F.mse_loss(prediction.float(), self.standardise(target), reduction="none").mean(dim=-1)
         return error.mean() if self.loss_on == "all" else (error * mask).sum() / mask.sum()
 
 
@@ -201,7 +218,10 @@ def masked_autoencoder(settings: PretrainSettings, encoder: VisionTransformer, d
 
 
 def mae_tensors(model: MaskedAutoencoder) -> Tensors:
-    """All tensors under the names of facebookresearch/mae, the content of `model` in its files with decoder."""
+    """All tensors under the names of facebookresearch/mae, the content of `model` in its files with decoder.
+
+    With `target_norm: channel`, target_mean and target_std too.
+    """
     return {name.removeprefix(_ENCODER): tensor for name, tensor in model.state_dict().items()}
 
 

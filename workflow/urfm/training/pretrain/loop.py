@@ -27,6 +27,7 @@ from urfm.models.teachers.common import Teacher
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes
 from urfm.training.pretrain.samples import Sample, Samples, batch_size_for, load_batches, mask_noise
+from urfm.training.pretrain.survey import survey
 
 LOG_SECONDS = 60  # least time between two lines of progress
 
@@ -34,8 +35,10 @@ LOG_SECONDS = 60  # least time between two lines of progress
 class Training:
     """What training changes: all that a checkpoint holds."""
 
-    def __init__(self, settings: PretrainSettings, model: MaskedAutoencoder, device: torch.device) -> None:
-        self.model = model
+    def __init__(
+        self, settings: PretrainSettings, model: MaskedAutoencoder, device: torch.device, floor: float = math.nan
+    ) -> None:
+        self.model, self.floor = model, floor
         groups = optimisation.weight_decay_groups(model, settings.weight_decay)
         self.optimiser = optimisation.adamw(groups, settings.betas, device)
         self.scaler = optimisation.grad_scaler(settings.precision, device)
@@ -74,6 +77,8 @@ class Training:
             "step": self.step,
             "images_seen": self.step * batch_size,
             "loss": self.loss_sum / steps,
+            "position_mean_loss": self.floor,
+            "r2": 1 - self.loss_sum / steps / self.floor,
             "lr": lr,
             "seconds": round(self.seconds, 2),
         }
@@ -121,15 +126,17 @@ class Objective:
             own = [job.device.index] if job.device.type == "cuda" else None
             self.network = DistributedDataParallel(model, device_ids=own)
 
+    def target(self, part: Sample) -> Tensor:
+        """Targets (B, h * w, dim) of some images, on their device: those stored, or what the teacher says now."""
+        if self.teacher is None:
+            return part["target"]
+        return self.teacher.tokens(part.get("teacher", part["student"]))
+
     def loss(self, part: Sample) -> Tensor:
         """The mean loss of some images, on their device, with the `noise` that decides what is hidden of each."""
         with optimisation.autocast(self.precision, self.device):
-            if self.teacher is None:
-                target = part["target"]
-            else:
-                target = self.teacher.tokens(part.get("teacher", part["student"]))
             pixels = (part["student"].float() / 255 - self.mean) / self.std
-            loss: Tensor = self.network(pixels, target, part["noise"])
+            loss: Tensor = self.network(pixels, self.target(part), part["noise"])
         return loss
 
     def backward(self, batch: Sample, micro_batch: int, scaler: torch.amp.GradScaler) -> Tensor:
@@ -179,10 +186,11 @@ def train(
     model.to(job.device).train()
     if teacher is not None:
         teacher.to(job.device)
-    training = Training(settings, model, job.device)
+    objective = Objective(settings, model, teacher, job)
+    floor = measure_targets(settings, model, objective, samples)
+    training = Training(settings, model, job.device, floor)
     if saved := restore(folder / "checkpoint.pt", job):
         training.load_state_dict(saved)
-    objective = Objective(settings, model, teacher, job)
     loader = load_batches(samples, batch_size, job, training.step, steps, workers)
     if job.is_main:
         announce(settings, training, job, len(samples), batch_size)
@@ -215,8 +223,8 @@ def train(
                     keep_snapshot(settings, training, folder, int(row["epoch"]))
                 if meter.due(last=training.step == steps):
                     say(
-                        f"{settings.run}: epoch {row['epoch']}/{settings.epochs}, loss {row['loss']:.4f}, lr {lr:.2e}, "
-                        f"{row['seconds']:,.0f} s{meter.left()}"
+                        f"{settings.run}: epoch {row['epoch']}/{settings.epochs}, loss {row['loss']:.4f}, "
+                        f"R² {row['r2']:.3f}, lr {lr:.2e}, {row['seconds']:,.0f} s{meter.left()}"
                     )
 
             # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
@@ -239,6 +247,27 @@ def train(
     }
 
 
+def measure_targets(
+    settings: PretrainSettings, model: MaskedAutoencoder, objective: Objective, samples: Samples
+) -> float:
+    """The loss of guessing the mean target of each position; the network learns the scale of its channels, if wanted.
+
+    A loss of this size means that nothing of the images has been learnt yet. It is the same before and after an
+    interruption, and the same in every process.
+    """
+
+    def raw(batch: Sample) -> Tensor:
+        tokens = objective.target({name: values.to(objective.device) for name, values in batch.items()})
+        return tokens if settings.target_norm == "channel" else model.standardise(tokens)
+
+    with torch.inference_mode(), optimisation.autocast(settings.precision, objective.device):
+        found = survey(samples, settings.seed, raw)
+    if settings.target_norm != "channel":
+        return found.floor()
+    model.scale_targets(found.channel_mean, found.channel_std)
+    return found.floor(found.channel_std)
+
+
 def announce(settings: PretrainSettings, training: Training, job: Processes, images: int, batch_size: int) -> None:
     """Say what is about to be trained, on what, and from where on."""
     peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
@@ -247,6 +276,7 @@ def announce(settings: PretrainSettings, training: Training, job: Processes, ima
         f"{settings.run}: {images:,} images, {settings.epochs} epochs of {images // batch_size:,} steps of "
         f"{batch_size}, {settings.precision} on {job.world_size} x {job.device.type}, peak lr {peak:.3g}; "
         + (f"going on at step {training.step:,}" if training.step else f"{millions:.1f} M parameters")
+        + f"; guessing the mean target of each position costs {training.floor:.4f}, R² is above that"
     )
 
 

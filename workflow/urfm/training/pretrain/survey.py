@@ -1,0 +1,88 @@
+"""What a run's crops and targets are like before anything is learnt, from a sample of its images.
+
+Three things are taken from it: the colours to normalise with (`normalisation: data`), the scale of each channel of the
+targets (`target_norm: channel`), and the floor of the loss: what it costs to guess, for every patch, the mean target of
+its position. A network that knows only where a patch lies, and nothing of the image, ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from urfm.data.streams import Stream, generator
+from urfm.training.pretrain.samples import Sample, Samples
+
+SAMPLE = 1024  # images at most
+BATCH = 64
+
+
+def sampled(samples: Samples, seed: int) -> Iterator[Sample]:
+    """Crops of the first turn of up to SAMPLE images at random, in batches; the same whatever trained before."""
+    random = generator(Stream.SURVEY, seed)
+    chosen = np.sort(random.choice(len(samples), min(SAMPLE, len(samples)), replace=False)).tolist()
+    for first in range(0, len(chosen), BATCH):
+        yield torch.utils.data.default_collate([samples[0, index] for index in chosen[first : first + BATCH]])
+
+
+def colours(samples: Samples, seed: int) -> tuple[float, float]:
+    """Mean and deviation of pixels in [0, 1] over all colours, to three digits: ultrasound is grey."""
+    count, total, squares = 0, 0, 0
+    for batch in sampled(samples, seed):
+        pixels = batch["student"].long()
+        count, total = count + pixels.numel(), total + int(pixels.sum())
+        squares += int(pixels.square().sum())
+    mean = total / count
+    return round(mean / 255, 3), round((squares / count - mean**2) ** 0.5 / 255, 3)
+
+
+@dataclass(frozen=True)
+class TargetSurvey:
+    """Moments of a run's targets over images, in float64.
+
+    Attributes
+    ----------
+    mean
+        Of each position and channel, (patches, dim).
+    variance
+        Over the images, of each position and channel, (patches, dim); unbiased.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    @property
+    def channel_mean(self) -> Tensor:
+        """(dim,)"""
+        return self.mean.mean(0)
+
+    @property
+    def channel_std(self) -> Tensor:
+        """(dim,), over images and positions; 1 where a channel is constant."""
+        within, between = self.variance.mean(0), self.mean.var(0, unbiased=False)
+        deviation = (within + between).sqrt()
+        return torch.where(deviation > 0, deviation, 1.0)
+
+    def floor(self, scale: Tensor | None = None) -> float:
+        """Mean squared error of guessing every position's mean token; with channels divided by `scale` (dim,)."""
+        variance = self.variance if scale is None else self.variance / scale.square()
+        return float(variance.mean())
+
+
+def survey(samples: Samples, seed: int, targets: Callable[[Sample], Tensor]) -> TargetSurvey:
+    """Moments of what `targets` makes of a batch, (B, patches, dim): what the loss compares with."""
+    count = 0
+    mean = squares = torch.zeros(1, dtype=torch.float64)
+    for batch in sampled(samples, seed):
+        tokens = targets(batch).double().cpu()
+        # Chan's update: sums of squares of values far from 0 would lose the digits that count.
+        own, images = tokens.mean(0), len(tokens)
+        shift = own - mean
+        squares = squares + (tokens - own).square().sum(0) + shift.square() * (count * images / (count + images))
+        count += images
+        mean = mean + shift * (images / count)
+    return TargetSurvey(mean, squares / max(count - 1, 1))
