@@ -21,6 +21,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from timm.data.transforms_factory import create_transform
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
 from urfm.data.images.store import ImageStore
@@ -272,11 +273,29 @@ def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:
     assert not any(torch.equal(first, other) for other, _ in others)
 
 
+def test_randaugment_is_timms(toy: Path) -> None:
+    """With the operations, magnitudes and fill colours of the transform that MAE's fine-tuning makes of the name."""
+    ours = training_images(toy, seed=0).randaugment
+    assert ours is not None
+    record = json.loads((toy / "encoder.json").read_text())
+    whole = create_transform(
+        record["input_size"],
+        is_training=True,
+        auto_augment=PAPER["randaugment"],
+        interpolation="bicubic",
+        mean=record["mean"],
+        std=record["std"],
+    )
+    (timms,) = [step for step in whole.transforms if type(step).__name__ == "RandAugment"]
+    assert ours.num_layers == timms.num_layers
+    described = [[(op.name, op.prob, op.magnitude, op.magnitude_std, op.kwargs) for op in x.ops] for x in (ours, timms)]
+    assert described[0] == described[1]
+
+
 def test_posterising_at_full_strength_keeps_one_bit(toy: Path) -> None:
     """MAE's rand-m9-mstd0.5 reaches magnitude 10 for one draw in 44, where timm asks Pillow for 0 bits."""
     data = training_images(toy, seed=0)
-    (randaugment,) = [step for step in data.transform.transforms if type(step).__name__ == "RandAugment"]
-    (posterise,) = [operation for operation in randaugment.ops if operation.name == "PosterizeIncreasing"]
+    (posterise,) = [operation for operation in data.randaugment.ops if operation.name == "PosterizeIncreasing"]
     posterise.magnitude, posterise.magnitude_std, posterise.prob = 10, 0, 1.0
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3))
     assert np.unique(np.asarray(posterise(ramp))).tolist() == [0, 128]

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 from urfm.config.pretraining import Precision
@@ -90,7 +91,30 @@ def test_weight_decay_groups_follow_mae() -> None:
 )
 def test_precision_of_the_forward_pass(precision: Precision, dtype: torch.dtype) -> None:
     device = torch.device("cpu")
-    optimisation.check_precision(precision, device)
+    assert optimisation.choose_precision(precision, device) == precision
     with optimisation.autocast(precision, device):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
     assert optimisation.grad_scaler(precision, device).is_enabled() == (precision == "fp16")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_auto_is_bf16_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, **capabilities})
+    assert optimisation.choose_precision("auto", torch.device("cpu")) == chosen
+
+
+def test_kernels_for_a_cpu_compute_the_same_attention() -> None:
+    model = timm.create_model("vit_tiny_patch16_224", depth=2, img_size=32, num_classes=2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    before = model(images)
+    optimisation.suit(model, torch.device("cuda"))
+    assert all(block.attn.fused_attn for block in model.blocks)
+    optimisation.suit(model, torch.device("cpu"))
+    assert not any(block.attn.fused_attn for block in model.blocks)
+    torch.testing.assert_close(model(images), before)

@@ -11,7 +11,7 @@ from urfm.core.cli import Settings
 
 TargetNorm = Literal["none", "layernorm", "channel"]
 LossOn = Literal["masked", "all"]
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 class DecoderSettings(Settings):

@@ -70,13 +70,34 @@ def seed_torch(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse bf16 where the GPU has none (V100 would emulate it slowly or fail)."""
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the GPU or the processor has instructions for bf16; what has none is many times slower with it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """What `auto` stands for on this device: bf16 if it computes in it, else fp32. All others stay.
+
+    bf16 where a GPU has none (V100 would emulate it slowly or fail) is refused.
+    """
+    if precision == "auto":
+        return "bf16" if computes_in_bf16(device) else "fp32"
+    if precision == "bf16" and device.type == "cuda" and not computes_in_bf16(device):
         raise UrfmError(
             f"precision: bf16 is not supported by {torch.cuda.get_device_name(device)}; "
-            "set precision to fp16 or fp32, in the sections pretraining and finetuning"
+            "set precision to fp16, fp32 or auto, in the sections pretraining and finetuning"
         )
+    return precision
+
+
+def suit(model: nn.Module, device: torch.device) -> None:
+    """Choose timm's kernels for the device: on CPUs the fused attention's backward pass takes a third of a step."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn") and device.type == "cpu":
+            module.__dict__["fused_attn"] = False
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -17,17 +17,19 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
-from timm.data.auto_augment import RandAugment
-from timm.data.transforms_factory import create_transform
+from timm.data.auto_augment import RandAugment, rand_augment_transform
 from torch.utils.data import Dataset
 from torchvision import transforms
+from torchvision.transforms import functional
 
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import take_share
+from urfm.data.views import draw_view, take_view
 from urfm.metrics import SELECTION
+from urfm.models.normalisation import normalise_for
 from urfm.training import optimisation
 
 EVALUATION_BATCH = 64
@@ -121,9 +123,8 @@ def evaluation_transform(size: int, resize: str) -> transforms.Compose:
 
 def normalise(pixels: torch.Tensor, record: dict[str, Any], device: torch.device) -> torch.Tensor:
     """uint8 (B, 3, size, size) as the encoder expects it: float, normalised, channels last (faster convolutions)."""
-    images = pixels.to(device, non_blocking=True).float().div_(255)
-    mean, std = (torch.tensor(record[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
-    return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    images = normalise_for(record, pixels.to(device, non_blocking=True))
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def seed_everything(*numbers: int) -> None:
@@ -142,37 +143,42 @@ def keep_a_bit(bits: Callable[..., tuple[int]], *level: Any) -> tuple[int]:
 class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
     """Augmented images: item (epoch, index) is uint8 (3, size, size) and its label, the same whenever it is asked for.
 
-    RandomResizedCrop (bicubic), flip and RandAugment are timm's, as in MAE; RandAugment fills with the mean colour.
-    The store is memory-mapped: the page cache keeps a set that fits in RAM there, decoded, for all processes.
+    The crop and its mirroring are those of pre-training (`urfm.data.views`); RandAugment after it is timm's, as in MAE,
+    and fills with the mean colour. The store is memory-mapped: the page cache keeps a set that fits in RAM there,
+    decoded, for all processes.
     """
 
     def __init__(
         self, settings: FinetuneSettings, store: ImageStore, part: Part, record: dict[str, Any], seed: int
     ) -> None:
-        self.store, self.seed = store, seed
+        self.store, self.seed, self.settings, self.size = store, seed, settings, record["input_size"]
         self.image_ids = part.rows["image_id"].tolist()
         self.labels = part.labels.tolist()
-        self.transform = create_transform(
-            record["input_size"],
-            is_training=True,
-            scale=settings.crop_scale,
-            hflip=0.5 if settings.flip else 0.0,
-            color_jitter=0.0,
-            auto_augment=settings.randaugment or None,
-            interpolation="bicubic",
-            mean=record["mean"],
-            use_prefetcher=True,  # leaves uint8: the whole batch is normalised at once, on its device
-        )
-        for step in self.transform.transforms:
-            for operation in step.ops if isinstance(step, RandAugment) else ():
-                if operation.name.startswith("Posterize"):
-                    operation.level_fn = partial(keep_a_bit, operation.level_fn)
+        self.randaugment: RandAugment | None = None
+        if settings.randaugment:
+            self.randaugment = randaugment(settings.randaugment, self.size, record["mean"])
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         epoch, index = key
-        seed_everything(AUGMENTATION, self.seed, epoch, index)
-        image = Image.fromarray(self.store.read(self.image_ids[index]))
-        return self.transform(image), self.labels[index]
+        draws = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
+        image = self.store.read(self.image_ids[index])
+        view = draw_view(draws, image.shape[0], image.shape[1], self.settings.crop_scale, self.settings.flip)
+        pixels = take_view(image, view, self.size)
+        if self.randaugment:
+            seed_everything(AUGMENTATION, self.seed, epoch, index)
+            pixels = functional.pil_to_tensor(self.randaugment(functional.to_pil_image(pixels)))
+        return pixels, self.labels[index]
+
+
+def randaugment(name: str, size: int, mean: list[float] | None) -> RandAugment:
+    """timm's RandAugment for images of `size` pixels; what it moves into the picture has the `mean` colour, or grey."""
+    colour = tuple(min(255, round(255 * value)) for value in mean or (0.5, 0.5, 0.5))
+    options = {"translate_const": int(size * 0.45), "img_mean": colour, "interpolation": Image.Resampling.BICUBIC}
+    augment = rand_augment_transform(name, options)  # as timm's create_transform calls it
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = partial(keep_a_bit, operation.level_fn)
+    return augment
 
 
 def batches(images: int, batch: int, seed: int, first: int, last: int) -> Iterator[list[tuple[int, int]]]:

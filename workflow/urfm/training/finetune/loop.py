@@ -65,6 +65,7 @@ class Training:
         settings, device = cell.settings, cell.device
         model = load_classifier(cell.encoder, len(settings.classes), settings.pooling, settings.drop_path, seed)
         self.model = model.to(device).to(memory_format=torch.channels_last)
+        optimisation.suit(self.model, device)
         groups = parameter_groups(self.model, settings.weight_decay, settings.layer_decay)
         self.optimiser = optimisation.adamw(groups, settings.betas, device)
         self.scaler = optimisation.grad_scaler(settings.precision, device)

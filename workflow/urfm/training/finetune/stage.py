@@ -104,7 +104,8 @@ def main() -> None:
 
     torch.set_num_threads(1)  # two threads are slower than two processes, and their number changes bits
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    optimisation.check_precision(settings.precision, device)
+    precision = optimisation.choose_precision(settings.precision, device)
+    settings = settings.model_copy(update={"precision": precision})
     store = ImageStore(arguments.images, verify=True)
     record = read_json(arguments.encoder)
     other = ImageStore(arguments.external_images, verify=True) if arguments.external_images else None

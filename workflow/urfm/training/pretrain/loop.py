@@ -184,6 +184,7 @@ def train(
     )
 
     model.to(job.device).train()
+    optimisation.suit(model, job.device)
     if teacher is not None:
         teacher.to(job.device)
     objective = Objective(settings, model, teacher, job)

@@ -76,7 +76,8 @@ def pretrain(
     keep_state
         unless the user says that it is as good.
     """
-    optimisation.check_precision(settings.precision, job.device)
+    precision = optimisation.choose_precision(settings.precision, job.device)
+    settings = settings.model_copy(update={"precision": precision})
     chosen, table = open_pretrain_set(pretrain_set)
     stores, caches = open_data(settings, set(table["dataset"]), images, targets, verify=job.is_main)
     samples = Samples(settings, table, stores, caches)
