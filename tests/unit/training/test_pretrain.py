@@ -550,6 +550,8 @@ def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
         build(ImageStore(folder), TargetSettings.model_validate(own), network, target_folder, torch.device("cpu"))
     history = here(cached, stores, tmp_path / "cached", targets=folders)
     assert history["loss"].iloc[0] == pytest.approx(online["loss"].iloc[0], rel=0.5)
+    rough = here(cached.model_copy(update={"precision": "bf16"}), stores, tmp_path / "bf16", targets=folders)
+    assert rough["loss"].to_numpy() == pytest.approx(history["loss"].to_numpy(), rel=0.02)
 
     with pytest.raises(UrfmError, match="one --targets folder for each of 2"):
         here(cached, stores, tmp_path / "wrong", targets=folders[:1])

@@ -258,11 +258,11 @@ def measure_targets(
     """
 
     def raw(batch: Sample) -> Tensor:
-        tokens = objective.target({name: values.to(objective.device) for name, values in batch.items()})
-        return tokens if settings.target_norm == "channel" else model.standardise(tokens)
+        with torch.inference_mode(), optimisation.autocast(settings.precision, objective.device):
+            tokens = objective.target({name: values.to(objective.device) for name, values in batch.items()})
+            return tokens if settings.target_norm == "channel" else model.standardise(tokens)
 
-    with torch.inference_mode(), optimisation.autocast(settings.precision, objective.device):
-        found = survey(samples, settings.seed, raw)
+    found = survey(samples, settings.seed, raw)
     if settings.target_norm != "channel":
         return found.floor()
     model.scale_targets(found.channel_mean, found.channel_std)
