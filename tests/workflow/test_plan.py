@@ -23,7 +23,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
     assert jobs(output) == Counter(
         manifest=20, images=20, split=11, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
-        finetune=50, finetune_with_weights=10, figure_statistics=1, figure_2=1,
+        finetune=50, finetune_with_weights=10, comparison_statistics=1, figure_2=1,
     )  # fmt: skip
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
