@@ -45,3 +45,7 @@ rule all:
         *PRODUCTS,
         rules.report.output,
     localrule: True
+
+
+# After all other rules: no comparison may have the name of one.
+include: "workflow/rules/comparisons.smk"

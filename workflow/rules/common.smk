@@ -116,9 +116,9 @@ def needs(stage, **others):
     return {**gpu, "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
 
 
-def drawing(name, figure, content, category="Figures"):
+def drawing(name, figure, content, category="Figures", caption=None):
     """What rules that draw give: PDF, PNG and a CSV of the numbers drawn, the latter two shown in the report."""
-    path, caption = f"<results>/figures/{name}", f"../report/{name}.rst"
+    path, caption = f"<results>/figures/{name}", f"../report/{caption or name}.rst"
     return {
         "pdf": f"{path}.pdf",
         "png": report(f"{path}.png", caption, category, labels={"figure": figure, "content": content}),
@@ -241,6 +241,13 @@ def external_files(pattern):
         return [pattern.format(task=other, dataset=config["tasks"][other]["dataset"])] if other else []
 
     return files
+
+
+def comparison_files(name):
+    """What a comparison is as a target: its statistics, a figure and a table."""
+    figure = [f"<results>/figures/{name}.{suffix}" for suffix in ("pdf", "png", "csv")]
+    table = [f"<results>/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+    return [f"<results>/statistics/{name}/statistics.json", *figure, *table]
 
 
 def cell_files(name):

@@ -156,11 +156,16 @@ def test_the_strongest_other_model_is_compared(case):
 
 
 def test_panels_keep_the_papers_letters():
-    described = settings_of(["urfm"], NAMES).tasks
-    assert [(letter, len(tasks)) for letter, _, tasks in panels_of(NAMES, described)] == [("B", 2), ("C", 5), ("D", 3)]
-    assert [panel[0] for panel in panels_of(["fetal_plane", "thyroid_nodule"], described)] == ["B", "D"]
-    own = described | {"mine": described["fetal_plane"].model_copy(update={"group": "heart"})}
-    assert [(panel[0], panel[1]) for panel in panels_of(["mine"], own)] == [("E", "Heart")]
+    settings = settings_of(["urfm"], NAMES)
+    assert [(letter, len(tasks)) for letter, _, tasks in panels_of(NAMES, settings)] == [("B", 2), ("C", 5), ("D", 3)]
+    assert [panel[0] for panel in panels_of(["fetal_plane", "thyroid_nodule"], settings)] == ["B", "D"]
+    settings.tasks["mine"] = settings.tasks["fetal_plane"].model_copy(update={"group": "heart"})
+    assert [(panel[0], panel[1]) for panel in panels_of(["mine"], settings)] == [("E", "Heart")]
+    settings.own = True  # no letters are left out
+    assert [panel[:2] for panel in panels_of(["mine", "fetal_plane"], settings)] == [
+        ("B", "Other organs"),
+        ("C", "Heart"),
+    ]
 
 
 def test_rows_hold_whole_panels_where_they_fit():

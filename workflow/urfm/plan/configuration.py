@@ -42,6 +42,8 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         unknown = [key for key in error.instance if key not in known]
         return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
     description = schema.get("description", "")
+    if error.validator == "enum" and isinstance(error.instance, str):
+        description = f"{description}{nearest(error.instance, schema['enum'])}"
     return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
 
 
@@ -73,10 +75,12 @@ def _dead_names(config: Config) -> Iterator[str]:
     yield from _dead_figures(config)
     for name, item in config["comparisons"].items():
         if item["reference"] not in item["models"]:
-            yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models"
+            near = nearest(item["reference"], item["models"])
+            yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models{near}"
         for model in item.get("against", []):
             if model == item["reference"] or model not in item["models"]:
-                yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models"
+                near = nearest(model, [other for other in item["models"] if other != item["reference"]])
+                yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models{near}"
 
 
 def _dead_figures(config: Config) -> Iterator[str]:
