@@ -1,6 +1,27 @@
 # Comparisons as targets, `snakemake my_benchmark`: statistics, a figure like figure 2 and a table of each.
 
 
+def taken(name):
+    """Whether another rule has the name of a comparison, or writes files of this name."""
+    files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
+    named = workflow.is_rule(workflow.modifier.modify_rulename(name))
+    return named or any(other.is_producer(str(file)) for other in workflow.rules for file in files)
+
+
+for comparison in grid.targets(config):
+    if taken(comparison):
+        raise WorkflowError(
+            f"comparisons.{comparison}: there is another target named {comparison}; give the comparison another name"
+        )
+
+    rule:
+        name:
+            comparison
+        input:
+            comparison_files(comparison),
+        localrule: True
+
+
 use rule figure_2 as comparison_figure with:
     input:
         tables=ancient([f"<results>/statistics/{{comparison}}/{name}" for name in TABLES]),
@@ -28,12 +49,12 @@ rule comparison_table:
         text=expand("<results>/tables/{{comparison}}.{suffix}", suffix=["md", "tex"]),
     log:
         "<logs>/tables/{comparison}.log",
+    wildcard_constraints:
+        comparison=configuration.one_of(grid.targets(config)),
     conda:
         "../../envs/urfm.yaml"
     resources:
         **needs("small"),
-    wildcard_constraints:
-        comparison=configuration.one_of(grid.targets(config)),
     params:
         **depends("urfm.tables.comparison", lambda wildcards: settings.tables.comparison(config, wildcards.comparison)),
     shell:
@@ -44,27 +65,3 @@ rule comparison_table:
             --output "$(dirname {output.csv:q})/$(basename {output.csv:q} .csv)" \
             2>&1 | tee -i {log:q}
         """
-
-
-def taken(name):
-    """The rules that have the name of a comparison, or write files of this name."""
-    files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
-    return [
-        rule.name
-        for rule in workflow.rules
-        if rule.name == workflow.modifier.modify_rulename(name) or any(rule.is_producer(str(file)) for file in files)
-    ]
-
-
-for comparison in grid.targets(config):
-    if others := {*taken(comparison)} - {"comparison_figure", "comparison_table"}:
-        raise WorkflowError(
-            f"comparisons.{comparison}: a target named {comparison} is there already; give the comparison another name"
-        )
-
-    rule:
-        name:
-            comparison
-        input:
-            comparison_files(comparison),
-        localrule: True

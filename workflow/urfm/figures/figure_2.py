@@ -30,7 +30,6 @@ from urfm.figures.page import HEADING, MARGIN, WIDTH, Block
 from urfm.figures.read import (
     Comparison,
     Numbers,
-    Task,
     read_numbers,
     records,
     unavailable,

@@ -49,7 +49,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     scores = pd.concat([stored.tables["scores"], stored.tables["average_scores"]])
     differences = pd.concat([stored.tables["differences"], stored.tables["average_differences"]])
     over = "nb" if stored.tables["scores"]["ensemble"].isna().all() else "boot"
-    found = {key: row for key, row in zip(keys(scores), scores.to_dict("records"), strict=True)}
+    found = dict(zip(keys(scores), scores.to_dict("records"), strict=True))
     p = dict(zip(keys(differences), differences[f"{over}_p_holm"], strict=True))
     shares = sorted({share for _, share, _, _ in found}, reverse=True)
     metrics = led_by(settings.metric)
