@@ -161,8 +161,8 @@ def test_panels_keep_the_papers_letters():
     assert [panel[0] for panel in panels_of(["fetal_plane", "thyroid_nodule"], settings)] == ["B", "D"]
     settings.tasks["mine"] = settings.tasks["fetal_plane"].model_copy(update={"group": "heart"})
     assert [(panel[0], panel[1]) for panel in panels_of(["mine"], settings)] == [("E", "Heart")]
-    settings.own = True  # no letters are left out
-    assert [panel[:2] for panel in panels_of(["mine", "fetal_plane"], settings)] == [
+    own = settings.model_copy(update={"own": True})  # leaves out no letter
+    assert [panel[:2] for panel in panels_of(["mine", "fetal_plane"], own)] == [
         ("B", "Other organs"),
         ("C", "Heart"),
     ]

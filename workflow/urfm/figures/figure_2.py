@@ -145,7 +145,7 @@ def panels_of(tasks: Sequence[str], settings: Figure2Settings) -> list[tuple[str
     described = settings.tasks
     own = [g for g in dict.fromkeys(task.group for task in described.values()) if g not in GROUPS]
     headings = GROUPS | {group: group.capitalize() for group in own}
-    panels = []
+    panels: list[tuple[str, str, list[str]]] = []
     for number, (group, heading) in enumerate(headings.items()):
         members = [task for task in tasks if described[task].group == group]
         if members:

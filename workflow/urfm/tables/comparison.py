@@ -89,7 +89,7 @@ def keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(table[KEYS].itertuples(index=False, name=None))
 
 
-def mean_text(row: Mapping[str, Any]) -> str:
+def mean_text(row: Mapping[Any, Any]) -> str:
     """86.35 ± 0.82, in percent; without the latter for one seed."""
     mean, sd = 100 * row["mean"], 100 * row["sd"]
     if math.isnan(mean):
@@ -97,7 +97,7 @@ def mean_text(row: Mapping[str, Any]) -> str:
     return f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
 
 
-def interval_text(row: Mapping[str, Any], over: str) -> str:
+def interval_text(row: Mapping[Any, Any], over: str) -> str:
     """84.02 to 88.41, in percent."""
     low, high = 100 * row[f"{over}_low"], 100 * row[f"{over}_high"]
     return NONE if math.isnan(low) else f"{low:.2f} to {high:.2f}"
