@@ -109,7 +109,7 @@ def test_titles_counts_and_what_is_missing_are_written(case):
     assert written.count("(stand-in)") == len(case.get("stand_ins", []))
     patients = "48 patients" if case.get("patients_known", True) else "patients unknown"
     assert f"n = 48 images, {patients}, {case.get('seeds', 3)} seed" in written
-    assert ("radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
+    assert ("for radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
     assert ("there is no interval over seeds" in written) == (case.get("seeds") == 1)
     assert ("No P values" in written) == (case["models"] in (["urfm"], ["mim_us", "usfm"]))
 

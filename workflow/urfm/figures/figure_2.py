@@ -4,7 +4,8 @@ A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart per met
 abdominal, D other organs: for each task accuracy and F1 with intervals and P, and the ROC curves. All
 numbers come from the `statistics` stage; the CSV holds exactly what is drawn, in percent.
 
-A comparison of one's own is drawn alike. Its `metric` stands first and always has bars and P, AUROC too.
+A comparison of one's own is drawn alike. Its `metric` stands first and always has bars and P, AUROC too. If it has one
+task, a mean over tasks has nothing to add: the task takes the whole width, with bars of every metric.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ MEANS = 29.0  # mm, their means with the heading above
 GROUPS = {"superficial": "Superficial organs", "abdominal": "Abdominal organs", "other": "Other organs"}
 WIDEST_CELL = 112.0
 CELL_HEIGHT = 34.5  # mm, a task's title, n, bars and curves
+WIDE_HEIGHT, WIDE_ROC = 44.0, 42.0  # mm, of a task that is alone
 
 
 class Figure2Settings(Comparison):
@@ -58,8 +60,17 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
     titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
-    blocks = [page.legend_block(titles, looks), summary_block(numbers, settings, looks)]
-    columns = min(3 if len(bars_of(settings)) <= 2 else 2, len(numbers.tasks))
+    blocks = [page.legend_block(titles, looks)]
+    if is_single(numbers, settings):
+        place = Place(MARGIN, 0, WIDTH, WIDE_HEIGHT, WIDE_ROC)
+
+        def draw_single(figure: Figure, top: float) -> None:
+            bars = bars_of(numbers, settings)
+            draw_task(figure, place._replace(top=top), bars, numbers.tasks[0], numbers, settings, looks)
+
+        return page.compose([*blocks, Block(WIDE_HEIGHT, draw_single)], foot(numbers, settings), numbers.simulated)
+    blocks.append(summary_block(numbers, settings, looks))
+    columns = min(3 if len(bars_of(numbers, settings)) <= 2 else 2, len(numbers.tasks))
     for cells in rows_of(panels_of(numbers.tasks, settings), columns):
         headed = HEADING if any(heading for heading, _ in cells) else 0
         row = partial(
@@ -69,9 +80,15 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     return page.compose(blocks, foot(numbers, settings), numbers.simulated)
 
 
-def bars_of(settings: Figure2Settings) -> list[str]:
-    """The metrics that have bars in each task: AUROC has curves, and bars too only where it stands first."""
-    return [metric for metric in led_by(settings.metric) if metric != "auroc" or metric == settings.metric]
+def is_single(numbers: Numbers, settings: Figure2Settings) -> bool:
+    """Whether one task is all there is to draw; figure 2 keeps its panels then."""
+    return settings.own and len(numbers.tasks) == 1
+
+
+def bars_of(numbers: Numbers, settings: Figure2Settings) -> list[str]:
+    """The metrics that have bars in each task: AUROC has curves, and bars too where it leads or there is room."""
+    roomy = is_single(numbers, settings) or settings.metric == "auroc"
+    return [metric for metric in led_by(settings.metric) if metric != "auroc" or roomy]
 
 
 def has_radar(numbers: Numbers) -> bool:
@@ -137,7 +154,7 @@ def draw_row(
             page.panel_letter(figure, left, top, *heading)
         cell_width = min(width, WIDEST_CELL)
         place = Place(left, top + headed, cell_width, CELL_HEIGHT, min(30.0, 0.34 * cell_width))
-        draw_task(figure, place, bars_of(settings), task, numbers, settings, looks)
+        draw_task(figure, place, bars_of(numbers, settings), task, numbers, settings, looks)
 
 
 def panels_of(tasks: Sequence[str], settings: Figure2Settings) -> list[tuple[str, str, list[str]]]:
@@ -277,7 +294,9 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     level = f"{100 * settings.confidence:g} %"
     several = bool((numbers.scores["seeds"] > 1).any())
     sentences = []
-    if not numbers.common:
+    if is_single(numbers, settings):
+        pass
+    elif not numbers.common:
         sentences.append("A: not drawn, because no task has a result of every model.")
     else:
         missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
@@ -291,7 +310,7 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
             + (
                 f". Radar charts: the centre is {centres}."
                 if has_radar(numbers)
-                else ". Dot plots stand where the paper has radar charts, which need three tasks"
+                else ". Dot plots stand for radar charts, which need three tasks"
                 + (f"; their lines are {level} t intervals over seeds." if several else ".")
             )
         )
@@ -308,10 +327,13 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
     and counts are as they are; rows of a comparison name the strongest other model.
     """
-    letters = {task: letter for letter, _, tasks in panels_of(numbers.tasks, settings) for task in tasks}
-    metrics, bars = led_by(settings.metric), bars_of(settings)
+    single = is_single(numbers, settings)
+    letters = {
+        task: "" if single else letter for letter, _, tasks in panels_of(numbers.tasks, settings) for task in tasks
+    }
+    metrics, bars = led_by(settings.metric), bars_of(numbers, settings)
     rows: list[tuple[object, ...]] = []
-    for model, means in numbers.means.iterrows() if numbers.common else ():
+    for model, means in numbers.means.iterrows() if numbers.common and not single else ():
         rows.extend(("A", "mean", "", model, metric, "mean_over_tasks", None, means[metric]) for metric in metrics)
     quantities = [*numbers.over.score, "seeds", "images", "patients"]
     for task in numbers.tasks:

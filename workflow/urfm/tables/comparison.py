@@ -76,8 +76,8 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     if shares == [100]:  # which goes without saying
         rows, columns = [[row[0], *row[2:]] for row in rows], [columns[0], *columns[2:]]
     return Table(
-        name=settings.title,
-        title=f"{settings.models.get(settings.reference, settings.reference)} and other models",
+        name="Comparison",
+        title=f"{settings.title}: every model on every task",
         columns=columns,
         rows=rows,
         notes=[*([SIMULATED] if stored.simulated else []), *explanations(stored, settings, over), *settings.notes],
