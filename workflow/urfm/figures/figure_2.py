@@ -289,31 +289,28 @@ def dot_plot(
         axes.axhline(line, color="#BBBBBB", linewidth=0.4)
 
 
+def means_note(numbers: Numbers, settings: Figure2Settings) -> str:
+    """What A shows."""
+    if not numbers.common:
+        return "A: not drawn, because no task has a result of every model."
+    missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
+    said = "A: unweighted mean of the tasks' means over seeds, without interval"
+    if len(numbers.tasks) == 1:
+        said = "A: the task's mean over seeds"
+    if missing:
+        said += f"; without {', '.join(missing)}, where a score of some model is missing"
+    if has_radar(numbers):
+        floors = [f"{METRICS[name].short} {radar_floor(numbers, name):g} %" for name in led_by(settings.metric)]
+        return f"{said}. Radar charts: the centre is {', '.join(floors)}."
+    said += ". Dot plots stand for radar charts, which need three tasks"
+    if notes.several_seeds([numbers]):
+        said += f"; their lines are {100 * settings.confidence:g} % t intervals over seeds"
+    return f"{said}."
+
+
 def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     """The sentences below the figure: what is drawn, what is not."""
-    level = f"{100 * settings.confidence:g} %"
-    several = bool((numbers.scores["seeds"] > 1).any())
-    sentences = []
-    if is_single(numbers, settings):
-        pass
-    elif not numbers.common:
-        sentences.append("A: not drawn, because no task has a result of every model.")
-    else:
-        missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
-        summary = "A: unweighted mean of the tasks' means over seeds, without interval"
-        centres = ", ".join(
-            f"{METRICS[name].short} {radar_floor(numbers, name):g} %" for name in led_by(settings.metric)
-        )
-        sentences.append(
-            ("A: the task's mean over seeds" if len(numbers.tasks) == 1 else summary)
-            + (f"; without {', '.join(missing)}, where a score of some model is missing" if missing else "")
-            + (
-                f". Radar charts: the centre is {centres}."
-                if has_radar(numbers)
-                else ". Dot plots stand for radar charts, which need three tasks"
-                + (f"; their lines are {level} t intervals over seeds." if several else ".")
-            )
-        )
+    sentences = [] if is_single(numbers, settings) else [means_note(numbers, settings)]
     sentences.append(notes.bars([numbers], settings.confidence))
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
