@@ -283,6 +283,19 @@ def test_one_more_task(finished: Repository) -> None:
     assert jobs == new + SUMMARY + Counter(table_2=1) + AUDIT
 
 
+def test_a_comparison_of_ones_own(finished: Repository) -> None:
+    """Its own jobs and no others, since its cells are there; what leads is a matter of figure and table."""
+    shown = Counter(comparison_figure=1, comparison_table=1)
+    entry = {"models": ["random", "urfm"], "reference": "urfm", "tasks": ["liver_mass"], "shares": [100]}
+    with finished.configured(**{"comparisons.mine": entry}):
+        assert finished.plan()[0] == Counter(comparison_statistics=1) + shown
+        finished.run("mine", "report")
+        assert "<h3>Mine</h3>" in (finished.folder / "out" / "report.html").read_text()
+        with finished.configured(**{"comparisons.mine.metric": "auroc"}):
+            assert finished.plan()[0] == shown
+    assert finished.plan()[0] == Counter()
+
+
 def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:
     record = finished.folder / "out" / "finetune" / "random" / "breast_tumor" / "100"
     kept = {path: path.stat().st_mtime_ns for path in finished.folder.glob("out/state/finetune/**/seed-[01]/*")}
