@@ -37,14 +37,16 @@ def documented() -> str:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A clone with forty pictures and the weights of a small network, where the documented lines expect them."""
+    """A clone with sixty pictures and the weights of a small network, where the documented lines expect them."""
     repository = Repository(tmp_path_factory.mktemp("own"))
     folder = repository.folder / "out" / "raw" / "MySet" / "images"
     folder.mkdir(parents=True)
     rows = ["image,patient_id,label"]
-    for number in range(40):
+    for number in range(60):
         label = ("benign", "malignant")[number % 2]
-        pixels = np.random.default_rng(number).integers(0, 120, (48, 64), dtype=np.uint8) + np.uint8(80 * (number % 2))
+        random = np.random.default_rng(number)
+        brightness = random.normal(100 + 15 * (number % 2), 20)  # tells the classes apart, but not well
+        pixels = random.normal(brightness, 20, (48, 64)).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         rows.append(f"{number}.png,P{number},{label}")
     (folder.parent / "metadata.csv").write_text("\n".join(rows) + "\n")
