@@ -174,6 +174,38 @@ def test_rows_hold_whole_panels_where_they_fit():
     assert cells == [["a", "b"], ["c", "d", "e"], ["f", "g", "h"]]
 
 
+OWN = {
+    "one task": (MODELS[3:6], ["breast_tumor"], None),
+    "one task, one seed": (MODELS[:5], ["fetal_plane"], "auroc"),
+    "two tasks": (MODELS[4:6], ["breast_tumor", "liver_mass"], "f1_macro"),
+    "three tasks": (MODELS[2:6], ["breast_tumor", "liver_mass", "fetal_plane"], "f1_macro"),
+    "three tasks by AUROC": (MODELS[1:6], ["breast_tumor", "liver_mass", "fetal_plane"], "auroc"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_comparison_of_ones_own(tmp_path, name):
+    """Its metric stands first, with bars and P; panels are lettered in order, and one task needs none."""
+    models, tasks, metric = OWN[name]
+    folder = make_statistics(tmp_path, models, tasks, 1 if "one seed" in name else 3, patients=48, resamples=60)
+    settings = settings_of(models, tasks).model_copy(update={"own": True, "metric": metric})
+    numbers = read_numbers(folder, settings)
+    figure = draw(numbers, settings)
+    assert overlaps(figure) == []
+    assert clipped(figure) == []
+    titles = {"accuracy": "ACC (%)", "f1_macro": "F1 (%)", "auroc": "AUC (%)"}
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    labels = [text.removeprefix("Mean ") for text in texts if text.removeprefix("Mean ") in titles.values()]
+    assert labels[0] == titles[metric or "accuracy"]
+    letters = [text for text in texts if len(text) == 1 and text in "ABCDEF"]
+    groups = {TASKS[task][1] for task in tasks}
+    assert letters == ([] if len(tasks) == 1 else list("ABCD"[: 1 + len(groups)]))
+    table = drawn_numbers(numbers, settings)
+    tested = list(dict.fromkeys(table[table["chart"] == "comparison"]["metric"]))
+    assert tested[0] == (metric or "accuracy")
+    assert len(tested) == (3 if len(tasks) == 1 or metric == "auroc" else 2)
+
+
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statistics: Path, settings: dict[str, object]) -> Path:
     output = tmp_path / "figures" / "figure_2"
     arguments = ["--settings", json.dumps(settings), "--statistics", str(statistics), "--output", str(output)]

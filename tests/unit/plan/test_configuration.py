@@ -48,8 +48,13 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (
             ("comparisons", "figure_2", "reference"),
             "urfm_clip",
-            r"urfm_clip is not among .*figure_2\.models",
+            r"urfm_clip is not among .*figure_2\.models; did you mean urfm\?",
         ),
+        (("comparisons", "figure_2", "against"), ["usfn"], r"usfn is not another model .*; did you mean usfm\?"),
+        (("comparisons", "figure_2", "metric"), "f1", r"metric: 'f1' is not one of .*; did you mean f1_macro\?"),
+        (("comparisons", "figure_2", "subset"), "externl", r"subset: 'externl' is not .*; did you mean external\?"),
+        (("comparisons", "figure_2", "tasks"), ["liver"], r"no liver under tasks; did you mean liver_m"),
+        (("comparisons", "figure_2", "shares"), [0], r"shares\.0: 0 is less than the minimum of 1"),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
         (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
         (("pretraining", "defaults", "share"), 0, r"pretraining\.defaults\.share: 0 is less than the minimum of 1"),
@@ -513,3 +518,47 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
     demo["teachers"]["clip"]["sha256"] = "0" * 64
     assert "sha256" not in settings.pretraining.teacher(demo, "clip")
     assert "sha256" in settings.pretraining.teacher(PAPER, "biomedclip")
+
+
+def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
+    """Those that no figure draws; every one is a target, but for those with the name of a figure."""
+    assert grid.own_comparisons(config) == []
+    entry = {"models": ["urfm", "usfm"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [10, 100]}
+    config["comparisons"] |= {"my_benchmark": entry, "left_out": entry | {"tasks": []}}
+    assert grid.own_comparisons(config) == ["my_benchmark"]
+    assert {"my_benchmark", "left_out", "figure_3b"} <= set(grid.targets(config))
+    assert "figure_2" not in grid.targets(config)
+    assert grid.title_of(config, "my_benchmark") == "My benchmark"
+    # Once the paper's figure names it, it is no longer one's own; what the figure no longer draws is drawn nowhere.
+    config["figures"]["figure_2"]["comparison"] = "my_benchmark"
+    assert grid.own_comparisons(config) == []
+    config["figures"]["figure_4"]["methods"] = "my_benchmark"
+    assert grid.own_comparisons(config) == ["figure_4a"]
+
+
+def test_what_a_comparison_of_ones_own_prints(config: dict[str, Any]) -> None:
+    before = {name: settings.figures.figure(config, name) for name in ("figure_2", "figure_3b")}
+    others = settings.tables.comparison_with_paper(config)
+    config["models"]["mine"] = config["models"]["usfm"] | {"title": "Mine"}
+    config["comparisons"]["my_benchmark"] = {
+        "models": ["urfm", "mine"], "reference": "mine", "against": ["urfm"], "tasks": ["breast_tumor"],
+        "shares": [10, 100], "metric": "auroc", "title": "A benchmark",
+    }  # fmt: skip
+    assert {name: settings.figures.figure(config, name) for name in before} == before
+    assert settings.tables.comparison_with_paper(config) == others
+    drawn = settings.figures.own_figure(config, "my_benchmark")
+    assert (drawn["own"], drawn["metric"], drawn["against"], drawn["reference"]) == (True, "auroc", ["urfm"], "mine")
+    assert "Models trained on 100 % of the training part; the table also has 10 %." in drawn["notes"]
+    table = settings.tables.comparison(config, "my_benchmark")
+    assert (table["title"], table["metric"], table["against"]) == ("A benchmark", "auroc", ["urfm"])
+    assert [note.startswith("Not available: ") for note in table["notes"]] == [True] * 3
+
+
+def test_a_comparison_on_external_images_says_so(config: dict[str, Any]) -> None:
+    for name in ("busbra", "buid"):
+        (Path(config["data_root"]) / config["datasets"][name]["folder"]).mkdir()
+    config["comparisons"]["mine"] = config["comparisons"]["figure_3b"] | {"shares": [20]}
+    notes = settings.figures.own_figure(config, "mine")["notes"]
+    said = "Scored are images of other data sets, predicted unchanged: Breast lesion (external) by the models of "
+    assert said + "Breast tumor." in notes
+    assert "Models trained on 20 % of the training part." in notes

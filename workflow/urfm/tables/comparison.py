@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from urfm.metrics import METRICS, MetricName, led_by
 from urfm.statistics.stored import AVERAGE, Stored, read_statistics
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, count, write_table
 
-KEYS = ["task", "share", "model", "metric"]
+KEYS = ["task", "share", "metric", "model"]
+COLUMNS = [
+    "Task", "Training part", "Metric", "Model", "Score (%)", "Interval (%)", "P", "Seeds", "Images", "Patients",
+]  # fmt: skip
 
 
 class ComparisonSettings(Settings):
@@ -32,7 +36,7 @@ class ComparisonSettings(Settings):
 
 
 def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
-    """A row for each task, share of the training part and model, and below them the means over tasks.
+    """A row for each task, share of the training part, metric and model, and below them the means over tasks.
 
     Parameters
     ----------
@@ -43,45 +47,43 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
 
     Returns
     -------
-    Three columns a metric: mean and standard deviation over seeds, the interval over patients (over re-splits, where
-    every seed has a split of its own), and P after Holm's correction; scores in percent.
+    Table
+        Mean and standard deviation over seeds, the interval over patients (over re-splits, where every seed has a
+        split of its own) and P after Holm's correction; scores in percent.
     """
     scores = pd.concat([stored.tables["scores"], stored.tables["average_scores"]])
     differences = pd.concat([stored.tables["differences"], stored.tables["average_differences"]])
     over = "nb" if stored.tables["scores"]["ensemble"].isna().all() else "boot"
     found = dict(zip(keys(scores), scores.to_dict("records"), strict=True))
-    p = dict(zip(keys(differences), differences[f"{over}_p_holm"], strict=True))
-    shares = sorted({share for _, share, _, _ in found}, reverse=True)
-    metrics = led_by(settings.metric)
-    average = {AVERAGE: f"Mean over {len(set(stored.tables['scores']['task']))} tasks"}
+    tested = [model for model in settings.against or settings.models if model != settings.reference]
+    p = {
+        key: value
+        for key, value in zip(keys(differences), differences[f"{over}_p_holm"], strict=True)
+        if key[-1] in tested
+    }
+    shares = sorted(set(scores["share"]), reverse=True)
+    average = {AVERAGE: f"Mean over {stored.tables['scores']['task'].nunique()} tasks"}
     rows = []
-    for task, title in {**settings.tasks, **average}.items():
-        for share in shares:
-            for model, model_title in settings.models.items():
-                if (task, share, model, metrics[0]) not in found:
-                    continue
-                one = found[task, share, model, metrics[0]]
-                patients = None if pd.isna(one["patients"]) else int(one["patients"])
-                cells = [title, f"{share} %", model_title + (" (stand-in)" if model in stored.stand_ins else "")]
-                cells += [count(one["seeds"]), count(one["images"]), count(patients)]
-                for metric in metrics:
-                    row = found[task, share, model, metric]
-                    tested = model != settings.reference and (not settings.against or model in settings.against)
-                    p_value = p.get((task, share, model, metric), math.nan) if tested else math.nan
-                    cells += [mean_text(row), interval_text(row, over), p_text(p_value)]
-                rows.append(cells)
-    columns = ["Task", "Training part", "Model", "Seeds", "Images", "Patients"]
-    shorts = [METRICS[metric].short for metric in metrics]
-    columns += [column for short in shorts for column in (f"{short} (%)", f"{short} interval", f"{short} P")]
+    for (task, title), share, metric, (model, name) in itertools.product(
+        (settings.tasks | average).items(), shares, led_by(settings.metric), settings.models.items()
+    ):
+        if row := found.get((task, share, metric, model)):
+            patients = None if pd.isna(row["patients"]) else int(row["patients"])
+            rows.append([
+                title, f"{share} %", METRICS[metric].short, name + (" (stand-in)" if model in stored.stand_ins else ""),
+                mean_text(row), interval_text(row, over), p_text(p.get((task, share, metric, model), math.nan)),
+                count(row["seeds"]), count(row["images"]), count(patients),
+            ])  # fmt: skip
+    columns = COLUMNS
     if shares == [100]:  # which goes without saying
-        rows, columns = [[row[0], *row[2:]] for row in rows], [columns[0], *columns[2:]]
+        rows, columns = [[row[0], *row[2:]] for row in rows], [COLUMNS[0], *COLUMNS[2:]]
     return Table(
         name="Comparison",
         title=f"{settings.title}: every model on every task",
         columns=columns,
         rows=rows,
         notes=[*([SIMULATED] if stored.simulated else []), *explanations(stored, settings, over), *settings.notes],
-        numbers=["Seeds", "Images", "Patients"],
+        numbers=COLUMNS[-3:],
     )
 
 
@@ -121,8 +123,8 @@ def explanations(stored: Stored, settings: ComparisonSettings, over: str) -> Seq
     if settings.reference in settings.models and len(settings.models) > 1:
         reference = settings.models[settings.reference]
         said.append(
-            f"P: difference to {reference}, two-sided, by the same; corrected by Holm's method for all rows of a "
-            "metric, those of means over tasks by themselves."
+            f"P: difference to {reference}, two-sided, by the same; corrected by Holm's method for all tasks and "
+            "models of a metric, means over tasks by themselves."
         )
     if stand_ins := [title for model, title in settings.models.items() if model in stored.stand_ins]:
         said.append(f"Stand-in (random weights), not the published model: {', '.join(stand_ins)}.")
