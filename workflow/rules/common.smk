@@ -250,6 +250,13 @@ def comparison_files(name):
     return [f"<results>/statistics/{name}/statistics.json", *figure, *table]
 
 
+def taken(name):
+    """Whether another rule has the name of a comparison, or writes files of this name."""
+    files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
+    named = workflow.is_rule(workflow.modifier.modify_rulename(name))
+    return named or any(other.is_producer(str(file)) for other in workflow.rules for file in files)
+
+
 def cell_files(name):
     def files(wildcards):
         cells = grid.cells(config, wildcards.comparison)

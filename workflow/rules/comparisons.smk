@@ -1,13 +1,6 @@
 # Comparisons as targets, `snakemake my_benchmark`: statistics, a figure like figure 2 and a table of each.
 
 
-def taken(name):
-    """Whether another rule has the name of a comparison, or writes files of this name."""
-    files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
-    named = workflow.is_rule(workflow.modifier.modify_rulename(name))
-    return named or any(other.is_producer(str(file)) for other in workflow.rules for file in files)
-
-
 for comparison in grid.targets(config):
     if taken(comparison):
         raise WorkflowError(

@@ -176,7 +176,7 @@ def test_rows_hold_whole_panels_where_they_fit():
 
 OWN = {
     "one task": (MODELS[3:6], ["breast_tumor"], None),
-    "one task, one seed": (MODELS[:5], ["fetal_plane"], "auroc"),
+    "one task, one seed": (MODELS[1:6], ["fetal_plane"], "auroc"),
     "two tasks": (MODELS[4:6], ["breast_tumor", "liver_mass"], "f1_macro"),
     "three tasks": (MODELS[2:6], ["breast_tumor", "liver_mass", "fetal_plane"], "f1_macro"),
     "three tasks by AUROC": (MODELS[1:6], ["breast_tumor", "liver_mass", "fetal_plane"], "auroc"),

@@ -51,7 +51,11 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
             r"urfm_clip is not among .*figure_2\.models; did you mean urfm\?",
         ),
         (("comparisons", "figure_2", "against"), ["usfn"], r"usfn is not another model .*; did you mean usfm\?"),
-        (("comparisons", "figure_2", "metric"), "f1", r"metric: 'f1' is not one of .*; did you mean f1_macro\?"),
+        (
+            ("comparisons", "figure_2", "metric"),
+            "f1_makro",
+            r"metric: 'f1_makro' is not one of .*; did you mean f1_macro\?",
+        ),
         (("comparisons", "figure_2", "subset"), "externl", r"subset: 'externl' is not .*; did you mean external\?"),
         (("comparisons", "figure_2", "tasks"), ["liver"], r"no liver under tasks; did you mean liver_m"),
         (("comparisons", "figure_2", "shares"), [0], r"shares\.0: 0 is less than the minimum of 1"),

@@ -42,9 +42,9 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         unknown = [key for key in error.instance if key not in known]
         return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
     description = schema.get("description", "")
-    if error.validator == "enum" and isinstance(error.instance, str):
-        description = f"{description}{nearest(error.instance, schema['enum'])}"
-    return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
+    close = difflib.get_close_matches(str(error.instance), schema.get("enum", []), n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "") + hint
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
