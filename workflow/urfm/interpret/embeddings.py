@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
