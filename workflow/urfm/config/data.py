@@ -43,7 +43,7 @@ class Publication(Settings):
     where: Address = Field(description="address of the page")
     record: Record = Field(
         default="",
-        description="where files are not named: zenodo:<record> or mendeley:<data set>/<version>, which is asked for them",
+        description="where files are not named: zenodo:<record> or mendeley:<data set>/<version>, which is asked",
     )
     files: tuple[RemoteFile, ...] = Field(
         default=(), description="what is known of the files; then `record` is not asked"
@@ -62,7 +62,7 @@ class Origin(Publication):
     files: tuple[PublishedFile, ...] = Field(
         default=(),
         min_length=1,
-        description="what to fetch; archives are unpacked; of a model or teacher one file, which is given the name `file`",
+        description="what to fetch; archives are unpacked; of a model or teacher one file, which gets the name `file`",
     )
     images: Count | None = Field(default=None, description="images in what is published, where the paper counts others")
 
@@ -90,11 +90,11 @@ class Archive(Settings):
     folder: Text = Field(description="below data_root")
     patients: Name = Field(
         default="",
-        description="data sets with the same name here share patient ids, such as those of one hospital; left out, none",
+        description="data sets with the same name here share patient ids, as those of one hospital; left out, none",
     )
     folders: dict[str, Text] = Field(
         default_factory=dict,
-        description="class folders of other names than the reader knows; uf1990: folder: label, radimagenet: folder: organ",
+        description="class folders of names that the reader does not know; uf1990: folder: label, radimagenet: folder: organ",
     )
     proxy_patients: ProxyPatients | None = Field(
         default=None, description="near duplicates among images without a patient id form one patient"

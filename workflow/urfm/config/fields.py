@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 NAME = r"^[a-z][a-z0-9_]*$"
 
-Kind = TypeVar("Kind", bound=type[BaseModel])
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def optional(kind: Kind) -> Kind:
+def optional(kind: type[Kind]) -> type[Kind]:
     """Decorate a class: every key may be left out. For entries that say only what differs from the full section."""
     for field in kind.model_fields.values():
         field.default = None
@@ -27,7 +27,7 @@ def _distinct(items: Any) -> Any:
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
-        raise ValueError(f"[{pair[0]:g}, {pair[1]:g}] falls; the lower number comes first")
+        raise ValueError(f"[{pair[0]:g}, {pair[1]:g}] is in the wrong order; the lower number comes first")
     return pair
 
 
@@ -66,7 +66,7 @@ Shares = Annotated[tuple[Share, Share], AfterValidator(_rising)]
 AnyNames = Annotated[list[Name], Field(json_schema_extra=UNIQUE), Distinct]  # or none
 Names = Annotated[list[Name], Field(min_length=1, json_schema_extra=UNIQUE), Distinct]
 NameOrNames = Annotated[Names, BeforeValidator(_as_list, json_schema_input_type=Name | Names)]
-# A list that urfm.plan.expand fills in: names of tasks, and of lists of tasks.
+# A list that urfm.plan.completion fills in: names of tasks, and of lists of tasks.
 Tasks = Annotated[AnyNames, BeforeValidator(_as_list, json_schema_input_type=Name | AnyNames)]
 Seeds = Annotated[list[WholeNumber], Field(min_length=1, json_schema_extra=UNIQUE), Distinct]
 Percents = Annotated[list[Percent], Field(min_length=1, json_schema_extra=UNIQUE), Distinct]
