@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from archive_trees import TREES
+from configurations import HOME, PAPER
 from urfm.doctor import inventory
 from urfm.doctor.entries import Entry, entries
 from urfm.doctor.report import DoctorSettings, report
@@ -19,8 +19,6 @@ from urfm.doctor.stock import ready
 from urfm.plan import grid, settings
 from urfm.simulation import simulate
 
-HOME = Path(__file__).resolve().parents[3]
-PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
 BIOMEDCLIP = "biomedclip/open_clip_pytorch_model.bin"
 
 

@@ -94,7 +94,7 @@ class Archive(Settings):
     )
     folders: dict[str, Text] = Field(
         default_factory=dict,
-        description="class folders of names that the reader does not know; uf1990: folder: label, radimagenet: folder: organ",
+        description="class folders that the reader does not know; uf1990: folder: label, radimagenet: folder: organ",
     )
     proxy_patients: ProxyPatients | None = Field(
         default=None, description="near duplicates among images without a patient id form one patient"
@@ -150,13 +150,13 @@ class Images(Settings):
     long_side: int = Field(ge=32, description="pixels; larger images are reduced, smaller ones kept")
 
 
-class Search(Settings):
+class NearDuplicates(Settings):
     """What counts as a near duplicate."""
 
     distance: Bits = Field(description="bits, of 192, in which the hashes of near duplicates may differ")
 
 
-class Audit(Search):
+class Audit(NearDuplicates):
     """Duplicates within data sets, and between pre-training and tasks."""
 
     sheet_pairs: Count = Field(description="pairs on the contact sheet")

@@ -89,11 +89,12 @@ def _sentence(config: Any, path: Path, kind: str, message: str) -> str:
         if kind == "extra_forbidden" and part == path[-1]:
             return f"unknown key {_dotted(path)}{nearest(str(part), entries(node))}"
         child = step(node, part)
-        if child is None:  # within something that may be one thing or another
-            path = path[:number]
+        too_short = isinstance(value, list) and isinstance(part, int) and part >= len(value)
+        if child is None or too_short:  # within something that may be one thing or another; or not there
+            path, kind = path[:number], ""
             break
         node, description = child, child.get("description", description if isinstance(part, int) else "")
-        value = value.get(part) if isinstance(value, dict) else value[int(part)] if isinstance(value, list) else None
+        value = value.get(part) if isinstance(value, dict) else value[part] if isinstance(part, int) else None
     where, described = _dotted(path), f" ({description})" if description else ""
     if kind == "missing":
         return f"{where} is missing{described}"

@@ -33,18 +33,18 @@ HEAD = """# Every key of the configuration
 
 <!-- Written by `python -m urfm.config.reference` from workflow/urfm/config; edit the classes there. -->
 
-The configuration is one tree of keys in several files. Each is laid over those before it, mappings entry by entry, while
-lists and values are replaced whole:
+The configuration is one tree of keys in several files. Each is laid over those before it, mappings entry by entry,
+while lists and values are replaced whole:
 
 {parts}
 1. overlays of your own: `--configfile my.yaml other.yaml`, in the order in which they are named
 1. `--config 'finetuning={{epochs: 50}}'`
 
-The result is checked before the first job. All mistakes are listed at once, with the key, its value, what would be right
-and, for a name that is not known, the nearest one.
+The result is checked before the first job. All mistakes are listed at once, with the key, its value, what would be
+right and, for a name that is not known, the nearest one.
 
-`<name>` stands for a name that you choose: lower-case letters, digits and underscores; `[]` for each entry of a list. The
-value is that of the files above, the paper's where it states one. An optional key may be left out.
+`<name>` stands for a name that you choose: lower-case letters, digits and underscores; `[]` for each entry of a list.
+The value is that of the files above, the paper's where it states one. An optional key may be left out.
 """
 
 

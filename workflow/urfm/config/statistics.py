@@ -46,13 +46,13 @@ class Probes(Probing):
     tasks: Tasks = Field(description="names under tasks, or of task_lists")
 
 
-class Pictures(Settings):
+class PictureCount(Settings):
     """How many images are reconstructed."""
 
     images: Count = Field(description="rows: images of the run's own set, of different organs as far as possible")
 
 
-class Reconstructions(Pictures):
+class Reconstructions(PictureCount):
     """Pictures of what masked autoencoders predict."""
 
     runs: AnyNames = Field(description="names under pretraining.runs with snapshot_every; a picture each")

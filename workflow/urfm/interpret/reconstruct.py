@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.statistics import PictureCount
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
@@ -37,12 +37,6 @@ from urfm.models.teachers.common import Teacher, patchify
 from urfm.training.pretrain.samples import list_images, open_pretrain_set
 
 Pictures = npt.NDArray[np.uint8]
-
-
-class ReconstructSettings(Settings):
-    """Settings of the stage."""
-
-    images: int = Field(ge=1)  # pictures to reconstruct
 
 
 def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -155,14 +149,14 @@ def reconstruct(snapshots: Snapshots, student: Tensor, sharp: Tensor, teacher: T
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Predictions of a run's masked autoencoders for hidden patches.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ReconstructSettings.model_fields))
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PictureCount.model_fields))
     parser.add_argument("--snapshots", type=Path, required=True, help="snapshots.json of the run")
     parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the run's images")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--output", type=Path, required=True, help="npz file to write, with a json beside it")
     arguments = parser.parse_args()
-    settings = parse_settings(ReconstructSettings, arguments.settings)
+    settings = parse_settings(PictureCount, arguments.settings)
     torch.set_num_threads(1)
     snapshots = read_snapshots(arguments.snapshots)
     trained = snapshots.settings

@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.data import Images
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
     ROWS,
@@ -35,12 +36,6 @@ from urfm.data.images.decode import decode
 from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
 from urfm.data.images.store import INDEX
 from urfm.data.images.workers import map_in_processes
-
-
-class ImagesSettings(Settings):
-    """Settings of the stage."""
-
-    long_side: int = 512
 
 
 @dataclass(frozen=True)
@@ -142,13 +137,13 @@ def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Decode the usable images of a manifest once, into a uint8 store.")
     parser.add_argument("--root", type=Path, required=True, help="the data root the manifest's paths start at")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ImagesSettings.model_fields))
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(Images.model_fields))
     parser.add_argument("--threads", type=int, default=1, help="child processes")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--manifest-summary", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
-    settings = parse_settings(ImagesSettings, arguments.settings)
+    settings = parse_settings(Images, arguments.settings)
 
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])
