@@ -453,4 +453,4 @@ def test_checkpoints_of_the_configuration() -> None:
         if "checkpoint" in record:
             checkpoint = CheckpointSettings.model_validate(settings.models.encoder(PAPER, name)["checkpoint"])
             assert timm.is_model(checkpoint.architecture or FORMATS[checkpoint.format].architecture), name
-    assert set(FORMATS) == set(get_args(FormatName))
+    assert {*FORMATS, "random"} == set(get_args(FormatName))

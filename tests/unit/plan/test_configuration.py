@@ -204,7 +204,9 @@ def test_a_run_is_a_model() -> None:
     }
     own = overlaid("""
         pretraining: {runs: {half: {share: 50}, urfm_clean: {seed: 1}}}
-        models: {urfm_clean: {title: Clean, finetuning: {epochs: 20}}, urfm_balanced: {checkpoint: {format: mae, file: a}}}
+        models:
+          urfm_clean: {title: Clean, finetuning: {epochs: 20}}
+          urfm_balanced: {checkpoint: {format: mae, file: a}}
     """)
     configuration.check(own)
     assert own["models"]["half"] == {"title": "half", "pretraining": "half"}

@@ -15,8 +15,8 @@ ReaderName = Literal[
 ]  # fmt: skip
 WITH_FOLDERS = ("radimagenet", "uf1990")  # readers that take `folders`
 
-Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
-Record = Annotated[str, Field(pattern=r"^(zenodo:[0-9]+|mendeley:[a-z0-9]+/[0-9]+)$")]
+Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
+Record = Annotated[str, Field(pattern=r"^(zenodo:[0-9]+|mendeley:[a-z0-9]+/[0-9]+)?$")]
 FromPatient = Literal["all", "first"]
 Ratio = tuple[Count, Count, Count]
 Bits = Annotated[int, Field(ge=0, le=64)]

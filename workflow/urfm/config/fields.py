@@ -40,7 +40,7 @@ UNIQUE = {"uniqueItems": True}
 
 Name = Annotated[str, Field(pattern=NAME)]
 Text = Annotated[str, Field(min_length=1)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Address = Annotated[str, Field(pattern="^https://")]
 
 Count = Annotated[int, Field(ge=1)]
