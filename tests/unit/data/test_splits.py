@@ -17,7 +17,7 @@ from urfm.data.splits.checks import check_split
 from urfm.data.splits.shares import take_share
 from urfm.data.splits.stage import SplitSettings, make_split, select_images
 
-PAPER = SplitSettings(task="t", classes=["benign", "malignant"])
+PAPER = SplitSettings(task="t", classes=["benign", "malignant"], ratio=(3, 1, 1), seed=0)
 
 
 def single(**images: int) -> pd.DataFrame:

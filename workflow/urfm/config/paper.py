@@ -16,17 +16,23 @@ Subset = Literal["test", "external"]
 class Comparison(Settings):
     """Models that are fine-tuned on tasks."""
 
+    title: Text | None = Field(
+        default=None, description="heading of its table and of its section of the report: its name if left out"
+    )
     models: Names = Field(description="names under models, in the order they are drawn")
     reference: Name = Field(description="one of models: P values compare the other ones with it")
     against: Names | None = Field(
-        default=None, description="models whose strongest P values in figures 3, 4 and 8 name; default: all others"
+        default=None,
+        description="models whose strongest the P values in its figure name, and that have P in its table; default: all "
+        "others",
     )
     tasks: Tasks = Field(
         description="names under tasks, or of task_lists, in the order they are drawn; none: the comparison is left out"
     )
     shares: Percents = Field(description="percent of the training part")
-    metric: MetricName = Field(
-        default="f1_macro", description="which score the figure and the table of your own comparison lead with"
+    metric: MetricName | None = Field(
+        default=None,
+        description="the score that its own figure and table show first; left out: in the order of figure 2",
     )
     subset: Subset = Field(default="test", description="images that are scored; external: those of tasks.*.external")
 

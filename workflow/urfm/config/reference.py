@@ -64,7 +64,7 @@ def _without_required(content: Any) -> Any:
 def page(home: Path) -> str:
     """The reference of all keys, with the values of the files in `home`."""
     config = parts.load(home)
-    places = {key: part for part in parts.PARTS for key in parts.read(home / part)}
+    files = {part: parts.read(home / part) for part in parts.PARTS}
     text = HEAD.format(parts="\n".join(f"1. `{part}`" for part in parts.PARTS))
     whole = json_schema()
     single = {name: node for name, node in entries(whole).items() if not entries(node)}
@@ -75,11 +75,8 @@ def page(home: Path) -> str:
     )
     for name, node in entries(whole).items():
         if name not in single:
-            lead = (
-                f"{_capital(node['description'])}. In `{places[name]}`."
-                if name in places
-                else f"{_capital(node['description'])}."
-            )
+            places = " and ".join(f"`{part}`" for part, content in files.items() if content.get(name))
+            lead = f"{_capital(node['description'])}." + (f" In {places}." if places else "")
             text += _section(f"`{name}`", lead, _rows(node, config.get(name), name))
     return text
 

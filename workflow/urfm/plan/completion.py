@@ -1,4 +1,4 @@
-"""What the configuration leaves unsaid: a run is a model too, and a list of tasks has a name."""
+"""What the configuration leaves unsaid: every run is a model too, and the name of a list of tasks is its tasks."""
 
 from __future__ import annotations
 
