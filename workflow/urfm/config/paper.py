@@ -23,8 +23,8 @@ class Comparison(Settings):
     reference: Name = Field(description="one of models: P values compare the other ones with it")
     against: Names | None = Field(
         default=None,
-        description="models whose strongest the P values in its figure name, and that have P in its table; default: all "
-        "others",
+        description="models whose strongest the P values in its figure name, and that have P in its table; left out: "
+        "all others",
     )
     tasks: Tasks = Field(
         description="names under tasks, or of task_lists, in the order they are drawn; none: the comparison is left out"

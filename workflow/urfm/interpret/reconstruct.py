@@ -39,6 +39,10 @@ from urfm.training.pretrain.samples import list_images, open_pretrain_set
 Pictures = npt.NDArray[np.uint8]
 
 
+class ReconstructSettings(PictureCount):
+    """Settings of the stage."""
+
+
 def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
     """Images of the run's set at random, but always the same, one of every organ before the second of any."""
     shuffled = pretrain_set.sample(frac=1, random_state=0)
@@ -149,14 +153,14 @@ def reconstruct(snapshots: Snapshots, student: Tensor, sharp: Tensor, teacher: T
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Predictions of a run's masked autoencoders for hidden patches.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PictureCount.model_fields))
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ReconstructSettings.model_fields))
     parser.add_argument("--snapshots", type=Path, required=True, help="snapshots.json of the run")
     parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the run's images")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--output", type=Path, required=True, help="npz file to write, with a json beside it")
     arguments = parser.parse_args()
-    settings = parse_settings(PictureCount, arguments.settings)
+    settings = parse_settings(ReconstructSettings, arguments.settings)
     torch.set_num_threads(1)
     snapshots = read_snapshots(arguments.snapshots)
     trained = snapshots.settings

@@ -38,6 +38,10 @@ from urfm.data.images.store import INDEX
 from urfm.data.images.workers import map_in_processes
 
 
+class ImagesSettings(Images):
+    """Settings of the stage: the section `images`."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """What a child process needs of a manifest row."""
@@ -137,13 +141,13 @@ def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Decode the usable images of a manifest once, into a uint8 store.")
     parser.add_argument("--root", type=Path, required=True, help="the data root the manifest's paths start at")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(Images.model_fields))
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(ImagesSettings.model_fields))
     parser.add_argument("--threads", type=int, default=1, help="child processes")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--manifest-summary", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
-    settings = parse_settings(Images, arguments.settings)
+    settings = parse_settings(ImagesSettings, arguments.settings)
 
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])

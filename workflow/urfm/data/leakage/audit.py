@@ -37,6 +37,10 @@ from urfm.data.leakage.seen import dataset_table, run_table, task_table
 LISTED = 1000  # pairs in the CSV file
 
 
+class AuditSettings(NearDuplicates):
+    """Settings of the stage: what the section `audit` says of the search."""
+
+
 def _read(summary: Path, columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:
     """The summary of a split or a selection and the table beside it, whose hash is checked."""
     record, table = read_json(summary), summary.with_suffix(".parquet")
@@ -49,13 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Find images that occur twice: in a data set, or in pre-training and a task."
     )
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(NearDuplicates.model_fields))
+    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(AuditSettings.model_fields))
     parser.add_argument("--manifests", type=Path, nargs="*", default=[], help="summaries (.json) beside their tables")
     parser.add_argument("--splits", type=Path, nargs="*", default=[], help="of the tasks, likewise")
     parser.add_argument("--selections", type=Path, nargs="*", default=[], help="of the pre-training runs, likewise")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
-    settings = parse_settings(NearDuplicates, arguments.settings)
+    settings = parse_settings(AuditSettings, arguments.settings)
 
     sources = read_sources(arguments.manifests)
     if not sources:
