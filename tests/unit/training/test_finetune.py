@@ -558,7 +558,7 @@ def test_mistakes_are_named(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         train(toy, monkeypatch, classes=["across", "sideways"])
     with pytest.raises(UrfmError, match="epochs"):
         train(toy, monkeypatch, epochs=0)
-    with pytest.raises(UrfmError, match="seeds: .*1 stands there twice"):
+    with pytest.raises(UrfmError, match=r"seeds: .*1 stands there twice"):
         train(toy, monkeypatch, seeds=[1, 1])
     with pytest.raises(UrfmError, match="loss of epoch 1 is not finite"):
         train(toy, monkeypatch, base_lr=1e30, warmup_epochs=0)
