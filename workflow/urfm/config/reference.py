@@ -40,6 +40,9 @@ while lists and values are replaced whole:
 1. overlays of your own: `--configfile my.yaml other.yaml`, in the order in which they are named
 1. `--config 'finetuning={{epochs: 50}}'`
 
+In an editor that knows yaml-language-server, a first line
+`# yaml-language-server: $schema=FOLDER/workflow/schemas/config.schema.json` in your overlay shows all this as you type.
+
 The result is checked before the first job. All mistakes are listed at once, with the key, its value, what would be
 right and, for a name that is not known, the nearest one.
 
