@@ -1,7 +1,6 @@
 # Checks of the configuration, and the helpers that rules share. Nothing here is slow to import: no torch, no pandas.
 import os
 import shlex
-import sys
 
 import snakemake
 import yaml
@@ -9,16 +8,12 @@ from packaging.version import Version
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-sys.path.insert(0, str(HOME / "workflow"))
-
 from urfm.core import code, provenance
-from urfm.plan import availability, configuration, grid, settings
 from urfm.core.errors import UrfmError
+from urfm.plan import availability, completion, configuration, grid, settings
 
 if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
-    overlay, config = config, {}
-    for part in CONFIGURATION:
-        update_config(config, yaml.safe_load((HOME / part).read_text(encoding="utf-8")))
+    overlay, config = config, parts.load(HOME)
     update_config(config, overlay)
 else:
     # Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
@@ -31,8 +26,9 @@ else:
 RESULTS = Path(workflow.pathvars.apply(str(workflow.modifier.modify_path("<results>"))))
 update_config(config, {"pathvars": {"results": str(RESULTS)}})
 
+completion.complete(config)
 try:
-    configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
+    configuration.check(config)
 except UrfmError as error:
     raise WorkflowError(str(error))
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import read_json
 from urfm.data.images.decode import decode, to_uint8

@@ -230,7 +230,7 @@ def test_stage_equals_the_golden_csv_and_repeats_its_bytes(tmp_path, monkeypatch
 
 
 def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
-    folder = make_statistics(tmp_path, ["mim_us", "urfm"], NAMES[:4], patients=30, resamples=20)
+    folder = make_statistics(tmp_path, ["mim_us", "urfm"], NAMES[:4], patients=30, resamples=40)
     settings = settings_of(["mim_us", "usfm", "urfm"], NAMES[:5])
     scores = pd.read_parquet(folder / "scores.parquet").query("not (model == 'mim_us' and task == 'breast_tumor')")
     scores.to_parquet(folder / "scores.parquet", index=False)
@@ -249,7 +249,7 @@ def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
 
 def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):
     models, tasks = ["mim_us", "urfm"], NAMES[:3]
-    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=20, resplit=True)
+    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=40, resplit=True)
     settings = settings_of(models, tasks)
     numbers = read_numbers(folder, settings)
     figure = draw(numbers, settings)
@@ -267,7 +267,7 @@ def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):
 
 
 def test_changed_or_foreign_statistics_are_refused(tmp_path):
-    folder = make_statistics(tmp_path, ["urfm"], ["breast_tumor"], patients=20, resamples=10)
+    folder = make_statistics(tmp_path, ["urfm"], ["breast_tumor"], patients=20, resamples=40)
     with pytest.raises(UrfmError, match="holds no score of this figure's tasks"):
         read_numbers(folder, settings_of(["urfm"], ["liver_mass"]))
     with pytest.raises(UrfmError, match="no such file"):

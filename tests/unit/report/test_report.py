@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from configurations import load
 from matplotlib.figure import Figure
 from urfm.core import provenance
 from urfm.core.errors import UrfmError
@@ -30,7 +31,7 @@ HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
     """The paper's configuration with one simulated data set, as the stage gets it."""
-    content = yaml.safe_load((HOME / "config.yaml").read_text())
+    content = load()
     content["simulation"] = {"busbra": {"patients": 40, "seed": 0}}
     content["data_root"] = "nowhere"
     text = provenance.canonical_json(settings.tables.report(content))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from urfm.config.pretraining import Precision
+from urfm.config.fields import Precision
 from urfm.training import optimisation
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from urfm.config.models import Pooling
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.fields import AnySeeds
+from urfm.config.statistics import Probing
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
@@ -32,16 +33,13 @@ from urfm.models.classifier import load_classifier
 BATCH = 64
 
 
-class ProbeSettings(Settings):
-    """Settings of the stage; the section `probes` of the configuration says what each means."""
+class ProbeSettings(Probing):
+    """Settings of the stage: how to probe, and what."""
 
     name: str  # of the run or model
     task: str
     classes: list[str] = Field(min_length=2)
-    pooling: Pooling
-    neighbours: PositiveInt
-    temperature: PositiveFloat
-    random_seeds: list[NonNegativeInt] = Field(default_factory=list)
+    random_seeds: AnySeeds = Field(default_factory=list)
 
 
 class Candidate(NamedTuple):

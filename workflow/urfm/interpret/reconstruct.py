@@ -19,12 +19,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.statistics import PictureCount
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
@@ -39,10 +39,8 @@ from urfm.training.pretrain.samples import list_images, open_pretrain_set
 Pictures = npt.NDArray[np.uint8]
 
 
-class ReconstructSettings(Settings):
+class ReconstructSettings(PictureCount):
     """Settings of the stage."""
-
-    images: int = Field(ge=1)  # pictures to reconstruct
 
 
 def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:

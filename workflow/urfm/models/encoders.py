@@ -20,7 +20,8 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from urfm.config.models import CheckpointSettings, Colour
+from urfm.config.fields import Colour
+from urfm.config.models import CheckpointSettings
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json

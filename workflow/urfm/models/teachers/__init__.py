@@ -13,7 +13,8 @@ from pathlib import Path
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from urfm.config.models import Colour, TeacherSettings
+from urfm.config.fields import Colour
+from urfm.config.models import TeacherSettings
 from urfm.models.teachers import clip, efficientnet_lite0, pixels
 from urfm.models.teachers.common import PATCH_SIZE, Student, Teacher
 

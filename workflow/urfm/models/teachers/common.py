@@ -8,7 +8,8 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from urfm.config.models import Colour, TeacherSettings
+from urfm.config.fields import Colour
+from urfm.config.models import TeacherSettings
 from urfm.core.errors import UrfmError
 
 PATCH_SIZE = 16  # of every teacher's network; `pixels` follows the student
