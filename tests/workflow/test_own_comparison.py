@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import timm
 import yaml
+from configurations import load
 from PIL import Image
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, roc_auc_score
-from test_own_images import merged
 from urfm.core import provenance
 from urfm.plan import settings
 from working_copy import HOME, OVERLAYS, Repository
@@ -126,9 +126,7 @@ def test_the_tables_numbers_are_those_of_the_predictions(out: Path) -> None:
 
 
 def test_the_report_has_its_section(repository: Repository, out: Path) -> None:
-    config: dict[str, object] = {}
-    for name in ("config.yaml", *OVERLAYS, "my.yaml", "small.yaml"):
-        config = merged(config, yaml.safe_load((repository.folder / name).read_text()))
+    config = load(*(repository.folder / name for name in (*OVERLAYS, "my.yaml", "small.yaml")))
     command = ["-m", "urfm.report.page", "--settings", provenance.canonical_json(settings.tables.report(config))]
     command += ["--results", "out", "--pages", "workflow/report", "--output", "out/report.html"]
     subprocess.run([sys.executable, *command], cwd=repository.folder, check=True)
@@ -152,5 +150,4 @@ def test_names_that_are_taken_or_odd_are_refused(repository: Repository) -> None
         assert f"comparisons.{name}: there is another target named {name}; give the comparison another name" in output
     (repository.folder / "odd.yaml").write_text(yaml.safe_dump({"comparisons": {"my-benchmark": entry}}))
     output = repository.snakemake("--dry-run", "--configfile", "odd.yaml", check=False)
-    assert "comparisons: 'my-benchmark' does not match" in output
-    assert "lower-case letters, digits and underscores" in output
+    assert "comparisons: 'my-benchmark' is no name: lower-case letters, digits, _" in output

@@ -47,7 +47,7 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         ),
         (("comparisons", "figure_2", "subset"), "externl", r"subset: 'externl' is not .*; did you mean external\?"),
         (("comparisons", "figure_2", "tasks"), ["liver"], r"no liver under tasks; did you mean liver_m"),
-        (("comparisons", "figure_2", "shares"), [0], r"shares\.0: 0 is less than the minimum of 1"),
+        (("comparisons", "figure_2", "shares"), [0], r"shares\.0: 0 is not a whole number of at least 1"),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
         (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
         (

@@ -37,6 +37,8 @@ def statistics(folder: Path, tasks: dict[str, int], **how: object) -> Path:
         t_test="welch",
         bootstrap_resamples=300,
         bootstrap_seed=0,
+        specificity=0.9,
+        calibration_bins=10,
     )
     write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"])
     return folder
