@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 
 from urfm.config.data import Audit, Dataset, Images, Simulated, Splits, Task
+from urfm.config.entries import Model, Pretraining
 from urfm.config.fields import AnyNames, Name, Names, Seeds, Text
 from urfm.config.finetuning import Finetuning
-from urfm.config.models import Model, StandIns, Teacher
+from urfm.config.models import StandIns, Teacher
 from urfm.config.paper import Comparison, Figures, Tables
-from urfm.config.pretraining import Pretraining
 from urfm.config.resources import Resources
 from urfm.config.statistics import Probes, Reconstructions, Statistics
 from urfm.core.cli import Settings

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 NAME = r"^[a-z][a-z0-9_]*$"
-
-Kind = TypeVar("Kind", bound=BaseModel)
-
-
-def optional(kind: type[Kind]) -> type[Kind]:
-    """Decorate a class: every key may be left out. For entries that say only what differs from the full section."""
-    for field in kind.model_fields.values():
-        field.default = None
-    kind.model_rebuild(force=True)
-    return kind
 
 
 def _distinct(items: Any) -> Any:

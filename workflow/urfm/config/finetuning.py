@@ -21,7 +21,6 @@ from urfm.config.fields import (
     Share,
     Shares,
     WholeNumber,
-    optional,
 )
 from urfm.core.cli import Settings
 from urfm.metrics import MetricName
@@ -82,11 +81,6 @@ class Finetuning(Schedule):
     def mixes(self) -> bool:
         """Whether images of a batch are mixed in pairs."""
         return self.mixup > 0 or self.cutmix > 0
-
-
-@optional
-class ModelFinetuning(Finetuning):
-    """What a model has of its own: keys that differ from `finetuning`."""
 
 
 class FinetuneSettings(Finetuning):

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from urfm.config.data import Origin
-from urfm.config.fields import AnyNames, Colour, Count, Name, Sha256, Spread, Text, WholeNumber
-from urfm.config.finetuning import ModelFinetuning
+from urfm.config.fields import AnyNames, Colour, Count, Sha256, Spread, WholeNumber
 from urfm.core.cli import Settings
 
 FormatName = Literal[
@@ -92,25 +91,6 @@ class Checkpoint(CheckpointSettings):
     """An upstream file, or random weights."""
 
     origin: Origin | None = Field(default=None, description="where the file is published, and how to get it")
-
-
-class Model(Settings):
-    """An encoder that is fine-tuned: exactly one of `pretraining` and `checkpoint`."""
-
-    title: Text = Field(description="what figures print")
-    pretraining: Name | None = Field(
-        default=None, description="a name under pretraining.runs: its encoder; left out, the run of the model's name"
-    )
-    checkpoint: Checkpoint | None = Field(default=None, description="an upstream file, or random weights")
-    finetuning: ModelFinetuning | None = Field(
-        default=None, description="keys that differ from the section finetuning, for this model"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Model:
-        if (self.pretraining is None) == (self.checkpoint is None):
-            raise ValueError("needs exactly one of `pretraining` and `checkpoint`")
-        return self
 
 
 class StandIns(Settings):

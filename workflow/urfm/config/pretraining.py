@@ -20,7 +20,6 @@ from urfm.config.fields import (
     Spread,
     Text,
     WholeNumber,
-    optional,
 )
 from urfm.config.finetuning import Schedule
 from urfm.config.models import TeacherSettings
@@ -122,17 +121,3 @@ class Defaults(ImageChoice, Recipe):
 
     datasets: Names = Field(description="names under datasets whose images are trained on, labels unused")
     teacher: Name = Field(description="a name under teachers: the network whose tokens are the targets")
-
-
-@optional
-class Run(Defaults):
-    """One run: the keys that differ from pretraining.defaults. It is a model of the same name, too."""
-
-    title: Text = Field(description="what figures print; the run's name if left out")
-
-
-class Pretraining(Settings):
-    """Masked-image-modelling runs (Table 4)."""
-
-    defaults: Defaults = Field(description="every key of a run, used where a run does not say otherwise")
-    runs: dict[Name, Run] = Field(description="runs by name, each with the keys that differ from defaults")
