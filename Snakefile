@@ -1,4 +1,5 @@
 # The URFM workflow: every table and figure of the paper is a target. `snakemake --list-target-rules` is the menu.
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -7,10 +8,13 @@ min_version("9.19")
 
 # The folder of this file, from whichever folder it is run and whichever workflow uses it as a module.
 HOME = Path(workflow.current_basedir)
-# Each over those before it, and over them all what --configfile and --config say, or the `config:` of a module.
-CONFIGURATION = ["config.yaml"]
+# The library of this clone, whatever is installed.
+sys.path.insert(0, str(HOME / "workflow"))
 
-for part in CONFIGURATION:
+from urfm.config import parts
+
+# The catalogue, and over it config.yaml; over both what --configfile and --config say, or the `config:` of a module.
+for part in parts.PARTS:
 
     configfile: str(HOME / part)
 
@@ -45,3 +49,7 @@ rule all:
         *PRODUCTS,
         rules.report.output,
     localrule: True
+
+
+# After all other rules: no comparison may have the name of one.
+include: "workflow/rules/comparisons.smk"

@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import yaml
+from urfm.config import parts
 from urfm.data.pretrain_set import CorpusSettings, select
 from urfm.data.splits.shares import take_share
 from urfm.data.splits.stage import make_split
 
-PAPER = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text())["tables"]["table_1"]["paper"]
+PAPER = parts.load(Path(__file__).parents[2])["tables"]["table_1"]["paper"]
 DATASETS = [f"set_{number}" for number in range(10)]
 
 

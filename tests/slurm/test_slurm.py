@@ -20,7 +20,7 @@ from slurm_cluster import cluster, run
 from working_copy import HOME, OVERLAYS, Repository
 
 LOG = "out/logs/pretrain/mim_us.log"
-WAIT = """            if step == 3:
+WAIT = """            if training.step == 3:
                 say("waiting in step 3")
                 while not stop:
                     time.sleep(0.1)

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-
-PAPER = yaml.safe_load((Path(__file__).resolve().parents[2] / "config.yaml").read_text())
+from configurations import PAPER
 
 
 @pytest.fixture

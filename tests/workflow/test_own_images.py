@@ -2,16 +2,12 @@
 
 import json
 import re
-from typing import Any
 
 import pytest
-import yaml
+from configurations import overlaid
 from PIL import Image
 from urfm.plan import configuration
 from working_copy import HOME, Repository
-
-PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
-SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
 
 
 def documented(heading: str) -> str:
@@ -20,13 +16,6 @@ def documented(heading: str) -> str:
     block = re.search(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
     assert block
     return block[1]
-
-
-def merged(base: Any, extra: Any) -> Any:
-    """As Snakemake merges configuration files: mappings entry by entry, all else replaced."""
-    if isinstance(base, dict) and isinstance(extra, dict):
-        return base | {key: merged(base.get(key), value) for key, value in extra.items()}
-    return extra
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +34,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def planned(repository: Repository, overlay: str, target: str) -> str:
-    configuration.check(merged(PAPER, yaml.safe_load(overlay)), SCHEMA)
+    configuration.check(overlaid(overlay))
     assert len(overlay.splitlines()) <= 6
     (repository.folder / "my.yaml").write_text(overlay)
     return repository.snakemake(target, "--configfile", "my.yaml", "--dry-run")
@@ -70,4 +59,4 @@ def test_a_pretraining_source(repository: Repository) -> None:
 
 
 def test_class_folders_of_other_names(repository: Repository) -> None:
-    configuration.check(merged(PAPER, yaml.safe_load(documented("### Class folders of other names"))), SCHEMA)
+    configuration.check(overlaid(documented("### Class folders of other names")))

@@ -23,7 +23,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
     assert jobs(output) == Counter(
         manifest=20, images=20, split=11, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
-        finetune=50, finetune_with_weights=10, figure_statistics=1, figure_2=1,
+        finetune=50, finetune_with_weights=10, comparison_statistics=1, figure_2=1,
     )  # fmt: skip
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
@@ -119,7 +119,7 @@ def test_named_targets(repository: Repository, target: str, rules: Counter[str])
 def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
     wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits resplits pretrain_sets targets"
-    wanted += " probe_curves loss_curves reconstructions"
+    wanted += " figure_4a figure_8c probe_curves loss_curves reconstructions"
     wanted += " pretraining encoders finetuning statistics leakage_audit download doctor"
     assert set(wanted.split()) <= set(menu)
 
@@ -142,7 +142,7 @@ def test_fine_tuning_takes_another_split(repository: Repository) -> None:
     assert jobs(output) == Counter(manifest=2, split=2, table_2=1)
     assert "task breast_tumor: no split of UltraBench's (tasks.breast_tumor.ultrabench is not set)" in output
     output = repository.snakemake("--dry-run", "--config", "finetuning={split: seed-03}", check=False)
-    assert "finetuning.split: 'seed-03' does not match" in output
+    assert "finetuning.split: 'seed-03' is not text like `^(paper|" in output
 
 
 def test_download_runs_where_snakemake_runs(repository: Repository) -> None:
@@ -177,6 +177,55 @@ def test_unknown_key_is_refused_with_the_nearest(repository: Repository) -> None
     output = repository.snakemake("--dry-run", "--config", "finetuning={layer_decy: 0.5}", check=False)
     assert "unknown key finetuning.layer_decy; did you mean layer_decay?" in output
     assert "Traceback" not in output
+
+
+# Of every kind: beyond a bound, of a wrong type, not among the choices, against another key, of no known name.
+WRONG = {
+    "finetuning": "{drop_path: 1.0, label_smoothing: 1.0, layer_decay: 0, batch_size: 15, crop_scale: [1.0, 0.2]}",
+    "pretraining": "{defaults: {mask_ratio: 1.0, batch_size: 0, normalisation: imagnet, betas: [0.9, 1.0]}, "
+    "runs: {urfm: {share: 0}}}",
+    "statistics": "{bootstrap_resamples: 1, t_test: welsh}",
+    "seeds": "[0, -1]",
+    "resorces": "{}",
+}
+SAID = [
+    "finetuning.drop_path: 1.0 is not a number of at least 0 and below 1 (probability to skip the last block",
+    "finetuning.label_smoothing: 1.0 is not a number of at least 0 and below 1",
+    "finetuning.layer_decay: 0 is not a number above 0 and at most 1",
+    "finetuning.batch_size: 15 is odd; mixup and cutmix mix images in pairs",
+    "finetuning.crop_scale: [1, 0.2] is in the wrong order",
+    "pretraining.defaults.mask_ratio: 1.0 is not a number of at least 0 and below 1",
+    "pretraining.defaults.batch_size: 0 is not a whole number of at least 1",
+    "pretraining.defaults.normalisation: 'imagnet' is not",
+    "pretraining.defaults.betas.1: 1.0 is not a number of at least 0 and below 1",
+    "pretraining.runs.urfm.share: 0 is not a whole number of at least 1 and at most 100",
+    "statistics.bootstrap_resamples: 1 is not a whole number of at least 40",
+    "statistics.t_test: 'welsh' is not one of welch, paired; did you mean welch?",
+    "seeds.1: -1 is not a whole number of at least 0",
+    "unknown key resorces; did you mean resources?",
+]
+
+
+def test_wrong_values_are_refused_before_the_first_job(repository: Repository) -> None:
+    """All of them at once, each with its key, its value and what would be right."""
+    output = repository.snakemake(
+        "--dry-run", "--config", *(f"{key}={text}" for key, text in WRONG.items()), check=False
+    )
+    assert [said for said in SAID if said not in output] == []
+    assert jobs(output) == Counter()
+    assert "Traceback" not in output
+
+
+def test_an_overlay_extends_the_catalogue(repository: Repository) -> None:
+    """A run is a model by itself, and a named list of tasks stands for them."""
+    (repository.folder / "mine.yaml").write_text("""
+        pretraining: {runs: {half: {title: Half of the images, share: 50}}}
+        task_lists: {two: [breast_tumor, liver_mass]}
+        comparisons: {figure_2: {models: [half, urfm], tasks: two}}
+    """)
+    output = repository.snakemake("figure_2", "--dry-run", "--configfile", "mine.yaml")
+    assert "figure_2: 2 of 2 models on 2 of 2 tasks" in output
+    assert "results/finetune/half/liver_mass/100/cell.json" in output
 
 
 def test_missing_data_root_stops_a_real_run_at_once(repository: Repository) -> None:

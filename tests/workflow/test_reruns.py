@@ -10,7 +10,7 @@ from working_copy import Repository
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6)
 SCORED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1)  # pictures of the statistics
-SUMMARY = Counter(figure_statistics=1, comparison_with_paper=1, claims=1) + SCORED
+SUMMARY = Counter(comparison_statistics=1, comparison_with_paper=1, claims=1) + SCORED
 LOOKED_AT = Counter(attention=2, figure_6=1, finetuned_embeddings=2, figure_7=1)  # two fine-tuned networks of urfm
 AUDIT = Counter(audit=1, duplicates_sheet=1)
 # Probes of two runs on a task, a reconstruction of one of them, the losses.
@@ -281,6 +281,19 @@ def test_one_more_task(finished: Repository) -> None:
         jobs, _ = finished.plan()
     new = Counter(simulate=1, manifest=1, images=1, split=1, finetune=3)
     assert jobs == new + SUMMARY + Counter(table_2=1) + AUDIT
+
+
+def test_a_comparison_of_ones_own(finished: Repository) -> None:
+    """Its own jobs and no others, since its cells are there; what leads is a matter of figure and table."""
+    shown = Counter(comparison_figure=1, comparison_table=1)
+    entry = {"models": ["random", "urfm"], "reference": "urfm", "tasks": ["liver_mass"], "shares": [100]}
+    with finished.configured(**{"comparisons.mine": entry}):
+        assert finished.plan()[0] == Counter(comparison_statistics=1) + shown
+        finished.run("mine", "report")
+        assert "<h3>Mine</h3>" in (finished.folder / "out" / "report.html").read_text()
+        with finished.configured(**{"comparisons.mine.metric": "auroc"}):
+            assert finished.plan()[0] == shown
+    assert finished.plan()[0] == Counter()
 
 
 def test_one_more_seed_trains_that_seed_only(finished: Repository) -> None:

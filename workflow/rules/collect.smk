@@ -89,6 +89,7 @@ PRODUCTS = [
     rules.audit.output,
     rules.duplicates_sheet.output,
     rules.reconstructions.input,
+    *(comparison_files(name) for name in grid.own_comparisons(config) if grid.cells(config, name)),
 ]
 PAGES = HOME / "workflow" / "report"
 

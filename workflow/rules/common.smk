@@ -1,7 +1,6 @@
 # Checks of the configuration, and the helpers that rules share. Nothing here is slow to import: no torch, no pandas.
 import os
 import shlex
-import sys
 
 import snakemake
 import yaml
@@ -9,16 +8,12 @@ from packaging.version import Version
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-sys.path.insert(0, str(HOME / "workflow"))
-
 from urfm.core import code, provenance
-from urfm.plan import availability, configuration, grid, settings
 from urfm.core.errors import UrfmError
+from urfm.plan import availability, completion, configuration, grid, settings
 
 if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
-    overlay, config = config, {}
-    for part in CONFIGURATION:
-        update_config(config, yaml.safe_load((HOME / part).read_text(encoding="utf-8")))
+    overlay, config = config, parts.load(HOME)
     update_config(config, overlay)
 else:
     # Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
@@ -31,8 +26,9 @@ else:
 RESULTS = Path(workflow.pathvars.apply(str(workflow.modifier.modify_path("<results>"))))
 update_config(config, {"pathvars": {"results": str(RESULTS)}})
 
+completion.complete(config)
 try:
-    configuration.check(config, HOME / "workflow" / "schemas" / "config.schema.yaml")
+    configuration.check(config)
 except UrfmError as error:
     raise WorkflowError(str(error))
 
@@ -116,9 +112,9 @@ def needs(stage, **others):
     return {**gpu, "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
 
 
-def drawing(name, figure, content, category="Figures"):
+def drawing(name, figure, content, category="Figures", caption=None):
     """What rules that draw give: PDF, PNG and a CSV of the numbers drawn, the latter two shown in the report."""
-    path, caption = f"<results>/figures/{name}", f"../report/{name}.rst"
+    path, caption = f"<results>/figures/{name}", f"../report/{caption or name}.rst"
     return {
         "pdf": f"{path}.pdf",
         "png": report(f"{path}.png", caption, category, labels={"figure": figure, "content": content}),
@@ -241,6 +237,20 @@ def external_files(pattern):
         return [pattern.format(task=other, dataset=config["tasks"][other]["dataset"])] if other else []
 
     return files
+
+
+def comparison_files(name):
+    """What a comparison is as a target: its statistics, a figure and a table."""
+    figure = [f"<results>/figures/{name}.{suffix}" for suffix in ("pdf", "png", "csv")]
+    table = [f"<results>/tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")]
+    return [f"<results>/statistics/{name}/statistics.json", *figure, *table]
+
+
+def taken(name):
+    """Whether another rule has the name of a comparison, or writes files of this name."""
+    files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
+    named = workflow.is_rule(workflow.modifier.modify_rulename(name))
+    return named or any(other.is_producer(str(file)) for other in workflow.rules for file in files)
 
 
 def cell_files(name):

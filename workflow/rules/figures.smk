@@ -38,7 +38,7 @@ rule figure_2:
         python -m urfm.figures.figure_2 \
             --settings {params.settings:q} \
             --statistics "$(dirname {input.record:q})" \
-            --output "$(dirname {output.pdf:q})/figure_2" \
+            --output "$(dirname {output.pdf:q})/$(basename {output.pdf:q} .pdf)" \
             2>&1 | tee -i {log:q}
         """
 

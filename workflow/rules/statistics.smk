@@ -16,7 +16,7 @@ STATISTICS = [
 ]
 
 
-rule figure_statistics:
+rule comparison_statistics:
     input:
         predictions=lambda wildcards: ancient(cell_files("predictions.parquet")(wildcards)),
         cells=cell_files("cell.json"),

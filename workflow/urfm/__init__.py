@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from urfm.config.models import Pooling
+    from urfm.config.fields import Pooling
     from urfm.embed import Encoder
 
 

@@ -17,12 +17,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import read_json
 from urfm.data.images.decode import decode, to_uint8
 from urfm.data.images.pixels import to_pillow
 from urfm.models.classifier import load_classifier
+from urfm.models.normalisation import normalise_for
 
 Picture = Image.Image | npt.NDArray[np.uint8] | str | Path
 
@@ -45,9 +46,7 @@ class Encoder:
         """(3, size, size): the whole image squashed to a square, as in fine-tuning's evaluation, and normalised."""
         size = self.record["input_size"]
         square = _open(image).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
-        mean, std = (torch.tensor(self.record[key]).view(3, 1, 1) for key in ("mean", "std"))
-        return (pixels - mean) / std
+        return normalise_for(self.record, torch.from_numpy(np.array(square)).permute(2, 0, 1))
 
     def embed(self, image: Picture) -> npt.NDArray[np.float32]:
         """The vector (dim,) of an image: Pillow, uint8 (H, W), (H, W, 1) or (H, W, 3), or the path of a file."""

@@ -150,3 +150,8 @@ SELECTION: dict[str, Callable[[IntArray, FloatArray], float]] = {
     "auroc": validation_auroc,
 }
 MetricName = Literal["accuracy", "f1_macro", "auroc"]  # the same names, for settings
+
+
+def led_by(metric: MetricName | None) -> list[str]:
+    """The names of all metrics, one of them first if it is given."""
+    return sorted(METRICS, key=lambda name: name != metric)

@@ -91,7 +91,16 @@ class World:
             self.write("pretrain_sets", run, pd.DataFrame({"image_id": ids}, dtype=str), run=run)
             for run, ids in runs.items()
         ]
-        arguments = ["--settings", "{}", "--output", self.output, "--manifests", *manifests, "--splits", *tasks]
+        arguments = [
+            "--settings",
+            '{"distance": 36}',
+            "--output",
+            self.output,
+            "--manifests",
+            *manifests,
+            "--splits",
+            *tasks,
+        ]
         monkeypatch.setattr("sys.argv", ["audit", *map(str, [*arguments, "--selections", *selections])])
         audit.main()
         return pd.read_parquet(self.output / "pairs.parquet")
@@ -393,7 +402,7 @@ def test_nothing_found_is_a_result_and_no_data_an_error(world: World, monkeypatc
     world.add("task/1", picture(1), label="x")
     assert len(world.run(monkeypatch)) == 0
     assert world.sheet(monkeypatch).stat().st_size > 0
-    monkeypatch.setattr("sys.argv", ["audit", "--settings", "{}", "--output", str(world.output)])
+    monkeypatch.setattr("sys.argv", ["audit", "--settings", '{"distance": 36}', "--output", str(world.output)])
     with pytest.raises(UrfmError, match="none to audit"):
         audit.main()
 
@@ -425,7 +434,8 @@ def test_what_the_simulator_planted_is_found(tmp_path: Path, monkeypatch: pytest
         (results / f"{dataset}.json").write_text(json.dumps(summary))
     manifests = [str(results / f"{dataset}.json") for dataset in PLANTED]
     monkeypatch.setattr(
-        "sys.argv", ["audit", "--settings", "{}", "--manifests", *manifests, "--output", str(results / "audit")]
+        "sys.argv",
+        ["audit", "--settings", '{"distance": 36}', "--manifests", *manifests, "--output", str(results / "audit")],
     )
     audit.main()
     pairs = pd.read_parquet(results / "audit" / "pairs.parquet")

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import archive_trees
 import pytest
-import yaml
 from archive_trees import BUV_COPY, BUV_RELABELLED, BUV_SAME_PATIENT, TREES, put
+from configurations import PAPER
+from urfm.config.data import WITH_FOLDERS, ReaderName
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record, files_below, find_root, plain_name, read_metadata, read_words
@@ -33,13 +35,9 @@ def labels(records: dict[str, Record]) -> dict[str, str]:
 # --- Every reader -------------------------------------------------------------------------------------------------
 
 
-def test_schema_and_trees_know_every_reader() -> None:
-    schema = yaml.safe_load((HOME / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    entry = schema["properties"]["datasets"]["additionalProperties"]
-    assert set(entry["properties"]["reader"]["enum"]) == set(READERS) == set(TREES)
-    assert set(entry["dependentSchemas"]["folders"]["properties"]["reader"]["enum"]) == {
-        name for name, reader in READERS.items() if reader.takes_folders
-    }
+def test_configuration_and_trees_know_every_reader() -> None:
+    assert set(get_args(ReaderName)) == set(READERS) == set(TREES)
+    assert set(WITH_FOLDERS) == {name for name, reader in READERS.items() if reader.takes_folders}
 
 
 @pytest.mark.parametrize("reader", sorted(READERS))
@@ -298,8 +296,7 @@ def test_mmotu_may_lie_in_its_own_folder_and_names_a_damaged_list(tmp_path: Path
 
 
 def test_mmotu_labels_are_the_classes_of_the_task_in_the_archives_order() -> None:
-    config = yaml.safe_load((HOME / "config.yaml").read_text())
-    assert list(LABELS) == list(config["tasks"]["ovarian_tumor"]["classes"])
+    assert list(LABELS) == list(PAPER["tasks"]["ovarian_tumor"]["classes"])
 
 
 def test_buid_leaves_drawings_and_masks_out(tmp_path: Path) -> None:
@@ -518,7 +515,6 @@ def test_real_aul(real_data: Path) -> None:
 
 @pytest.mark.data
 def test_real_fetal_planes(real_data: Path) -> None:
-    config = yaml.safe_load((HOME / "config.yaml").read_text())
     records = read("fetal_planes", real_data / "fetal_planes").values()
     assert Counter(record.label for record in records) == {
         "other": 4213,
@@ -528,7 +524,7 @@ def test_real_fetal_planes(real_data: Path) -> None:
         "fetal_femur": 1040,
         "fetal_thorax": 1718,
     }
-    assert Counter(record.label for record in records) == config["datasets"]["fetal_planes"]["expected"]["labels"]
+    assert Counter(record.label for record in records) == PAPER["datasets"]["fetal_planes"]["expected"]["labels"]
     assert len({record.patient_id for record in records}) == 1792
     assert Counter(record.device for record in records)["Voluson E6"] == 5862
     assert sum(record.view != "" for record in records) == 3092

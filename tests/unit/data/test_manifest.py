@@ -255,9 +255,9 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "detail": ["no such file"],
     }
 
-    store = run_images(monkeypatch, root, results, "own", long_side=20)
+    store = run_images(monkeypatch, root, results, "own", long_side=32)
     assert store.image_ids == ["own/1.png", "own/2.png", "own/3.png"]
-    assert store.read("own/1.png").shape == (10, 20, 3)
+    assert store.read("own/1.png").shape == (16, 32, 3)
     assert store.record["manifest_sha256"] == summary["sha256"]
 
     again = {path.name: path.read_bytes() for path in results.glob("own.*")}

@@ -204,7 +204,7 @@ def test_a_set_without_patient_ids_is_split_by_near_duplicates(
         "--manifest-summary",
         tmp_path / "own.json",
     ]
-    arguments += ["--settings", json.dumps({"task": "task", "classes": ["a", "b"]})]
+    arguments += ["--settings", json.dumps({"task": "task", "classes": ["a", "b"], "ratio": [3, 1, 1], "seed": 0})]
     arguments += ["--output", tmp_path / "split.parquet", "--summary", tmp_path / "split.json"]
     monkeypatch.setattr("sys.argv", ["splits", *map(str, arguments)])
     splits.main()

@@ -151,7 +151,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame, 
     parquet, summary = tmp_path / "m.parquet", tmp_path / "m.json"
     table.assign(**{"patient_source": "metadata", "excluded_reason": ""} | dict(table.items())).to_parquet(parquet)
     summary.write_text(json.dumps({"dataset": "set", "simulated": False, "sha256": sha256(parquet)}))
-    settings = {"task": "t", "classes": ["benign", "malignant"]} | options
+    settings = {"task": "t", "classes": ["benign", "malignant"], "ratio": [3, 1, 1], "seed": 0} | options
     outputs = tmp_path / "split.parquet", tmp_path / "split.json"
     arguments = ["--root", tmp_path, "--manifest", parquet, "--manifest-summary", summary]
     arguments += ["--settings", json.dumps(settings), "--output", outputs[0], "--summary", outputs[1]]

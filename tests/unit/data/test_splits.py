@@ -17,7 +17,7 @@ from urfm.data.splits.checks import check_split
 from urfm.data.splits.shares import take_share
 from urfm.data.splits.stage import SplitSettings, make_split, select_images
 
-PAPER = SplitSettings(task="t", classes=["benign", "malignant"])
+PAPER = SplitSettings(task="t", classes=["benign", "malignant"], ratio=(3, 1, 1), seed=0)
 
 
 def single(**images: int) -> pd.DataFrame:
@@ -216,7 +216,13 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     parquet, summary = tmp_path / "m.parquet", tmp_path / "m.json"
     manifest(single(benign=30, malignant=20)).to_parquet(parquet)
     summary.write_text(json.dumps({"dataset": "breast", "simulated": True, "sha256": sha256(parquet)}))
-    options = {"task": "t", "classes": ["benign", "malignant"], "expected": {"images": 60}}
+    options = {
+        "task": "t",
+        "ratio": [3, 1, 1],
+        "seed": 0,
+        "classes": ["benign", "malignant"],
+        "expected": {"images": 60},
+    }
 
     def command(**changes: object) -> None:
         arguments = [

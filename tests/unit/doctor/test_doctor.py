@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from archive_trees import TREES
+from configurations import HOME, PAPER
 from urfm.doctor import inventory
 from urfm.doctor.entries import Entry, entries
 from urfm.doctor.report import DoctorSettings, report
@@ -19,8 +19,6 @@ from urfm.doctor.stock import ready
 from urfm.plan import grid, settings
 from urfm.simulation import simulate
 
-HOME = Path(__file__).resolve().parents[3]
-PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
 BIOMEDCLIP = "biomedclip/open_clip_pytorch_model.bin"
 
 
@@ -80,7 +78,7 @@ def test_no_data(config: dict[str, Any], there: bool) -> None:
     text = "\n".join(output)
     assert "figure_2: nothing yet; 0 of 6 models; 0 of 10 tasks" in text
     described = block(output, "- absent     radimagenet")
-    models = "MIM-US, URFM (figures 2, 3, 4, 8), Deblur-MIM (figures 2, 3, 8), URFM (CLIP"
+    models = "URFM, MIM-US (figures 2, 3, 4, 8), Deblur-MIM (figures 2, 3, 8), URFM (CLIP"
     assert f"389,746 images expected for pre-training of {models}" in described
     assert described.endswith(
         "images in table_1, table_3 licence: as agreed in the form get it: "

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import requests
-import yaml
+from configurations import load
 from file_server import Page, Server, serve
 from urfm.core.errors import UrfmError
 from urfm.doctor import inventory
@@ -332,7 +332,7 @@ def test_somebodys_weights_are_never_touched(tmp_path: Path, server: Server, ses
 
 def test_the_configuration_names_what_is_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: Server) -> None:
     """By name of a model or teacher, with its pinned hash, through the command line; stand-ins are not fetched."""
-    config = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
+    config = load()
     everything = settings.data.download(config)
     names = {item["name"] for item in everything["weights"]}
     assert names == {"biomedclip", "clip", "sl_imagenet", "mim_imagenet", "moco_v3_imagenet", "dino_imagenet"}

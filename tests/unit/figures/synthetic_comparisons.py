@@ -102,6 +102,8 @@ def write_statistics(
         t_test="welch",
         bootstrap_resamples=resamples,
         bootstrap_seed=0,
+        specificity=0.9,
+        calibration_bins=10,
     )
     stage.write(folder / name, stage.compute([read_cell(path) for path in cells], settings), settings)
     return folder / name

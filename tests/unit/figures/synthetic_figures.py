@@ -74,6 +74,8 @@ def make_statistics(
         t_test="welch",
         bootstrap_resamples=resamples,
         bootstrap_seed=0,
+        specificity=0.9,
+        calibration_bins=10,
     )
     write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings, stand_ins)
     return folder / "statistics"

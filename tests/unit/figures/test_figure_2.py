@@ -109,7 +109,7 @@ def test_titles_counts_and_what_is_missing_are_written(case):
     assert written.count("(stand-in)") == len(case.get("stand_ins", []))
     patients = "48 patients" if case.get("patients_known", True) else "patients unknown"
     assert f"n = 48 images, {patients}, {case.get('seeds', 3)} seed" in written
-    assert ("radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
+    assert ("for radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
     assert ("there is no interval over seeds" in written) == (case.get("seeds") == 1)
     assert ("No P values" in written) == (case["models"] in (["urfm"], ["mim_us", "usfm"]))
 
@@ -156,17 +156,54 @@ def test_the_strongest_other_model_is_compared(case):
 
 
 def test_panels_keep_the_papers_letters():
-    described = settings_of(["urfm"], NAMES).tasks
-    assert [(letter, len(tasks)) for letter, _, tasks in panels_of(NAMES, described)] == [("B", 2), ("C", 5), ("D", 3)]
-    assert [panel[0] for panel in panels_of(["fetal_plane", "thyroid_nodule"], described)] == ["B", "D"]
-    own = described | {"mine": described["fetal_plane"].model_copy(update={"group": "heart"})}
-    assert [(panel[0], panel[1]) for panel in panels_of(["mine"], own)] == [("E", "Heart")]
+    settings = settings_of(["urfm"], NAMES)
+    assert [(letter, len(tasks)) for letter, _, tasks in panels_of(NAMES, settings)] == [("B", 2), ("C", 5), ("D", 3)]
+    assert [panel[0] for panel in panels_of(["fetal_plane", "thyroid_nodule"], settings)] == ["B", "D"]
+    settings.tasks["mine"] = settings.tasks["fetal_plane"].model_copy(update={"group": "heart"})
+    assert [(panel[0], panel[1]) for panel in panels_of(["mine"], settings)] == [("E", "Heart")]
+    own = settings.model_copy(update={"own": True})  # leaves out no letter
+    assert [panel[:2] for panel in panels_of(["mine", "fetal_plane"], own)] == [
+        ("B", "Other organs"),
+        ("C", "Heart"),
+    ]
 
 
 def test_rows_hold_whole_panels_where_they_fit():
     panels = [("B", "", ["a", "b"]), ("C", "", ["c", "d", "e", "f", "g"]), ("D", "", ["h"])]
     cells = [[task for _, task in row] for row in rows_of(panels, 3)]
     assert cells == [["a", "b"], ["c", "d", "e"], ["f", "g", "h"]]
+
+
+OWN = {
+    "one task": (MODELS[3:6], ["breast_tumor"], None),
+    "one task, one seed": (MODELS[1:6], ["fetal_plane"], "auroc"),
+    "two tasks": (MODELS[4:6], ["breast_tumor", "liver_mass"], "f1_macro"),
+    "three tasks": (MODELS[2:6], ["breast_tumor", "liver_mass", "fetal_plane"], "f1_macro"),
+    "three tasks by AUROC": (MODELS[1:6], ["breast_tumor", "liver_mass", "fetal_plane"], "auroc"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_comparison_of_ones_own(tmp_path, name):
+    """Its metric stands first, with bars and P; panels are lettered in order, and one task needs none."""
+    models, tasks, metric = OWN[name]
+    folder = make_statistics(tmp_path, models, tasks, 1 if "one seed" in name else 3, patients=48, resamples=60)
+    settings = settings_of(models, tasks).model_copy(update={"own": True, "metric": metric})
+    numbers = read_numbers(folder, settings)
+    figure = draw(numbers, settings)
+    assert overlaps(figure) == []
+    assert clipped(figure) == []
+    titles = {"accuracy": "ACC (%)", "f1_macro": "F1 (%)", "auroc": "AUC (%)"}
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    labels = [text.removeprefix("Mean ") for text in texts if text.removeprefix("Mean ") in titles.values()]
+    assert labels[0] == titles[metric or "accuracy"]
+    letters = [text for text in texts if len(text) == 1 and text in "ABCDEF"]
+    groups = {TASKS[task][1] for task in tasks}
+    assert letters == ([] if len(tasks) == 1 else list("ABCD"[: 1 + len(groups)]))
+    table = drawn_numbers(numbers, settings)
+    tested = list(dict.fromkeys(table[table["chart"] == "comparison"]["metric"]))
+    assert tested[0] == (metric or "accuracy")
+    assert len(tested) == (3 if len(tasks) == 1 or metric == "auroc" else 2)
 
 
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statistics: Path, settings: dict[str, object]) -> Path:
@@ -193,7 +230,7 @@ def test_stage_equals_the_golden_csv_and_repeats_its_bytes(tmp_path, monkeypatch
 
 
 def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
-    folder = make_statistics(tmp_path, ["mim_us", "urfm"], NAMES[:4], patients=30, resamples=20)
+    folder = make_statistics(tmp_path, ["mim_us", "urfm"], NAMES[:4], patients=30, resamples=40)
     settings = settings_of(["mim_us", "usfm", "urfm"], NAMES[:5])
     scores = pd.read_parquet(folder / "scores.parquet").query("not (model == 'mim_us' and task == 'breast_tumor')")
     scores.to_parquet(folder / "scores.parquet", index=False)
@@ -212,7 +249,7 @@ def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
 
 def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):
     models, tasks = ["mim_us", "urfm"], NAMES[:3]
-    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=20, resplit=True)
+    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=40, resplit=True)
     settings = settings_of(models, tasks)
     numbers = read_numbers(folder, settings)
     figure = draw(numbers, settings)
@@ -230,7 +267,7 @@ def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):
 
 
 def test_changed_or_foreign_statistics_are_refused(tmp_path):
-    folder = make_statistics(tmp_path, ["urfm"], ["breast_tumor"], patients=20, resamples=10)
+    folder = make_statistics(tmp_path, ["urfm"], ["breast_tumor"], patients=20, resamples=40)
     with pytest.raises(UrfmError, match="holds no score of this figure's tasks"):
         read_numbers(folder, settings_of(["urfm"], ["liver_mass"]))
     with pytest.raises(UrfmError, match="no such file"):

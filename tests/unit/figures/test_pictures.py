@@ -169,7 +169,7 @@ def test_figure_1(tmp_path: Path, simulated: bool) -> None:
     path = make_attention(tmp_path, "breast_tumor")
     with np.load(path.with_suffix(".npz")) as arrays:
         method = {name: arrays[name] for name in ("image", "mask", "target", "prediction")}
-    statistics = make_statistics(tmp_path, PAPER_MODELS, list(TASKS)[:3], patients=40, resamples=20)
+    statistics = make_statistics(tmp_path, PAPER_MODELS, list(TASKS)[:3], patients=40, resamples=40)
     means, tasks = figure_1.mean_f1(pd.read_parquet(statistics / "scores.parquet"), settings.models)
     picture = np.full((60, 90, 3), 128, np.uint8)
     content = figure_1.Content(

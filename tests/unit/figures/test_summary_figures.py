@@ -46,7 +46,7 @@ def drawn(request, tmp_path_factory):
         tasks,
         patients=48,
         simulated=simulated,
-        resamples=10,
+        resamples=40,
         stand_ins=models[:1] if simulated else [],
     )
     settings = SummarySettings.model_validate(settings_of(models, tasks))
@@ -113,7 +113,7 @@ def test_groups_are_the_largest_runs_within_the_critical_difference():
 
 @pytest.mark.parametrize("module", [critical_difference, calibration])
 def test_stage_writes_the_numbers_drawn(module, tmp_path, monkeypatch):
-    folder = make_statistics(tmp_path, MODELS[4:6], NAMES[:2], patients=30, resamples=10)
+    folder = make_statistics(tmp_path, MODELS[4:6], NAMES[:2], patients=30, resamples=40)
     settings = json.dumps(settings_of(MODELS[4:6], NAMES[:2]))
     record = str(folder / "statistics.json")
     arguments = ["--settings", settings, "--statistics", record, "--output", str(tmp_path / "figure")]
@@ -131,7 +131,7 @@ def test_stage_writes_the_numbers_drawn(module, tmp_path, monkeypatch):
 
 
 def test_one_task_has_no_ranks(tmp_path):
-    folder = make_statistics(tmp_path, ["urfm", "usfm"], ["breast_tumor"], patients=30, resamples=10)
+    folder = make_statistics(tmp_path, ["urfm", "usfm"], ["breast_tumor"], patients=30, resamples=40)
     settings = SummarySettings.model_validate(settings_of(["urfm", "usfm"], ["breast_tumor"]))
     with pytest.raises(UrfmError, match="they need two tasks"):
         critical_difference.read_ranks(folder / "statistics.json", settings)

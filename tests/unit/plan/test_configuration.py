@@ -1,13 +1,16 @@
 """The configuration: its schema, its names, and which runs it asks for."""
 
 import copy
-import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from configurations import HOME, PAPER, overlaid
+from configurations import profile as overlay
+from urfm.config.mistakes import mistakes
 from urfm.core import provenance
 from urfm.core.errors import UrfmError
 from urfm.download.download import DownloadSettings
@@ -15,24 +18,10 @@ from urfm.models.stand_ins import StandInSettings
 from urfm.plan import availability, configuration, grid, settings
 from urfm.simulation.archive import SimulateSettings
 
-HOME = Path(__file__).resolve().parents[3]
-SCHEMA = HOME / "workflow" / "schemas" / "config.schema.yaml"
-PAPER = yaml.safe_load((HOME / "config.yaml").read_text())
-
-
-def overlay(name: str) -> dict[str, Any]:
-    def merge(base: Any, extra: Any) -> Any:
-        if isinstance(base, dict) and isinstance(extra, dict):
-            return {key: merge(base.get(key), extra[key]) if key in extra else base[key] for key in base | extra}
-        return extra
-
-    profile = HOME / "workflow" / "profiles" / name / "config.yaml"
-    return merge(PAPER, yaml.safe_load(profile.read_text()))
-
 
 @pytest.mark.parametrize("content", [PAPER, overlay("demo"), overlay("pocket")], ids=["paper", "demo", "pocket"])
 def test_configurations_are_valid(content: dict[str, Any]) -> None:
-    configuration.check(content, SCHEMA)
+    configuration.check(content)
 
 
 @pytest.mark.parametrize(
@@ -40,19 +29,32 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
     [
         (("finetuning", "layer_decy"), 0.7, r"unknown key finetuning\.layer_decy; did you mean layer_decay\?"),
         (("finetunning",), {}, r"unknown key finetunning; did you mean finetuning\?"),
-        (("finetuning", "batch_size"), 15, r"finetuning\.batch_size: 15 is not a multiple of 2"),
-        (("finetuning", "pooling"), "max", r"finetuning\.pooling: 'max' is not one of \['mean', 'cls'\]"),
+        (("finetuning", "batch_size"), 15, r"finetuning\.batch_size: 15 is odd; mixup and cutmix"),
+        (("finetuning", "pooling"), "max", r"finetuning\.pooling: 'max' is not one of mean, cls"),
         (("tasks", "breast_tumor", "dataset"), "busbar", r"no busbar under datasets; did you mean busbra\?"),
         (("models", "urfm", "pretraining"), "urfn", r"models\.urfm\.pretraining: no run urfn; did you mean urfm\?"),
         (("comparisons", "figure_2", "models"), ["urfm", "usfn"], r"no usfn under models; did you mean usfm\?"),
         (
             ("comparisons", "figure_2", "reference"),
             "urfm_clip",
-            r"urfm_clip is not among .*figure_2\.models",
+            r"urfm_clip is not among .*figure_2\.models; did you mean urfm\?",
         ),
+        (("comparisons", "figure_2", "against"), ["usfn"], r"usfn is not another model .*; did you mean usfm\?"),
+        (
+            ("comparisons", "figure_2", "metric"),
+            "f1_makro",
+            r"metric: 'f1_makro' is not one of .*; did you mean f1_macro\?",
+        ),
+        (("comparisons", "figure_2", "subset"), "externl", r"subset: 'externl' is not .*; did you mean external\?"),
+        (("comparisons", "figure_2", "tasks"), ["liver"], r"no liver under tasks; did you mean liver_m"),
+        (("comparisons", "figure_2", "shares"), [0], r"shares\.0: 0 is not a whole number of at least 1"),
         (("pretraining", "runs", "urfm", "teacher"), "clipp", r"no clipp under teachers; did you mean clip\?"),
         (("pretraining", "runs", "urfm_liver", "organs"), ["livr"], r"no livr under organs; did you mean liver\?"),
-        (("pretraining", "defaults", "share"), 0, r"pretraining\.defaults\.share: 0 is less than the minimum of 1"),
+        (
+            ("pretraining", "defaults", "share"),
+            0,
+            r"pretraining\.defaults\.share: 0 is not a whole number of at least 1 and at most 100",
+        ),
         (
             ("datasets", "radimagenet", "organ"),
             ["mixed"],
@@ -66,7 +68,7 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
             r"table_3\.paper: no run urfm_livers; did you mean urfm_liver",
         ),
         (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
-        (("seeds",), [0, 0], r"seeds: .*non-unique"),
+        (("seeds",), [0, 0], r"seeds: 0 stands there twice"),
         (("figures", "model"), "usfm", r"figures\.model: usfm is not pre-trained here"),
         (("figures", "figure_7", "before"), "mim", r"figures\.figure_7\.before: no mim under models"),
         (("figures", "figure_1", "comparison"), "figure_9", r"no figure_9 under comparisons; did you"),
@@ -89,7 +91,7 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
             "open",
             r"models\.usfm: `access: open` needs `file`, and one entry of `origin\.files`",
         ),
-        (("download",), "busbra", r"download: 'busbra' is not of type 'array' .*'download=\[busbra\]'"),
+        (("download",), "busbra", r"download: 'busbra' is not a list of names .*'download=\[busbra\]'"),
         (("download",), ["radimagenet"], r"download: radimagenet is not free to fetch; `snakemake .*doctor` says how"),
         (
             ("datasets", "lepset", "origin"),
@@ -104,35 +106,145 @@ def test_mistakes_are_named(config: dict[str, Any], path: tuple[str, ...], value
         section = section[key]
     section[path[-1]] = value
     with pytest.raises(UrfmError, match=message):
-        configuration.check(config, SCHEMA)
+        configuration.check(config)
 
 
-def described(schema: Any, path: str = "") -> Iterator[tuple[str, bool]]:
-    """Every entry under any `properties` of the schema, and whether it has a description of its own."""
-    if isinstance(schema, dict):
-        for name, entry in schema.get("properties", {}).items():
-            yield f"{path}.{name}", bool(entry.get("description"))
-        for key, content in schema.items():
-            yield from described(content, f"{path}.{key}")
+# Key with dots, value, and what is said of it. The value and what would be right stand in every sentence.
+OUT_OF_BOUNDS = [
+    ("finetuning.drop_path", 1.0, "1.0 is not a number of at least 0 and below 1 (probability to skip"),
+    ("finetuning.label_smoothing", 1.0, "1.0 is not a number of at least 0 and below 1"),
+    ("finetuning.layer_decay", 0, "0 is not a number above 0 and at most 1"),
+    ("finetuning.crop_scale", [1.0, 0.2], "[1, 0.2] is in the wrong order; the lower number comes first"),
+    (
+        "finetuning.selection_metric",
+        "f1_marco",
+        "'f1_marco' is not one of accuracy, f1_macro, auroc; did you mean f1_mac",
+    ),
+    ("finetuning.warmup_epochs", 101, "101 is more than epochs, 100"),
+    ("finetuning.base_lr", "1e-3", "'1e-3' is not a number above 0; it is text: numbers have no quotes, and 1e-3 is"),
+    ("finetuning.early_stop", 1.5, "1.5 is not a whole number of at least 0"),
+    ("finetuning.flip", 1, "1 is not true or false"),
+    ("finetuning.betas", [0.9, 1.0], "betas.1: 1.0 is not a number of at least 0 and below 1 (AdamW's decay"),
+    ("finetuning.precision", None, "null is not one of auto, bf16, fp16, fp32"),
+    ("pretraining.defaults.mask_ratio", 1.0, "1.0 is not a number of at least 0 and below 1"),
+    ("pretraining.defaults.batch_size", 0, "0 is not a whole number of at least 1"),
+    ("pretraining.defaults.normalisation", [0.2, 0], "normalisation: [0.2, 0] is not one of imagenet"),
+    ("pretraining.defaults.ema_decay", 1, "1 is not a number of at least 0 and below 1"),
+    ("pretraining.runs.urfm_data10.share", 0, "0 is not a whole number of at least 1 and at most 100"),
+    ("pretraining.runs.urfm.epochs", 20, "warmup_epochs: 40 is more than epochs, 20"),  # of the defaults
+    (
+        "models.simclr_imagenet.finetuning",
+        {"batch_size": 3},
+        "batch_size: 3 is odd; mixup and cutmix mix images in pai",
+    ),
+    ("models.dino_imagenet.checkpoint.normalisation", "data", "'data' is not one of imagenet, image"),
+    ("statistics.bootstrap_resamples", 1, "1 is not a whole number of at least 40"),
+    ("statistics.confidence", 95, "95 is not a number above 0 and below 1"),
+    ("seeds", [0, -1], "seeds.1: -1 is not a whole number of at least 0"),
+    ("splits.ratio", [3, 1], "splits.ratio: [3, 1] is not a list of 3 whole numbers of at least 1"),
+    ("datasets.busbra.reader", "busbar", "did you mean busbra?"),
+    ("datasets.aul.folders", {"a": "b"}, "aul takes no `folders`; radimagenet and uf1990 do"),
+    ("models.own", {"title": "Own"}, "needs exactly one of `pretraining` and `checkpoint`"),
+    ("models.Own", {}, "'Own' is no name"),
+    (
+        "tables.claims",
+        [{"wins": [{"better": "urfm", "worse": "all"}]}],
+        "'all' is not a list of names (at least one) or str",
+    ),
+    ("resources.small.gpu", 1, "unknown key resources.small.gpu; known: mem_mb, minutes, threads"),
+]
 
 
-def test_schema_describes_every_key_and_requires_those_of_the_paper() -> None:
-    """Each leaf of config.yaml is required: removing it is an error, so no code needs a hidden default."""
-    found = dict(described(yaml.safe_load(SCHEMA.read_text())))
-    assert len(found) > 100
-    assert [name for name, has in found.items() if not has] == []
-    for section, key in itertools.chain(
-        ((("finetuning",), key) for key in PAPER["finetuning"]),
-        ((("pretraining", "defaults"), key) for key in PAPER["pretraining"]["defaults"]),
-        ((("statistics",), key) for key in PAPER["statistics"]),
-    ):
+def change(config: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        config = config[parent]
+    config[last] = value
+
+
+@pytest.mark.parametrize(("key", "value", "said"), OUT_OF_BOUNDS, ids=[key for key, *_ in OUT_OF_BOUNDS])
+def test_wrong_values_are_refused(config: dict[str, Any], key: str, value: Any, said: str) -> None:
+    change(config, key, value)
+    found = [sentence for sentence in mistakes(config) if said in sentence]
+    assert len(found) == 1
+    assert key in found[0] or key.rpartition(".")[0] in found[0]
+
+
+def test_all_wrong_values_are_named_at_once(config: dict[str, Any]) -> None:
+    for key, value, _ in OUT_OF_BOUNDS:
+        change(config, key, value)
+    with pytest.raises(UrfmError) as refused:
+        configuration.check(config)
+    assert [said for _, _, said in OUT_OF_BOUNDS if said not in str(refused.value)] == []
+
+
+def test_null_is_a_value_of_model_args_alone(config: dict[str, Any]) -> None:
+    config["pretraining"]["defaults"]["model_args"] = {"global_pool": None}
+    configuration.check(config)
+    config["tasks"]["breast_tumor"]["external"] = None
+    with pytest.raises(UrfmError, match=r"tasks\.breast_tumor\.external: null is not a name"):
+        configuration.check(config)
+
+
+def test_every_key_of_the_paper_is_required() -> None:
+    """Removing a leaf is an error, so no code needs a hidden default."""
+    for section, key in [
+        *((("pretraining", "defaults"), key) for key in PAPER["pretraining"]["defaults"]),
+        *(
+            ((name,), key)
+            for name in ("finetuning", "statistics", "splits", "images", "audit", "probes")
+            for key in PAPER[name]
+        ),
+    ]:
         content = copy.deepcopy(PAPER)
         place = content
         for part in section:
             place = place[part]
         del place[key]
-        with pytest.raises(UrfmError, match=key):
-            configuration.check(content, SCHEMA)
+        with pytest.raises(UrfmError, match=rf"{key} is missing"):
+            configuration.check(content)
+
+
+def test_a_run_is_a_model() -> None:
+    """By itself, under its own name and title; what a model says of itself stands."""
+    runs = PAPER["pretraining"]["runs"]
+    assert {name: PAPER["models"][name] for name in runs} == {
+        name: {"title": run["title"], "pretraining": name} for name, run in runs.items()
+    }
+    own = overlaid("""
+        pretraining: {runs: {half: {share: 50}, urfm_clean: {seed: 1}}}
+        models:
+          urfm_clean: {title: Clean, finetuning: {epochs: 20}}
+          urfm_balanced: {checkpoint: {format: mae, file: a}}
+    """)
+    configuration.check(own)
+    assert own["models"]["half"] == {"title": "half", "pretraining": "half"}
+    assert own["models"]["urfm_clean"] == {
+        "title": "Clean", "pretraining": "urfm_clean", "finetuning": {"epochs": 20},
+    }  # fmt: skip
+    assert "pretraining" not in own["models"]["urfm_balanced"]
+
+
+def test_lists_of_tasks_have_names() -> None:
+    ten = PAPER["task_lists"]["all_ten"]
+    assert PAPER["comparisons"]["figure_2"]["tasks"] == ten
+    assert PAPER["tables"]["table_2"]["tasks"] == [*ten, "breast_lesion"]
+    own = overlaid("""
+        task_lists: {mine: [liver_mass, breast_tumor]}
+        comparisons: {figure_2: {tasks: [breast_tumor, mine]}, figure_5: {tasks: mine}}
+        probes: {tasks: mine}
+    """)
+    configuration.check(own)
+    assert own["comparisons"]["figure_2"]["tasks"] == ["breast_tumor", "liver_mass"]
+    assert own["comparisons"]["figure_5"]["tasks"] == own["probes"]["tasks"] == ["liver_mass", "breast_tumor"]
+    for mistaken, said in [
+        ("comparisons: {figure_2: {tasks: al_ten}}", "no al_ten under tasks; did you mean all_ten"),
+        ("task_lists: {mine: [liver_mas]}", "task_lists.mine: no liver_mas under tasks; did you mean liver_mass"),
+        ("task_lists: {liver_mass: [breast_tumor]}", "task_lists.liver_mass: a task has this name"),
+        ("probes: {tasks: [breast_tumor, breast_tumor]}", "probes.tasks: breast_tumor stands there twice"),
+    ]:
+        with pytest.raises(UrfmError, match=re.escape(said)):
+            configuration.check(overlaid(mistaken))
 
 
 def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: Path) -> None:
@@ -437,11 +549,11 @@ def test_re_splits_have_seeds_of_their_own_and_the_paper_keeps_its(config: dict[
 def test_names_of_splits(config: dict[str, Any]) -> None:
     for split in ("paper", "seed-0", "seed-12", "per_seed", "published", "ultrabench"):
         config["finetuning"]["split"] = split
-        configuration.check(config, SCHEMA)
+        configuration.check(config)
     for split in ("seed", "seed-01", "seed-1x", "official", "Paper"):
         config["finetuning"]["split"] = split
-        with pytest.raises(UrfmError, match=r"finetuning\.split: .*does not match"):
-            configuration.check(config, SCHEMA)
+        with pytest.raises(UrfmError, match=r"finetuning\.split: .* is not text like"):
+            configuration.check(config)
 
 
 def test_tasks_without_the_chosen_split_are_said(config: dict[str, Any]) -> None:
@@ -513,3 +625,47 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
     demo["teachers"]["clip"]["sha256"] = "0" * 64
     assert "sha256" not in settings.pretraining.teacher(demo, "clip")
     assert "sha256" in settings.pretraining.teacher(PAPER, "biomedclip")
+
+
+def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
+    """Those that no figure draws; every one is a target, but for those with the name of a figure."""
+    assert grid.own_comparisons(config) == []
+    entry = {"models": ["urfm", "usfm"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [10, 100]}
+    config["comparisons"] |= {"my_benchmark": entry, "left_out": entry | {"tasks": []}}
+    assert grid.own_comparisons(config) == ["my_benchmark"]
+    assert {"my_benchmark", "left_out", "figure_3b"} <= set(grid.targets(config))
+    assert "figure_2" not in grid.targets(config)
+    assert grid.title_of(config, "my_benchmark") == "My benchmark"
+    # Once the paper's figure names it, it is no longer one's own; what the figure no longer draws is drawn nowhere.
+    config["figures"]["figure_2"]["comparison"] = "my_benchmark"
+    assert grid.own_comparisons(config) == []
+    config["figures"]["figure_4"]["methods"] = "my_benchmark"
+    assert grid.own_comparisons(config) == ["figure_4a"]
+
+
+def test_what_a_comparison_of_ones_own_prints(config: dict[str, Any]) -> None:
+    before = {name: settings.figures.figure(config, name) for name in ("figure_2", "figure_3b")}
+    others = settings.tables.comparison_with_paper(config)
+    config["models"]["mine"] = config["models"]["usfm"] | {"title": "Mine"}
+    config["comparisons"]["my_benchmark"] = {
+        "models": ["urfm", "mine"], "reference": "mine", "against": ["urfm"], "tasks": ["breast_tumor"],
+        "shares": [10, 100], "metric": "auroc", "title": "A benchmark",
+    }  # fmt: skip
+    assert {name: settings.figures.figure(config, name) for name in before} == before
+    assert settings.tables.comparison_with_paper(config) == others
+    drawn = settings.figures.own_figure(config, "my_benchmark")
+    assert (drawn["own"], drawn["metric"], drawn["against"], drawn["reference"]) == (True, "auroc", ["urfm"], "mine")
+    assert "Models trained on 100 % of the training part; the table also has 10 %." in drawn["notes"]
+    table = settings.tables.comparison(config, "my_benchmark")
+    assert (table["title"], table["metric"], table["against"]) == ("A benchmark", "auroc", ["urfm"])
+    assert [note.startswith("Not available: ") for note in table["notes"]] == [True] * 3
+
+
+def test_a_comparison_on_external_images_says_so(config: dict[str, Any]) -> None:
+    for name in ("busbra", "buid"):
+        (Path(config["data_root"]) / config["datasets"][name]["folder"]).mkdir()
+    config["comparisons"]["mine"] = config["comparisons"]["figure_3b"] | {"shares": [20]}
+    notes = settings.figures.own_figure(config, "mine")["notes"]
+    said = "Scored are images of other data sets, predicted unchanged: Breast lesion (external) by the models of "
+    assert said + "Breast tumor." in notes
+    assert "Models trained on 20 % of the training part." in notes

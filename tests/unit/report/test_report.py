@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from configurations import load
 from matplotlib.figure import Figure
 from urfm.core import provenance
 from urfm.core.errors import UrfmError
@@ -30,7 +31,7 @@ HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
 @pytest.fixture(scope="module")
 def config() -> dict[str, Any]:
     """The paper's configuration with one simulated data set, as the stage gets it."""
-    content = yaml.safe_load((HOME / "config.yaml").read_text())
+    content = load()
     content["simulation"] = {"busbra": {"patients": 40, "seed": 0}}
     content["data_root"] = "nowhere"
     text = provenance.canonical_json(settings.tables.report(content))
@@ -141,7 +142,7 @@ def test_every_product_with_a_caption_is_listed() -> None:
     listed = yaml.safe_load((PAGES / "contents.yaml").read_text())
     entries = [entry for section in listed.values() for entry in section]
     names = {entry["name"] for entry in entries} | {entry.get("caption") for entry in entries}
-    spoken_of_in_the_template = {"scores", "differences", "workflow", "audit_pairs"}
+    spoken_of_in_the_template = {"comparison", "scores", "differences", "workflow", "audit_pairs"}
     assert {path.stem for path in PAGES.glob("*.rst")} - names <= spoken_of_in_the_template
 
 

@@ -25,6 +25,8 @@ def statistics(paths: list[Path], subset: str) -> dict[str, pd.DataFrame]:
             "t_test": "welch",
             "bootstrap_resamples": 100,
             "bootstrap_seed": 0,
+            "specificity": 0.9,
+            "calibration_bins": 10,
         }
     )
     return compute([read_cell(path, subset) for path in paths], settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from configurations import PAPER, profile
 from synthetic_cells import write_cells
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
@@ -19,8 +19,7 @@ from urfm.statistics.significance import holm
 from urfm.statistics.stage import StatisticsSettings, compute, write
 from urfm.tables import claims, comparison_with_paper
 
-HOME = Path(__file__).resolve().parents[3]
-CONFIG = yaml.safe_load((HOME / "config.yaml").read_text()) | {"data_root": "/nowhere"}
+CONFIG = PAPER | {"data_root": "/nowhere"}
 MODELS = {"urfm": 2.2, "usfm": 1.9, "mim_us": 0.8}
 
 
@@ -40,6 +39,8 @@ def statistics(folder: Path, resplit: bool = False) -> Path:
         t_test="welch",
         bootstrap_resamples=400,
         bootstrap_seed=0,
+        specificity=0.9,
+        calibration_bins=10,
     )
     write(folder, compute([read_cell(path) for path in paths], settings), settings)
     return folder / "statistics.json"
@@ -79,8 +80,7 @@ def test_every_number_of_the_paper_has_its_row(record, tmp_path, monkeypatch):
 
 
 def test_reasons_name_what_this_run_has_of_its_own(record, tmp_path, monkeypatch):
-    demo = yaml.safe_load((HOME / "workflow/profiles/demo/config.yaml").read_text())
-    defaults = CONFIG["pretraining"]["defaults"] | demo["pretraining"]["defaults"]
+    defaults = profile("demo")["pretraining"]["defaults"]
     config = CONFIG | {"pretraining": CONFIG["pretraining"] | {"defaults": defaults}}
     reasons = "; ".join(sections.tables.comparison_with_paper(config)["reasons"]["urfm"])
     assert "architecture vit_tiny_patch16_224 instead of vit_base_patch16_224" in reasons

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
+from configurations import PAPER as CONFIG
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
 from urfm.tables.settings_table import DIFFERS, TABLES, main, number, randaugment, settings_table
-
-CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
 
 
 def as_json_would_be(values):

@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
+from configurations import PAPER as CONFIG
 from urfm.core.cli import run
 from urfm.plan import settings
 from urfm.tables import table_1, table_3
 
-CONFIG = yaml.safe_load((Path(__file__).parents[3] / "config.yaml").read_text())
 NOTHING = {"manifest": {}, "organs": 0, "downstream_test": 0, "share": 0, "max_images": 0}
 
 

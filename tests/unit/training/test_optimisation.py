@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from torch import nn
-from urfm.config.pretraining import Precision
+from urfm.config.fields import Precision
 from urfm.training import optimisation
 
 
@@ -99,7 +99,6 @@ def test_precision_of_the_forward_pass(precision: Precision, dtype: torch.dtype)
 
 @pytest.mark.parametrize(
     ("capabilities", "chosen"),
-    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
     [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
 )
 def test_auto_is_bf16_where_the_processor_computes_in_it(

@@ -92,8 +92,7 @@ def settings(**changes: Any) -> PretrainSettings:
         "betas": [0.9, 0.95],
         "crop_scale": [0.2, 1.0],
         "flip": True,
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
+        "normalisation": "imagenet",
         "precision": "fp32",
         "ema_decay": 0,
         "sampling": "natural",
@@ -209,8 +208,8 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     chosen = settings()
     crops = [Samples(chosen, images_of(stores), [ImageStore(store) for store in stores], [])[99, i] for i in range(21)]
     pixels = torch.stack([crop["student"] for crop in crops]).float() / 255
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (chosen.mean, chosen.std))
-    target = load_teacher(chosen.teacher, tmp_path, 32, mean=chosen.mean, std=chosen.std).tokens(pixels)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in chosen.colours)
+    target = load_teacher(chosen.teacher, tmp_path, 32, mean=chosen.colours[0], std=chosen.colours[1]).tokens(pixels)
     noise = mask_noise(0, 0, 21, 4, CPU)
     model = load_autoencoder(tmp_path / "out")
     with torch.inference_mode():

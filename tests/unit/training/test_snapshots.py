@@ -120,7 +120,7 @@ def test_features_are_those_that_fine_tuning_starts_from(
     model = feature_network(found.network(4), found.settings, pooling)
     image_ids = ["a/00", "a/07"]
     store = ImageStore(stores[0])
-    record = found.settings.model_dump(include={"mean", "std"})
+    record = dict(zip(("mean", "std"), found.settings.colours, strict=True))
     features = probe_encoder.embed(model, probe_encoder.squares(store, image_ids, 32), record, torch.device("cpu"))
     (run / "one").mkdir(exist_ok=True)  # the encoder alone: `load` wants one in a folder
     for suffix in (".json", ".safetensors"):
@@ -222,7 +222,7 @@ def test_pixels_are_reconstructed(
     # The loss of an image, from the network's own forward pass with the mask that the picture shows.
     found = read_snapshots(run / "out" / "snapshots.json")
     images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in (found.settings.mean, found.settings.std))
+    mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in found.settings.colours)
     pixels = (images - mean) / std
     noise = torch.from_numpy(arrays["mask"].reshape(3, 4).astype(np.float32))
     with torch.inference_mode():
@@ -262,6 +262,6 @@ def test_standardised_patches_are_shown_with_the_true_mean_and_contrast() -> Non
     """The target itself, standardised as MAE does, comes out as the image."""
     sharp = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8))
     chosen = settings(teacher={"name": "p", "kind": "pixels", "norm_pix": True})
-    teacher = load_teacher(chosen.teacher, Path("nowhere"), 32, mean=chosen.mean, std=chosen.std)
+    teacher = load_teacher(chosen.teacher, Path("nowhere"), 32, mean=chosen.colours[0], std=chosen.colours[1])
     shown = reconstruct.as_pixels(teacher.tokens(sharp), teacher, sharp, chosen, (2, 2))
     assert np.abs(shown.astype(int) - sharp.permute(0, 2, 3, 1).numpy()).max() <= 1

@@ -2,61 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from urfm.config.models import Pooling
-from urfm.config.pretraining import Precision
+from urfm.config.fields import (
+    BelowOne,
+    Betas,
+    Count,
+    Distinct,
+    NotNegative,
+    Percent,
+    Pooling,
+    Positive,
+    Precision,
+    Resize,
+    Seeds,
+    Share,
+    Shares,
+    WholeNumber,
+)
 from urfm.core.cli import Settings
 from urfm.metrics import MetricName
 
-Fraction = Field(ge=0, lt=1)
+Split = Annotated[str, Field(pattern=r"^(paper|seed-(0|[1-9][0-9]*)|per_seed|published|ultrabench)$")]
 
 
-class FinetuneSettings(Settings):
-    """Settings of the stage; the section `finetuning` of the configuration says what each means."""
+class Schedule(Settings):
+    """What pre-training and fine-tuning share: optimiser, learning rate, crops, arithmetic."""
 
-    model: str
-    task: str
-    share: int = Field(gt=0, le=100)
-    classes: list[str] = Field(min_length=2)
-    seeds: list[NonNegativeInt] = Field(min_length=1)
-    epochs: PositiveInt
-    early_stop: int = Field(ge=0)
-    batch_size: PositiveInt
-    base_lr: PositiveFloat
-    lr_reference_batch: PositiveInt
-    min_lr: float = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    betas: tuple[float, float]
-    layer_decay: float = Field(gt=0, le=1)
-    warmup_epochs: float = Field(ge=0)
-    randaugment: str
-    label_smoothing: float = Fraction
-    mixup: float = Field(ge=0)
-    cutmix: float = Field(ge=0)
-    drop_path: float = Fraction
-    crop_scale: tuple[float, float]
-    flip: bool
-    pooling: Pooling
-    evaluation_resize: Literal["squash", "crop"]
-    selection_metric: MetricName
-    split: str = "paper"  # per_seed: seed n has the split seed-<n>; else all have this one
-    precision: Precision
-    keep_weights: bool = False  # of the first seed
+    epochs: Count = Field(description="passes over all images")
+    warmup_epochs: NotNegative = Field(description="epochs in which the learning rate rises from 0, part of epochs")
+    min_lr: NotNegative = Field(description="learning rate at the end of the cosine")
+    weight_decay: NotNegative = Field(description="AdamW's; not applied to biases and norms")
+    betas: Betas = Field(description="AdamW's decay rates of the first and the second moment")
+    crop_scale: Shares = Field(description="RandomResizedCrop, share of the image's area")
+    flip: bool = Field(description="mirror half of the images left to right")
+    precision: Precision = Field(
+        description="fp32; fp16 with loss scaling (V100); bf16 (A100 and later); auto: bf16 where the GPU or "
+        "processor has instructions for it, else fp32"
+    )
 
-    @model_validator(mode="after")
-    def _unique(self) -> FinetuneSettings:
-        for name in ("classes", "seeds"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name}: an entry occurs twice")
-        return self
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _within_epochs(cls, value: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs")
+        if epochs is not None and value > epochs:
+            raise ValueError(f"{value:g} is more than epochs, {epochs}")
+        return value
+
+
+class Finetuning(Schedule):
+    """The supervised recipe of all models (Table 5)."""
+
+    early_stop: WholeNumber = Field(description="epochs without a better validation score before stopping; 0 never")
+    base_lr: Positive = Field(description="learning rate for a batch of lr_reference_batch images")
+    lr_reference_batch: Count = Field(description="lr = base_lr x batch_size / this")
+    layer_decay: Share = Field(description="factor of the learning rate a layer downwards")
+    randaugment: str = Field(description="timm's form, rand-m<magnitude>-mstd<spread>-inc1; empty for none")
+    label_smoothing: BelowOne = Field(description="share of the target's weight spread over all classes; 0 none")
+    mixup: NotNegative = Field(description="alpha; 0 none")
+    cutmix: NotNegative = Field(description="alpha; 0 none")
+    batch_size: Count = Field(description="images a step; even with mixup or cutmix, which mix images in pairs")
+    drop_path: BelowOne = Field(description="probability to skip the last block, falling to 0 at the first; 0 none")
+    pooling: Pooling = Field(description="mean of the patch tokens with a new norm, or the class token")
+    evaluation_resize: Resize = Field(description="squash: the whole scan; crop: MAE's centre crop, borders lost")
+    selection_metric: MetricName = Field(description="on the validation part; the first best epoch is tested")
+    split: Split = Field(
+        description="paper: splits.seed; seed-<n>: another one; per_seed: seed-<n> for fine-tuning seed n; published: "
+        "the archive's own; ultrabench: tasks.*.ultrabench"
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _even_if_mixed(cls, value: int, info: ValidationInfo) -> int:
+        if value % 2 and (info.data.get("mixup") or info.data.get("cutmix")):
+            raise ValueError(f"{value} is odd; mixup and cutmix mix images in pairs and need an even number")
+        return value
 
     @property
     def mixes(self) -> bool:
         """Whether images of a batch are mixed in pairs."""
         return self.mixup > 0 or self.cutmix > 0
+
+
+class FinetuneSettings(Finetuning):
+    """Settings of the stage: the section `finetuning`, and which cell it is."""
+
+    model: str
+    task: str
+    share: Percent
+    classes: Annotated[list[str], Field(min_length=2), Distinct]
+    seeds: Seeds
+    split: Split = "paper"
+    keep_weights: bool = False  # of the first seed
 
     def keeps(self, seed: int) -> bool:
         """Whether the network of this seed is wanted."""

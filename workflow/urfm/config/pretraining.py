@@ -2,69 +2,137 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from urfm.config.models import Colour, TeacherSettings
+from urfm.config.fields import (
+    IMAGENET,
+    AnyNames,
+    BelowOne,
+    Colour,
+    Colours,
+    Count,
+    Name,
+    Names,
+    NotNegative,
+    Percent,
+    Positive,
+    Shares,
+    Text,
+    WholeNumber,
+)
+from urfm.config.finetuning import Schedule
+from urfm.config.models import TeacherSettings
 from urfm.core.cli import Settings
 
 TargetNorm = Literal["none", "layernorm", "channel"]
+Normalisation = Literal["imagenet", "data", "teacher", "image"] | Colours
 LossOn = Literal["masked", "all"]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
+ViewType = Literal["float16", "int8"]
+
+
+def colours(normalisation: Normalisation) -> tuple[Colour | None, Colour | None]:
+    """Mean and deviation of pixels in [0, 1]; None: each image's own. What `data` and `teacher` are, stages find."""
+    if isinstance(normalisation, str):
+        return {"imagenet": IMAGENET, "image": (None, None)}[normalisation]
+    return normalisation
 
 
 class DecoderSettings(Settings):
-    """Size of the decoder."""
+    """Blocks that reconstruct the masked tokens."""
 
-    width: int = Field(ge=4)
-    depth: int = Field(ge=1)
-    heads: int = Field(ge=1)
+    width: int = Field(ge=4, description="width of a token, numbers; a multiple of heads")
+    depth: Count = Field(description="transformer blocks")
+    heads: Count = Field(description="attention heads a block")
 
 
-class PretrainSettings(Settings):
+class ImageChoice(Settings):
+    """Which images of its data sets a run is trained on."""
+
+    organs: AnyNames = Field(description="names under organs to train on; empty: all")
+    share: Percent = Field(description="percent of the images, chosen at random by seed; nested")
+    max_images: WholeNumber = Field(description="at most so many images, chosen at random by seed; nested; 0 no cap")
+    exclude_downstream_test: bool = Field(description="true: no image of a validation or test patient of any task")
+    seed: WholeNumber = Field(
+        description="of the initial weights, the choice and the order of the images, the crops and the masks"
+    )
+
+
+class Views(Settings):
+    """What the crops of images are, stored ones too."""
+
+    input_size: int = Field(ge=16, description="side of the square crop, pixels; a multiple of the patch size")
+    views: Count = Field(description="K, stored views an image")
+    view_dtype: ViewType = Field(description="how stored tokens are written; int8 has one scale a token")
+    crop_scale: Shares = Field(description="RandomResizedCrop, share of the image's area")
+    flip: bool = Field(description="mirror half of the crops left to right")
+    seed: WholeNumber = Field(description="of the crops")
+
+
+class TargetSettings(Views):
+    """Settings of the stage that stores targets; kept in targets.json."""
+
+    teacher: TeacherSettings
+
+
+class Recipe(Schedule, Views):
+    """Masked image modelling, but for its teacher and its images."""
+
+    sampling: Literal["natural", "organ_balanced"] = Field(
+        description="natural: every image once an epoch; or every organ equally often"
+    )
+    architecture: Text = Field(description="a timm vision transformer")
+    model_args: dict[str, Any] = Field(description="further arguments of timm.create_model for the encoder")
+    decoder: DecoderSettings = Field(description="blocks that reconstruct the masked tokens")
+    targets: Literal["online", "cached"] = Field(
+        description="online: the teacher sees the student's crop; cached: K stored views. Pixels are always online"
+    )
+    target_norm: TargetNorm = Field(
+        description="none: plain MSE; layernorm: each target token standardised; channel: each channel standardised, "
+        "with mean and deviation of a sample of the run's targets"
+    )
+    loss_on: LossOn = Field(description="patches that count in the loss")
+    blur_sigma: NotNegative = Field(
+        description="Gaussian blur of the student's input, pixels at the stored size; 0 none"
+    )
+    mask_ratio: BelowOne = Field(description="share of patches hidden from the encoder")
+    batch_size: Count = Field(description="images a step over all processes")
+    base_lr: Positive = Field(description="learning rate for a batch of 256")
+    normalisation: Normalisation = Field(
+        description="mean and deviation that the student's pixels in [0, 1] are normalised with: imagenet; data: those "
+        "of a sample of the run's crops; teacher: the teacher's; image: each image's own; or [mean, deviation], each "
+        "one number or three"
+    )
+    ema_decay: BelowOne = Field(description="exponential moving average of the weights; 0 none")
+    snapshot_every: WholeNumber = Field(
+        description="epochs between two kept networks, for probes and reconstructions; 0 none"
+    )
+
+
+class PretrainSettings(Recipe):
     """Settings of the stage: a run of the configuration's `pretraining`, with its teacher's record."""
 
     run: str
-    architecture: str
-    model_args: dict[str, Any]
-    input_size: int = Field(ge=16)
-    decoder: DecoderSettings
     teacher: TeacherSettings
-    targets: Literal["online", "cached"]  # pixels are always online: they are the crop itself
-    views: int = Field(default=1, ge=1)  # of cached targets
-    view_dtype: Literal["float16", "int8"] = "float16"
-    target_norm: TargetNorm
-    loss_on: LossOn
-    blur_sigma: float = Field(ge=0)
-    mask_ratio: float = Field(ge=0, lt=1)
-    epochs: int = Field(ge=1)
-    warmup_epochs: float = Field(ge=0)
-    batch_size: int = Field(ge=1)  # of all processes together
-    base_lr: float = Field(gt=0)
-    min_lr: float = Field(ge=0)
-    weight_decay: float = Field(ge=0)
-    betas: tuple[float, float]
-    crop_scale: tuple[float, float]
-    flip: bool
-    mean: Colour
-    std: Colour
-    precision: Precision
-    ema_decay: float = Field(ge=0, lt=1)
-    sampling: Literal["natural", "organ_balanced"]
-    snapshot_every: int = Field(default=0, ge=0)  # epochs; 0: none
-    seed: int = Field(ge=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> PretrainSettings:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs: {self.warmup_epochs} is more than epochs, {self.epochs}")
-        return self
+    views: Count = 1  # of cached targets
+    view_dtype: ViewType = "float16"
+    snapshot_every: WholeNumber = 0
 
     @property
     def cached(self) -> bool:
         """Whether targets come from disk."""
         return self.targets == "cached" and self.teacher.kind != "pixels"
+
+    def normalised_with(self, mean: Sequence[float], std: Sequence[float]) -> Self:
+        """The same settings once it is known what `data` or `teacher` stands for."""
+        return self.model_copy(update={"normalisation": (tuple(mean), tuple(std))})
+
+    @property
+    def colours(self) -> tuple[Colour | None, Colour | None]:
+        """Mean and deviation of the student's pixels in [0, 1]; None: each image's own."""
+        return colours(self.normalisation)
 
     @property
     def snapshots(self) -> list[int]:
@@ -73,13 +141,8 @@ class PretrainSettings(Settings):
         return sorted({*range(0, self.epochs, every), self.epochs}) if every else []
 
 
-class TargetSettings(Settings):
-    """Settings of the stage that stores targets; kept in targets.json."""
+class Defaults(ImageChoice, Recipe):
+    """Every key of a run, used where a run does not say otherwise."""
 
-    teacher: TeacherSettings
-    input_size: int = Field(ge=16)
-    views: int = Field(ge=1)
-    view_dtype: Literal["float16", "int8"]
-    crop_scale: tuple[float, float]
-    flip: bool
-    seed: int = Field(ge=0)
+    datasets: Names = Field(description="names under datasets whose images are trained on, labels unused")
+    teacher: Name = Field(description="a name under teachers: the network whose tokens are the targets")

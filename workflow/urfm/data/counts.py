@@ -5,19 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
-from urfm.core.cli import Settings
+from urfm.config.data import Expected
 from urfm.core.errors import UrfmError
 from urfm.core.progress import warn
-
-
-class Expected(Settings):
-    """Counts the paper or the archive's authors print; whatever is left out is not compared."""
-
-    images: int | None = None
-    patients: int | None = None
-    labels: dict[str, int] = Field(default_factory=dict)
 
 
 def count(table: pd.DataFrame) -> dict[str, Any]:

@@ -23,18 +23,18 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.data import Archive
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
 from urfm.core.progress import progress, say, warn
-from urfm.data.counts import Expected, count, differences, report_differences
+from urfm.data.counts import count, differences, report_differences
 from urfm.data.datasets.common import Record
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.workers import SECONDS, map_in_processes
-from urfm.data.leakage.near_duplicates import PROXY, ProxyPatients, proxy_patients
+from urfm.data.leakage.near_duplicates import PROXY, proxy_patients
 from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.records import (
     COLUMNS,
@@ -55,18 +55,13 @@ REJECTED_COLUMNS = ["path", "reason", "detail"]
 CONTRADICTION = "the same picture occurs under another label"
 
 
-class ManifestSettings(Settings):
+class ManifestSettings(Archive):
     """Settings of the stage: one data set of the configuration."""
 
     dataset: str
     reader: str
-    folder: str  # below the data root
-    organ: str = ""
+    organ: str = ""  # none: each record has its own
     source: str = ""
-    patients: str = ""  # data sets with the same text here share patient ids
-    folders: dict[str, str] = Field(default_factory=dict)  # folder name: label or organ, for readers that ask
-    proxy_patients: ProxyPatients | None = None  # for images without a patient id
-    expected: Expected = Expected()
     strict_counts: bool = False
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.pretraining import ImageChoice
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import say
@@ -30,15 +30,10 @@ COLUMNS = ["image_id", "dataset", "organ", "source"]
 IDENTITY = ["patient_id", "sha256", "pixel_sha256"]  # by which an image of a held-out patient is recognised
 
 
-class CorpusSettings(Settings):
+class CorpusSettings(ImageChoice):
     """Settings of the stage: what a run of the configuration's `pretraining` says of its images."""
 
     run: str
-    organs: list[str]  # empty: all
-    share: int = Field(gt=0, le=100)  # percent
-    max_images: int = Field(ge=0)  # 0: no cap
-    exclude_downstream_test: bool
-    seed: int = Field(ge=0)
     dataset_organs: dict[str, list[str]]  # the run's data sets, each with the organs that it may hold
     tasks_not_here: list[str]  # not available here, so their patients cannot be excluded
 

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from urfm.config.data import Expected
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256, stand_in_mark
 from urfm.core.progress import human_bytes
-from urfm.data.counts import Expected
 from urfm.data.manifest import ManifestSettings
 from urfm.data.records import list_records, made_by_simulator
 from urfm.plan import settings

@@ -25,12 +25,13 @@ from typing import Any
 import requests
 from pydantic import Field, ValidationError
 
+from urfm.config.data import Publication, RemoteFile
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_json
 from urfm.core.progress import human_bytes, say
 from urfm.download.extract import extract, extract_nested, is_archive
-from urfm.download.fetch import Fetched, RemoteFile, fetch, open_session, request
+from urfm.download.fetch import Fetched, fetch, open_session, request
 
 RECORD = "DOWNLOADED.json"  # lies in the folder of a fetched data set
 WORK = ".downloads"  # below the data root
@@ -38,16 +39,11 @@ ZENODO = "https://zenodo.org/api/records"
 MENDELEY = "https://data.mendeley.com/public-api"
 
 
-class Archive(Settings):
+class Archive(Publication):
     """One data set: its place, and what to fetch."""
 
     dataset: str
     folder: str  # below the data root
-    where: str  # the page a person looks at
-    licence: str
-    record: str = ""  # zenodo:<record> or mendeley:<data set>/<version>; files are asked of it
-    files: tuple[RemoteFile, ...] = ()  # what is known of them; then `record` is not asked
-    nested: bool = False  # archives in the archives are unpacked too
 
 
 class Weights(Settings):

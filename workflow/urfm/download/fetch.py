@@ -18,11 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from pydantic import Field
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from urfm.core.cli import Settings
+from urfm.config.data import RemoteFile
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_json
 from urfm.core.progress import byte_progress, human_bytes, say
@@ -33,14 +32,6 @@ ATTEMPTS = 5  # transfers in a row that bring nothing new
 BACKOFF = 2.0  # seconds before the second attempt, twice as many before each later one
 LONGEST_WAIT = 60  # seconds between two attempts, whatever a server asks for
 AGENT = "Mozilla/5.0 (compatible; urfm)"  # some sites refuse the default of Python's libraries
-
-
-class RemoteFile(Settings):
-    """A file as its publisher names it."""
-
-    name: str = Field(pattern=r"^[^./\\][^/\\]*$")  # no folder
-    url: str
-    hash: str = Field(default="", pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")  # empty: not published
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 A: mean accuracy, macro F1 and AUROC over the tasks, and one radar chart per metric. B superficial, C
 abdominal, D other organs: for each task accuracy and F1 with intervals and P, and the ROC curves. All
 numbers come from the `statistics` stage; the CSV holds exactly what is drawn, in percent.
+
+A comparison of one's own is drawn alike. Its `metric` stands first and always has bars and P, AUROC too. If it has one
+task, a mean over tasks has nothing to add: the task takes the whole width, with bars of every metric.
 """
 
 from __future__ import annotations
@@ -28,27 +31,27 @@ from urfm.figures.page import HEADING, MARGIN, WIDTH, Block
 from urfm.figures.read import (
     Comparison,
     Numbers,
-    Task,
     read_numbers,
     records,
     unavailable,
 )
 from urfm.figures.style import GREY, LABEL, Appearance
 from urfm.figures.task_panel import Place, draw_task
-from urfm.metrics import METRICS
+from urfm.metrics import METRICS, MetricName, led_by
 
-BARS = [metric for metric in METRICS if metric != "auroc"]  # which has curves
 ABREAST = 3  # metrics of A side by side
 MEANS = 29.0  # mm, their means with the heading above
-COLUMNS = 3 if len(BARS) <= 2 else 2  # tasks side by side
 GROUPS = {"superficial": "Superficial organs", "abdominal": "Abdominal organs", "other": "Other organs"}
 WIDEST_CELL = 112.0
 CELL_HEIGHT = 34.5  # mm, a task's title, n, bars and curves
+WIDE_HEIGHT, WIDE_ROC = 44.0, 42.0  # mm, of a task that is alone
 
 
 class Figure2Settings(Comparison):
     """Settings of the stage."""
 
+    metric: MetricName | None = Field(default=None, description="which stands first; none: the paper's order")
+    own: bool = Field(default=False, description="no figure of the paper: panels are lettered one after another")
     confidence: float = Field(gt=0, lt=1)
     dpi: int = Field(ge=72, description="resolution of the PNG")
 
@@ -57,15 +60,35 @@ def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
     titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
     looks = style.appearances(list(settings.models))
-    blocks = [page.legend_block(titles, looks), summary_block(numbers, settings, looks)]
-    columns = min(COLUMNS, len(numbers.tasks))
-    for cells in rows_of(panels_of(numbers.tasks, settings.tasks), columns):
+    blocks = [page.legend_block(titles, looks)]
+    if is_single(numbers, settings):
+        place = Place(MARGIN, 0, WIDTH, WIDE_HEIGHT, WIDE_ROC)
+
+        def draw_single(figure: Figure, top: float) -> None:
+            bars = bars_of(numbers, settings)
+            draw_task(figure, place._replace(top=top), bars, numbers.tasks[0], numbers, settings, looks)
+
+        return page.compose([*blocks, Block(WIDE_HEIGHT, draw_single)], foot(numbers, settings), numbers.simulated)
+    blocks.append(summary_block(numbers, settings, looks))
+    columns = min(3 if len(bars_of(numbers, settings)) <= 2 else 2, len(numbers.tasks))
+    for cells in rows_of(panels_of(numbers.tasks, settings), columns):
         headed = HEADING if any(heading for heading, _ in cells) else 0
         row = partial(
             draw_row, headed=headed, width=WIDTH / columns, cells=cells, numbers=numbers, settings=settings, looks=looks
         )
         blocks.append(Block(headed + CELL_HEIGHT, row))
     return page.compose(blocks, foot(numbers, settings), numbers.simulated)
+
+
+def is_single(numbers: Numbers, settings: Figure2Settings) -> bool:
+    """Whether one task is all there is to draw; figure 2 keeps its panels then."""
+    return settings.own and len(numbers.tasks) == 1
+
+
+def bars_of(numbers: Numbers, settings: Figure2Settings) -> list[str]:
+    """The metrics that have bars in each task: AUROC has curves, and bars too where it leads or there is room."""
+    roomy = is_single(numbers, settings) or settings.metric == "auroc"
+    return [metric for metric in led_by(settings.metric) if metric != "auroc" or roomy]
 
 
 def has_radar(numbers: Numbers) -> bool:
@@ -82,7 +105,7 @@ def summary_block(numbers: Numbers, settings: Figure2Settings, looks: Mapping[st
 
     def draw_summary(figure: Figure, top: float) -> None:
         page.panel_letter(figure, MARGIN, top, "A", summary_heading(numbers))
-        for number, metric in enumerate(METRICS):
+        for number, metric in enumerate(led_by(settings.metric)):
             row, column = divmod(number, ABREAST)
             draw_metric(figure, top + row * height, column, charts, metric, numbers, settings, looks)
 
@@ -131,18 +154,19 @@ def draw_row(
             page.panel_letter(figure, left, top, *heading)
         cell_width = min(width, WIDEST_CELL)
         place = Place(left, top + headed, cell_width, CELL_HEIGHT, min(30.0, 0.34 * cell_width))
-        draw_task(figure, place, BARS, task, numbers, settings, looks)
+        draw_task(figure, place, bars_of(numbers, settings), task, numbers, settings, looks)
 
 
-def panels_of(tasks: Sequence[str], described: Mapping[str, Task]) -> list[tuple[str, str, list[str]]]:
+def panels_of(tasks: Sequence[str], settings: Figure2Settings) -> list[tuple[str, str, list[str]]]:
     """(letter, heading, tasks) of each group that has a task; B to D as in the paper, others after them."""
+    described = settings.tasks
     own = [g for g in dict.fromkeys(task.group for task in described.values()) if g not in GROUPS]
     headings = GROUPS | {group: group.capitalize() for group in own}
-    panels = []
+    panels: list[tuple[str, str, list[str]]] = []
     for number, (group, heading) in enumerate(headings.items()):
         members = [task for task in tasks if described[task].group == group]
         if members:
-            panels.append((chr(ord("B") + number), heading, members))
+            panels.append((chr(ord("B") + (len(panels) if settings.own else number)), heading, members))
     return panels
 
 
@@ -265,27 +289,28 @@ def dot_plot(
         axes.axhline(line, color="#BBBBBB", linewidth=0.4)
 
 
+def means_note(numbers: Numbers, settings: Figure2Settings) -> str:
+    """What A shows."""
+    if not numbers.common:
+        return "A: not drawn, because no task has a result of every model."
+    missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
+    said = "A: unweighted mean of the tasks' means over seeds, without interval"
+    if len(numbers.tasks) == 1:
+        said = "A: the task's mean over seeds"
+    if missing:
+        said += f"; without {', '.join(missing)}, where a score of some model is missing"
+    if has_radar(numbers):
+        floors = [f"{METRICS[name].short} {radar_floor(numbers, name):g} %" for name in led_by(settings.metric)]
+        return f"{said}. Radar charts: the centre is {', '.join(floors)}."
+    said += ". Dot plots stand for radar charts, which need three tasks"
+    if notes.several_seeds([numbers]):
+        said += f"; their lines are {100 * settings.confidence:g} % t intervals over seeds"
+    return f"{said}."
+
+
 def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     """The sentences below the figure: what is drawn, what is not."""
-    level = f"{100 * settings.confidence:g} %"
-    several = bool((numbers.scores["seeds"] > 1).any())
-    sentences = []
-    if not numbers.common:
-        sentences.append("A: not drawn, because no task has a result of every model.")
-    else:
-        missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
-        summary = "A: unweighted mean of the tasks' means over seeds, without interval"
-        centres = ", ".join(f"{titles.short} {radar_floor(numbers, name):g} %" for name, titles in METRICS.items())
-        sentences.append(
-            ("A: the task's mean over seeds" if len(numbers.tasks) == 1 else summary)
-            + (f"; without {', '.join(missing)}, where a score of some model is missing" if missing else "")
-            + (
-                f". Radar charts: the centre is {centres}."
-                if has_radar(numbers)
-                else ". Dot plots stand where the paper has radar charts, which need three tasks"
-                + (f"; their lines are {level} t intervals over seeds." if several else ".")
-            )
-        )
+    sentences = [] if is_single(numbers, settings) else [means_note(numbers, settings)]
     sentences.append(notes.bars([numbers], settings.confidence))
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
@@ -299,21 +324,25 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
     and counts are as they are; rows of a comparison name the strongest other model.
     """
-    letters = {task: letter for letter, _, tasks in panels_of(numbers.tasks, settings.tasks) for task in tasks}
+    single = is_single(numbers, settings)
+    letters = {
+        task: "" if single else letter for letter, _, tasks in panels_of(numbers.tasks, settings) for task in tasks
+    }
+    metrics, bars = led_by(settings.metric), bars_of(numbers, settings)
     rows: list[tuple[object, ...]] = []
-    for model, means in numbers.means.iterrows() if numbers.common else ():
-        rows.extend(("A", "mean", "", model, metric, "mean_over_tasks", None, means[metric]) for metric in METRICS)
+    for model, means in numbers.means.iterrows() if numbers.common and not single else ():
+        rows.extend(("A", "mean", "", model, metric, "mean_over_tasks", None, means[metric]) for metric in metrics)
     quantities = [*numbers.over.score, "seeds", "images", "patients"]
     for task in numbers.tasks:
         scores = records(numbers.scores[numbers.scores["task"] == task], "model", "metric")
         for model in numbers.models:
-            for metric in METRICS:
+            for metric in metrics:
                 if (model, metric) in scores:
                     row = scores[(model, metric)]
-                    chart = "roc" if metric == "auroc" else "bars"
+                    chart = "bars" if metric in bars else "roc"
                     rows.extend((letters[task], chart, task, model, metric, q, None, row[q]) for q in quantities)
     comparisons = records(numbers.comparisons, "task", "metric")
-    for task, metric in ((task, metric) for task in numbers.tasks for metric in BARS):
+    for task, metric in ((task, metric) for task in numbers.tasks for metric in bars):
         if (task, metric) in comparisons:
             row = comparisons[(task, metric)]
             rows.extend(
@@ -334,14 +363,14 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
 
 def main() -> None:
     """Command line of the stage."""
-    parser = arguments("Draw Figure 2: every model on every task.")
+    parser = arguments("Draw Figure 2, or another comparison like it: every model on every task.")
     parser.add_argument("--statistics", type=Path, required=True, help="folder of the statistics stage")
     options = parser.parse_args()
     settings = parse_settings(Figure2Settings, options.settings)
     numbers = read_numbers(options.statistics, settings)
     save(options.output, draw(numbers, settings), settings.dpi, drawn_numbers(numbers, settings))
     say(
-        f"figure 2: {len(numbers.tasks)} task(s), {len(numbers.models)} model(s)"
+        f"{options.output.name}: {len(numbers.tasks)} task(s), {len(numbers.models)} model(s)"
         f"{', simulated data' if numbers.simulated else ''}; written to {options.output}.pdf, .png and .csv"
     )
 

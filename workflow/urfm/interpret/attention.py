@@ -27,12 +27,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from urfm.config.models import TeacherSettings
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.paper import Maps
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
@@ -53,11 +53,10 @@ MAPS = ("teacher", "reconstruction", "gradcam")
 Array = npt.NDArray[np.float64]
 
 
-class AttentionSettings(Settings):
+class AttentionSettings(Maps):
     """Settings of the stage."""
 
     reader: str  # of the task's data set, which knows where its outlines are
-    images: int = Field(ge=1)  # test images, at most
     teacher: TeacherSettings
 
 

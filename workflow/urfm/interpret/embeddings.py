@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
-from urfm.config.models import Pooling
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.fields import Pooling, Resize
+from urfm.config.paper import Embedding
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
@@ -40,14 +40,11 @@ NEIGHBOURS = 10
 COMPONENTS = 50
 
 
-class EmbeddingsSettings(Settings):
-    """Settings of the stage."""
+class EmbeddingsSettings(Embedding):
+    """Settings of the stage: what `figures.figure_7` says, and how the network looks at an image."""
 
-    images: int = Field(ge=1)  # of each data set, at most
-    perplexity: float = Field(gt=0)  # at most a third of the images
-    seed: int = Field(ge=0)  # of the choice of images and of t-SNE
     pooling: Pooling
-    evaluation_resize: Literal["squash", "crop"]
+    evaluation_resize: Resize
 
 
 def choose(split: pd.DataFrame, subset: str, images: int, seed: int) -> pd.DataFrame:

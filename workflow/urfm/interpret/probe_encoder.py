@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
-from urfm.config.models import Pooling
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.fields import AnySeeds
+from urfm.config.statistics import Probing
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
@@ -28,20 +29,18 @@ from urfm.interpret.probes import knn_probabilities, linear_probabilities
 from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
+from urfm.models.normalisation import normalise_for
 
 BATCH = 64
 
 
-class ProbeSettings(Settings):
-    """Settings of the stage; the section `probes` of the configuration says what each means."""
+class ProbeSettings(Probing):
+    """Settings of the stage: how to probe, and what."""
 
     name: str  # of the run or model
     task: str
     classes: list[str] = Field(min_length=2)
-    pooling: Pooling
-    neighbours: PositiveInt
-    temperature: PositiveFloat
-    random_seeds: list[NonNegativeInt] = Field(default_factory=list)
+    random_seeds: AnySeeds = Field(default_factory=list)
 
 
 class Candidate(NamedTuple):
@@ -73,7 +72,11 @@ def candidates(settings: ProbeSettings, path: Path, snapshots: bool) -> tuple[in
             network = feature_network(found.untrained(seed), found.settings, settings.pooling)
             yield Candidate("random", seed, 0, network)
 
-    record = found.settings.model_dump(include={"input_size", "mean", "std"}) | {
+    mean, std = found.settings.colours
+    record = {
+        "input_size": found.settings.input_size,
+        "mean": mean,
+        "std": std,
         "simulated": found.simulated,
         "stand_in": found.target["stand_in"],  # taught by random weights
     }
@@ -107,11 +110,10 @@ def squares(store: ImageStore, image_ids: list[str], size: int) -> torch.Tensor:
 
 def embed(model: Any, pixels: torch.Tensor, record: dict[str, Any], device: torch.device) -> FloatArray:
     """Features (images, dim), the model's input to its linear layer."""
-    mean, std = (torch.tensor(record[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
     model.to(device)
     with torch.inference_mode():
         parts = [
-            model.forward_head(model.forward_features((part.to(device).float() / 255 - mean) / std), pre_logits=True)
+            model.forward_head(model.forward_features(normalise_for(record, part.to(device))), pre_logits=True)
             for part in torch.split(pixels, BATCH)
         ]
     return torch.cat(parts).double().cpu().numpy()

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pydantic import Field
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.statistics import PictureCount
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
@@ -31,6 +31,7 @@ from urfm.data.images.store import ImageStore
 from urfm.data.views import View, blur, take_view
 from urfm.interpret.snapshots import Snapshots, read_snapshots
 from urfm.models.mim import MaskedAutoencoder
+from urfm.models.normalisation import normalise
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher, patchify
 from urfm.training.pretrain.samples import list_images, open_pretrain_set
@@ -38,10 +39,8 @@ from urfm.training.pretrain.samples import list_images, open_pretrain_set
 Pictures = npt.NDArray[np.uint8]
 
 
-class ReconstructSettings(Settings):
+class ReconstructSettings(PictureCount):
     """Settings of the stage."""
-
-    images: int = Field(ge=1)  # pictures to reconstruct
 
 
 def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -110,9 +109,8 @@ def predict(
     network: MaskedAutoencoder, student: Tensor, target: Tensor, noise: Tensor, settings: PretrainSettings
 ) -> tuple[Tensor, Tensor, npt.NDArray[np.float64]]:
     """Predictions (n, h * w, dim), mask (n, h * w), and the loss of each image (n,)."""
-    mean, std = (torch.tensor(colour).view(3, 1, 1) for colour in (settings.mean, settings.std))
     with torch.inference_mode():
-        prediction, mask = network.predict((student.float() / 255 - mean) / std, noise)
+        prediction, mask = network.predict(normalise(student, *settings.colours), noise)
         losses = [
             float(network.loss(prediction[place : place + 1], target[place : place + 1], mask[place : place + 1]))
             for place in range(len(student))
@@ -170,13 +168,14 @@ def main() -> None:
     stores = [ImageStore(folder) for folder in arguments.images if folder.name in set(chosen["dataset"])]
     student, sharp = whole_images(chosen, stores, trained)
     patch_size = trained.input_size // snapshots.target["grid"][0]
+    mean, std = trained.colours
     teacher = load_teacher(
         trained.teacher,
         arguments.checkpoint_root,
         trained.input_size,
         patch_size=patch_size,
-        mean=trained.mean,
-        std=trained.std,
+        mean=mean,
+        std=std,
     )
     if teacher.record() != snapshots.target:
         raise UrfmError(f"teacher {teacher.name}: not the one that {trained.run} was trained with; put its file back")

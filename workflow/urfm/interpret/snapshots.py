@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256

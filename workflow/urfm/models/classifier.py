@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from urfm.config.models import Pooling
+from urfm.config.fields import Pooling
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 from urfm.models.weights import load_strictly

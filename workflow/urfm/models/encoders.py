@@ -20,7 +20,9 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from urfm.config.models import CheckpointSettings, Colour
+from urfm.config.fields import Colour
+from urfm.config.models import CheckpointSettings
+from urfm.config.pretraining import colours
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
@@ -169,8 +171,7 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
             "architecture": settings.architecture,
             "model_args": settings.model_args,
             "input_size": settings.input_size or _input_size(model, settings.architecture),
-            "mean": list(settings.mean or IMAGENET_DEFAULT_MEAN),
-            "std": list(settings.std or IMAGENET_DEFAULT_STD),
+            **normalisation(settings, (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)),
             "weights": "random",
             "source": "random initialisation, drawn anew for every seed",
             "stand_in": False,
@@ -192,8 +193,7 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
         "architecture": architecture,
         "model_args": model_args,
         "input_size": size,
-        "mean": list(settings.mean or origin.mean or published.mean),
-        "std": list(settings.std or origin.std or published.std),
+        **normalisation(settings, (origin.mean or published.mean, origin.std or published.std)),
         "weights": "file",
         "source": ("stand-in with random weights for: " if stand_in else "")
         + f"{title}, {settings.file}".removesuffix(", "),
@@ -208,6 +208,12 @@ def from_checkpoint(settings: CheckpointSettings, root: Path) -> tuple[Tensors, 
             "positions_resampled": size != native and hasattr(model, "set_input_size"),
         },
     }
+
+
+def normalisation(settings: CheckpointSettings, published: tuple[Colour, Colour]) -> dict[str, Any]:
+    """`mean` and `std` of the encoder's json: the publisher's unless settings differ; null: each image's own."""
+    mean, std = published if settings.normalisation is None else colours(settings.normalisation)
+    return {"mean": mean and list(mean), "std": std and list(std)}
 
 
 def _parameters(model: nn.Module) -> int:

@@ -50,8 +50,9 @@ def config_json(record: dict[str, Any], names: set[str]) -> dict[str, Any]:
             "interpolation": "bicubic",
             "crop_pct": 1.0,
             "crop_mode": "squash",  # the whole image, as in urfm.embed and in fine-tuning's evaluation
-            "mean": record["mean"],
-            "std": record["std"],
+            # timm has no word for each image's own: pixels stay in [0, 1], and the card says the rest.
+            "mean": record["mean"] or [0.0, 0.0, 0.0],
+            "std": record["std"] or [1.0, 1.0, 1.0],
             "num_classes": 0,
             "pool_size": None,
             "first_conv": known.first_conv,
@@ -85,8 +86,12 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
         'features = load("THIS_FOLDER").embed(image)',
         "```",
         "",
-        f"Input: RGB from 0 to 1, the whole image squashed to {size} x {size} (bicubic), then normalised with mean "
-        f"{_numbers(record['mean'])} and standard deviation {_numbers(record['std'])}.",
+        f"Input: RGB from 0 to 1, the whole image squashed to {size} x {size} (bicubic), then normalised with "
+        + (
+            f"mean {_numbers(record['mean'])} and standard deviation {_numbers(record['std'])}."
+            if record["mean"]
+            else "its own mean and standard deviation, over all pixels and colours; `urfm.load` does it, timm does not."
+        ),
         "",
         *_origin(provenance),
         "## Licence",

@@ -1,32 +1,28 @@
-"""Checking a configuration: against its schema, and its names against one another."""
+"""Checking a configuration: every key by itself (`urfm.config.mistakes`), and its names against one another."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
+from urfm.config.mistakes import mistakes, nearest
 from urfm.core.errors import UrfmError
 from urfm.plan import grid
 from urfm.plan.availability import Config, organs_of, pretraining_settings
 
 
-def check(config: Config, schema: Path) -> None:
+def check(config: Config) -> None:
     """Raise an UrfmError that lists every mistake: unknown keys (with the nearest known), wrong values, dead names."""
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
-    mistakes = [_sentence(error) for error in validator.iter_errors(config)] or [
+    found = mistakes(config) or [
         *_dead_names(config),
         *_not_to_fetch(config),
         *_without_snapshots(config),
         *_no_stand_in(config),
     ]
-    if mistakes:
-        raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in mistakes))
+    if found:
+        raise UrfmError("the configuration has mistakes:\n" + "\n".join(f"  - {mistake}" for mistake in found))
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -34,49 +30,33 @@ def one_of(names: Iterable[str]) -> str:
     return "|".join(re.escape(str(name)) for name in sorted(names)) or "(?!)"
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
-    where = ".".join(str(part) for part in error.absolute_path)
-    schema = error.schema if isinstance(error.schema, dict) else {}
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(schema.get("properties", {}))
-        unknown = [key for key in error.instance if key not in known]
-        return "; ".join(f"unknown key {_join(where, key)}{nearest(key, known)}" for key in unknown)
-    description = schema.get("description", "")
-    return f"{where or 'configuration'}: {error.message}" + (f" ({description})" if description else "")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What to write instead: the closest known name, or all of them."""
-    names = sorted(str(item) for item in known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"
-
-
-def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
-
-
 def _dead_names(config: Config) -> Iterator[str]:
     """Names that refer to an entry of another section which is not there."""
     for where, section, name in _references(config):
         if name not in config[section]:
-            yield f"{where}: no {name} under {section}{nearest(name, config[section])}"
-    known = config["pretraining"]["runs"]
+            known = [*config[section], *(config.get("task_lists", []) if section == "tasks" else [])]
+            yield f"{where}: no {name} under {section}{nearest(name, known)}"
+    for name in config.get("task_lists", {}):
+        if name in config["tasks"]:
+            yield f"task_lists.{name}: a task has this name"
+    runs = config["pretraining"]["runs"]
     for where, run in [
         *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
         ("tables.table_1.run", config["tables"]["table_1"]["run"]),
         *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
         *_observed(config),
     ]:
-        if run is not None and run not in known:
-            yield f"{where}: no run {run}{nearest(run, known)}"
+        if run is not None and run not in runs:
+            yield f"{where}: no run {run}{nearest(run, runs)}"
     yield from _dead_figures(config)
     for name, item in config["comparisons"].items():
         if item["reference"] not in item["models"]:
-            yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models"
+            near = nearest(item["reference"], item["models"])
+            yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models{near}"
         for model in item.get("against", []):
             if model == item["reference"] or model not in item["models"]:
-                yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models"
+                near = nearest(model, [other for other in item["models"] if other != item["reference"]])
+                yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models{near}"
 
 
 def _dead_figures(config: Config) -> Iterator[str]:
@@ -166,6 +146,8 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         yield from ((f"{prefix}.organs", "organs", organ) for organ in settings.get("organs", []))
         if "teacher" in settings:
             yield f"{prefix}.teacher", "teachers", settings["teacher"]
+    for name, tasks in config.get("task_lists", {}).items():
+        yield from ((f"task_lists.{name}", "tasks", task) for task in tasks)
     yield from (("probes.tasks", "tasks", task) for task in config["probes"]["tasks"])
     yield from (("probes.models", "models", model) for model in config["probes"]["models"])
     figures = config["figures"]

@@ -86,6 +86,23 @@ def figure_of(config: Config, comparison: str) -> str | None:
     return next((name for name in COMPARING if comparison in config["figures"][name].values()), None)
 
 
+def targets(config: Config) -> list[str]:
+    """The comparisons that are targets by their names: all but those named as a figure, which is the target then."""
+    return [name for name in config["comparisons"] if name not in COMPARING]
+
+
+def own_comparisons(config: Config) -> list[str]:
+    """The comparisons that no figure of the paper draws."""
+    return [
+        name for name in targets(config) if config["comparisons"][name]["tasks"] and figure_of(config, name) is None
+    ]
+
+
+def title_of(config: Config, comparison: str) -> str:
+    """What is printed for a comparison: its title, or its name in words."""
+    return str(config["comparisons"][comparison].get("title", comparison.replace("_", " ").capitalize()))
+
+
 def pictured_tasks(config: Config, figure: str) -> list[str]:
     """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
     item = config["figures"][figure]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,22 @@ class Item:
         return bool(self.picture or self.table)
 
 
-def read_contents(pages: Path, results: Path, output: Path) -> dict[str, list[Item]]:
-    """Section name -> its items in order. `pages` holds contents.yaml and the captions; links start at `output`."""
+def read_contents(
+    pages: Path, results: Path, output: Path, comparisons: Mapping[str, str] | None = None
+) -> dict[str, list[Item]]:
+    """Section name -> its items in order.
+
+    Parameters
+    ----------
+    pages
+        Folder of contents.yaml and the captions.
+    results
+        Folder of the results.
+    output
+        The page, from which links start.
+    comparisons
+        Name and title of each comparison of the user's own, which make up the section `comparisons`.
+    """
     path = pages / "contents.yaml"
     try:
         listed: dict[str, list[dict[str, str]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -77,6 +91,10 @@ def read_contents(pages: Path, results: Path, output: Path) -> dict[str, list[It
             for name in unlisted(results, places):
                 if name.rstrip("abcdefgh") == entry["name"]:  # figure_4a belongs to figure_4
                     sections[section].append(read_item(pages, results, output, name))
+    sections["comparisons"] = [
+        read_item(pages, results, output, name, title, caption="comparison")
+        for name, title in (comparisons or {}).items()
+    ]
     shown = {item.name for items in sections.values() for item in items}
     sections["further"] = [
         read_item(pages, results, output, name) for name in unlisted(results, places) if name not in shown
@@ -108,6 +126,9 @@ def read_item(
     if "md" in there:
         notes = table_notes(there["md"].read_text(encoding="utf-8"))
     drawn = "png" in there and there.get("csv", Path()).parent == there["png"].parent
+    links = {suffix.upper(): path for suffix, path in there.items()}
+    if "png" in there and not drawn and (numbers := there["png"].with_suffix(".csv")).is_file():
+        links["CSV of the figure"] = numbers  # CSV is the table
     return Item(
         name=name,
         title=title,
@@ -116,7 +137,7 @@ def read_item(
         picture=data_uri(there["png"]) if "png" in there else "",
         table=read_table(there["csv"]) if "csv" in there and not drawn else None,
         notes=notes,
-        links={suffix.upper(): os.path.relpath(path, output.parent) for suffix, path in there.items()},
+        links={kind: os.path.relpath(path, output.parent) for kind, path in links.items()},
     )
 
 

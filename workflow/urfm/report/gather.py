@@ -17,6 +17,7 @@ from urfm.doctor.entries import entries
 from urfm.doctor.lines import GLUE
 from urfm.doctor.steps import how_to_get
 from urfm.metrics import METRICS
+from urfm.plan import grid
 from urfm.plan.availability import Config, missing_model, missing_task
 from urfm.report.contents import Table, make_table, read_table
 from urfm.statistics.stored import AVERAGE
@@ -36,9 +37,9 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
-    """Each comparison that has statistics: its name, models, tasks, scores and differences, ordered by name."""
+    """Each comparison that has statistics: its name, models, tasks, scores and differences, in order."""
     found = []
-    for name, item in sorted(config["comparisons"].items()):
+    for name, item in in_order(config):
         folder = results / "statistics" / name
         if (folder / "scores.csv").is_file():
             scores = read_scores(folder)
@@ -46,7 +47,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
             found.append(
                 {
                     "name": name,
-                    "title": name.replace("_", " ").capitalize(),
+                    "title": grid.title_of(config, name),
                     "reference": config["models"][item["reference"]]["title"],
                     "has_reference": item["reference"] in set(scores["model"]),
                     "models": scores["model"].nunique(),
@@ -57,6 +58,27 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def in_order(config: Config) -> list[tuple[str, Config]]:
+    """Comparisons by name, those of the paper first."""
+    own = grid.own_comparisons(config)
+    return sorted(config["comparisons"].items(), key=lambda entry: (entry[0] in own, entry[0]))
+
+
+def own_titles(config: Config) -> dict[str, str]:
+    """Name and title of each comparison that no figure of the paper draws, in the configured order."""
+    return {name: grid.title_of(config, name) for name in grid.own_comparisons(config)}
+
+
+def unavailable(config: Config) -> dict[str, list[str]]:
+    """What each of these asks for and does not get, with the reason."""
+    missing = {}
+    for name in grid.own_comparisons(config):
+        item = config["comparisons"][name]
+        entries = grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item))
+        missing[name] = [f"{entry['kind']} {entry['title']} ({entry['reason']})" for entry in entries]
+    return missing
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -100,7 +122,7 @@ def cell_text(score: tuple[float, float, float]) -> str:
 
 def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
     """The reference model of the first comparison that has it: averages over tasks, and a row a task."""
-    for name, item in sorted(config["comparisons"].items()):
+    for name, item in in_order(config):
         path = results / "statistics" / name / "scores.csv"
         if not path.is_file():
             continue
@@ -119,7 +141,7 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
         columns = ["Task", "Test images", "Test patients", *(metric.short for metric in METRICS.values())]
         return {
             "model": config["models"][item["reference"]]["title"],
-            "comparison": name.replace("_", " "),
+            "comparison": grid.title_of(config, name),
             "tasks": len(rows),
             "averages": {metric.short: average(own, name) for name, metric in METRICS.items()},
             "table": make_table(columns, rows),

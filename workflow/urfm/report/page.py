@@ -25,6 +25,7 @@ from urfm.report.contents import Item, make_table, read_contents
 SECTIONS = {
     "summary": "Summary",
     "results": "Results",
+    "comparisons": "Comparisons of your own",
     "paper": "Comparison with the paper",
     "statistics": "Statistics",
     "data": "Data",
@@ -54,10 +55,11 @@ def context(config: dict[str, Any], results: Path, pages: Path, output: Path) ->
     table, hours = gather.cost(results)
     return {
         "config": config,
-        "items": read_contents(pages, results, output),
+        "items": read_contents(pages, results, output, gather.own_titles(config)),
         "status": gather.status(config, results),
         "key": gather.key_numbers(config, results),
         "comparisons": gather.comparisons(config, results),
+        "unavailable": gather.unavailable(config),
         "inventory": gather.inventory(config),
         "audit": read_json(audit) if audit.is_file() else None,
         "cost": table,
@@ -82,7 +84,7 @@ def render(pages: Path, values: dict[str, Any]) -> str:
     environment.filters["duration"] = gather.duration
     try:
         checklists = fill(yaml.safe_load((pages / "checklists.yaml").read_text(encoding="utf-8")), environment, values)
-        shown = {name: title for name, title in SECTIONS.items() if name != "further" or values["items"]["further"]}
+        shown = {name: title for name, title in SECTIONS.items() if values["items"].get(name, "always there")}
         page = environment.get_template("report.html.j2").render(values, checklists=checklists, sections=shown)
     except (OSError, yaml.YAMLError, jinja2.TemplateError) as error:
         raise UrfmError(f"{pages}: the report's template or checklists do not work: {error}") from error

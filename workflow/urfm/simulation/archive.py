@@ -12,13 +12,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from urfm.core.cli import Settings
+from urfm.config.data import Simulated
+from urfm.config.fields import WholeNumber
 from urfm.simulation.anatomy import Case
 from urfm.simulation.pictures import ORGANS, Picture, machines, take_picture
 from urfm.simulation.scanner import Random
 
 
-class SimulateSettings(Settings):
+class SimulateSettings(Simulated):
     """Settings of the stage: one data set."""
 
     dataset: str
@@ -36,9 +37,8 @@ class SimulateSettings(Settings):
         "uf1990",
         "ultrasoundcases",
     ]
-    patients: int = Field(ge=2)  # cases: patients, videos, or images where the archive knows no patients
     image_size: tuple[int, int] = (160, 224)  # pixels of the longer side, smallest and largest
-    seed: int = 0
+    seed: WholeNumber = 0
     # The generic layout only; the others are what they are.
     organ: str = ""
     labels: dict[str, int] = Field(default_factory=dict)  # label: weight; none: images for pre-training

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from urfm.config.statistics import TTest
 from urfm.metrics import METRICS
 from urfm.statistics import delong
 from urfm.statistics.bootstrap import percentile_interval, two_sided_p
 from urfm.statistics.groups import Group
 from urfm.statistics.significance import (
-    TTest,
     corrected_interval,
     corrected_t_test,
     deviation,

@@ -8,14 +8,12 @@ images. It says nothing about other patients: two equally good models come out d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from urfm.config.statistics import TTest
 from urfm.metrics import FloatArray
-
-TTest = Literal["welch", "paired"]
 
 # Scores are ratios of counts: a spread below this is rounding, not variation.
 NO_SPREAD = 1e-12

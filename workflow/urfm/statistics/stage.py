@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.paper import Subset
+from urfm.config.statistics import Statistics
+from urfm.core.cli import parse_settings, run
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.statistics.details import DETAILS, cell_details
@@ -27,21 +28,14 @@ from urfm.statistics.predictions import Cell, read_cell
 from urfm.statistics.ranks import rank_tables
 from urfm.statistics.scores import difference_table, score_table
 from urfm.statistics.seed_scores import seed_scores
-from urfm.statistics.significance import TTest
 
 
-class StatisticsSettings(Settings):
-    """Settings of the stage."""
+class StatisticsSettings(Statistics):
+    """Settings of the stage: the section `statistics`, and which comparison it is."""
 
     comparison: str = Field(description="its name under comparisons")
     reference: str = Field(description="model that every other one is compared with")
-    subset: Literal["test", "external"] = Field(default="test", description="images that are scored")
-    confidence: float = Field(gt=0, lt=1, description="level of every interval, e.g. 0.95")
-    t_test: TTest = Field(description="test over seeds: welch or paired")
-    bootstrap_resamples: int = Field(ge=1, description="resamples of patients")
-    bootstrap_seed: int = Field(ge=0, description="seed of the resampling")
-    specificity: float = Field(default=0.9, gt=0, lt=1, description="at which sensitivity is read off the ROC curve")
-    calibration_bins: int = Field(default=10, ge=2, description="equal-width bins of probability")
+    subset: Subset = Field(default="test", description="images that are scored")
 
 
 def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd.DataFrame]:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from pydantic import Field
 
+from urfm.config.paper import Claim, Win
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.files import write_csv
 from urfm.core.progress import say
-from urfm.metrics import METRICS, MetricName
+from urfm.metrics import METRICS
 from urfm.statistics.significance import holm
 from urfm.statistics.stored import Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
@@ -64,25 +64,6 @@ RESPLITS = Test(
     "difference",
     "nb_p",
 )
-
-
-class Win(Settings):
-    """One model is better than others on tasks."""
-
-    better: str
-    worse: list[str] | Literal["strongest"] = Field(description="models, or the strongest other one of each task")
-    tasks: list[str] = Field(default=[], description="none: all of the comparison")
-
-
-class Claim(Settings):
-    """What the paper says, and the comparisons it speaks of."""
-
-    comparison: str
-    says: str = Field(description="the words of the paper, or their content")
-    metrics: list[MetricName] = Field(min_length=1)
-    level: float = Field(gt=0, lt=1, description="P below which a comparison counts")
-    average: bool = Field(default=False, description="the mean over tasks instead of each task")
-    wins: list[Win] = Field(min_length=1)
 
 
 class ClaimsSettings(Settings):

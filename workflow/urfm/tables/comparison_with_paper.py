@@ -7,14 +7,15 @@ the workflow knows of this run, not guesses about the paper's.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from urfm.config.paper import Statement
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.progress import say
-from urfm.metrics import METRICS, MetricName
+from urfm.metrics import METRICS
 from urfm.statistics.stored import AVERAGE, Stored, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
 
@@ -24,21 +25,6 @@ COLUMNS = [
 ]  # fmt: skip
 NUMBERS = ("value", "ci_low", "ci_high", "low", "high")
 TABLES = ("scores", "differences", "average_scores", "average_differences")
-
-
-class Statement(Settings):
-    """A number of the paper's text, in percent or percentage points."""
-
-    comparison: str = Field(description="whose statistics hold ours")
-    task: str = Field(description="a task, or `average`: the mean over the comparison's tasks")
-    model: str
-    metric: MetricName
-    quantity: Literal["score", "lead", "best_other"] = Field(
-        default="score", description="score of the model; its lead over the strongest other one; that one's score"
-    )
-    value: float
-    interval: tuple[float, float] | None = None
-    says: str = Field(description="the words of the paper, and where they stand")
 
 
 class ComparisonSettings(Settings):

@@ -94,6 +94,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
+    "±": r"$\pm$",
     "β": r"$\beta$",
     "−": r"$-$",
     "≠": r"$\neq$",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from urfm.config.data import Expected
 from urfm.core.cli import Ordered, Settings, parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
@@ -18,14 +19,6 @@ COLUMNS = [
     "Train", "Validation", "Test", "Note",
 ]  # fmt: skip
 OURS = ("paper", "re-split")  # kinds of split that the workflow makes itself
-
-
-class Expected(Settings):
-    """The paper's counts; None where it gives none."""
-
-    images: int | None = None
-    patients: int | None = None
-    labels: dict[str, int] = Field(default={})
 
 
 class Task(Settings):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from urfm.config.pretraining import Precision
+from urfm.config.fields import Precision
 from urfm.core.errors import UrfmError
 
 _DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.data import Images
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
     ROWS,
@@ -37,10 +38,8 @@ from urfm.data.images.store import INDEX
 from urfm.data.images.workers import map_in_processes
 
 
-class ImagesSettings(Settings):
-    """Settings of the stage."""
-
-    long_side: int = 512
+class ImagesSettings(Images):
+    """Settings of the stage: the section `images`."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.data import NearDuplicates
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import say
@@ -37,10 +37,8 @@ from urfm.data.leakage.seen import dataset_table, run_table, task_table
 LISTED = 1000  # pairs in the CSV file
 
 
-class AuditSettings(Settings):
-    """Settings of the stage."""
-
-    distance: int = Field(default=36, ge=0)  # near duplicates: bits, of 192, that differ at most
+class AuditSettings(NearDuplicates):
+    """Settings of the stage: what the section `audit` says of the search."""
 
 
 def _read(summary: Path, columns: list[str]) -> tuple[dict[str, Any], pd.DataFrame]:

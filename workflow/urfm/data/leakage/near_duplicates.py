@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from urfm.core.cli import Settings
+from urfm.config.data import ProxyPatients
 from urfm.core.errors import UrfmError
 from urfm.core.progress import progress
 from urfm.data.leakage.perceptual import BITS, WINDOWS
@@ -28,13 +28,6 @@ SEARCH_RADIUS = 8  # of the 64 lowest bits of the windows that agree best
 PARTS = ((42, 22), (21, 21), (0, 21))  # shift and width
 BLOCK = 1 << 16  # hashes, and pairs, looked at together: larger ones leave the cache, smaller ones cost calls
 PROXY = "near_duplicates"  # the patient_source of proxy patients
-
-
-class ProxyPatients(Settings):
-    """When two images without a patient id count as one patient's."""
-
-    distance: int  # at most this many of 192 bits differ
-    places: int | None = None  # and their frame numbers differ by at most this; None: wherever they are
 
 
 def near_pairs(

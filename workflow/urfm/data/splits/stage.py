@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
-from urfm.core.cli import Settings, parse_settings, run
+from urfm.config.data import Expected, FromPatient, Splits
+from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import say, warn
-from urfm.data.counts import Expected, count, differences, report_differences
+from urfm.data.counts import count, differences, report_differences
 from urfm.data.splits import published
 from urfm.data.splits.checks import SUBSETS, check_split, flaws, shared_patients
 from urfm.data.splits.division import divide
@@ -25,14 +26,12 @@ from urfm.data.splits.division import divide
 COLUMNS = ["image_id", "patient_id", "label", "subset"]
 
 
-class SplitSettings(Settings):
-    """Settings of the stage."""
+class SplitSettings(Splits):
+    """Settings of the stage: the section `splits`, and which task and split it is."""
 
     task: str
     classes: list[str]  # label values, in the order of the model's outputs
-    images_per_patient: Literal["all", "first"] = "all"  # first: the first image_id in sorted order
-    ratio: tuple[int, int, int] = (3, 1, 1)
-    seed: int = 0
+    images_per_patient: FromPatient = "all"  # first: the first image_id in sorted order
     split: str = Field("paper", pattern=r"^(paper|seed-(0|[1-9]\d*)|published|ultrabench)$")
     ultrabench: str = ""  # UltraBench's output for this task: a folder below the data root
     expected: Expected = Expected()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from urfm.config.models import Colour, TeacherSettings
+from urfm.config.fields import Colour
+from urfm.config.models import TeacherSettings
 from urfm.models.teachers import clip, efficientnet_lite0, pixels
 from urfm.models.teachers.common import PATCH_SIZE, Student, Teacher
 
@@ -31,8 +32,8 @@ def load_teacher(
     input_size: int,
     *,
     patch_size: int = PATCH_SIZE,
-    mean: Colour = IMAGENET_DEFAULT_MEAN,
-    std: Colour = IMAGENET_DEFAULT_STD,
+    mean: Colour | None = IMAGENET_DEFAULT_MEAN,
+    std: Colour | None = IMAGENET_DEFAULT_STD,
 ) -> Teacher:
     """Build a teacher for square images of `input_size` pixels.
 
@@ -46,6 +47,6 @@ def load_teacher(
     input_size
         Pixels of a side.
     patch_size, mean, std
-        The student's: pixels of a patch's side, and what its input in [0, 1] is normalised with.
+        The student's: pixels of a patch's side, what its input in [0, 1] is normalised with; None: each image's own.
     """
     return TEACHERS[settings.kind](settings, checkpoint_root, Student(input_size, patch_size, mean, std))

@@ -8,7 +8,8 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from urfm.config.models import Colour, TeacherSettings
+from urfm.config.fields import Colour
+from urfm.config.models import TeacherSettings
 from urfm.core.errors import UrfmError
 
 PATCH_SIZE = 16  # of every teacher's network; `pixels` follows the student
@@ -19,8 +20,8 @@ class Student(NamedTuple):
 
     input_size: int  # pixels of a side of its square images
     patch_size: int = PATCH_SIZE
-    mean: Colour = IMAGENET_DEFAULT_MEAN
-    std: Colour = IMAGENET_DEFAULT_STD
+    mean: Colour | None = IMAGENET_DEFAULT_MEAN  # None: each image's own
+    std: Colour | None = IMAGENET_DEFAULT_STD
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

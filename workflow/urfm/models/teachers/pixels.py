@@ -27,7 +27,8 @@ class _PixelTokens(nn.Module):
 
 
 def load(settings: TeacherSettings, checkpoint_root: Path, student: Student) -> Teacher:
-    """The student's normalised pixels; there is no weight file."""
+    """The student's normalised pixels, or pixels in [0, 1] if each image is normalised by itself; there is no file."""
     layer = "pixels of the student's patches" + (", standardised per patch" if settings.norm_pix else "")
     tokens = _PixelTokens(student.patch_size, settings.norm_pix)
-    return Teacher(settings, tokens, student.input_size, student.mean, student.std, layer, "")
+    mean, std = student.mean or (0.0,) * 3, student.std or (1.0,) * 3
+    return Teacher(settings, tokens, student.input_size, mean, std, layer, "")

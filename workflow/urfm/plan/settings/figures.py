@@ -31,12 +31,41 @@ def comparison(config: Config, name: str) -> Config:
 
 
 def figure(config: Config, name: str) -> Config:
-    """What a figure over models and tasks prints: titles in order, what is missing, and the look."""
+    """What figure 2 of a comparison prints: titles in order, what is missing, what leads, and the look."""
+    item = config["comparisons"][name]
+    drawn = comparison(config, name)
     return {
-        **comparison(config, name),
+        **drawn,
+        **{key: item[key] for key in ("against", "metric") if key in item},
+        "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
         "dpi": config["figures"]["dpi"],
     }
+
+
+def own_figure(config: Config, name: str) -> Config:
+    """The same of a comparison that is a target by its name."""
+    return {**figure(config, name), "own": True}
+
+
+def scored_images(config: Config, item: Config) -> list[str]:
+    """A sentence where a comparison scores other images than those of its tasks."""
+    if grid.subset_of(item) != "external":
+        return []
+    pairs = [(task, grid.external_task(config, task)) for task in grid.available_tasks(config, item)]
+    titles = [
+        f"{config['tasks'][other]['title']} by the models of {config['tasks'][task]['title']}"
+        for task, other in pairs
+        if other
+    ]
+    return [f"Scored are images of other data sets, predicted unchanged: {', '.join(titles)}."] if titles else []
+
+
+def drawn_share(item: Config) -> list[str]:
+    """A sentence where models are trained on parts of the training part; the largest is drawn."""
+    *others, largest = sorted(item["shares"])
+    table = f"; the table also has {', '.join(f'{share} %' for share in others)}" if others else ""
+    return [f"Models trained on {largest} % of the training part{table}."] if largest < 100 or others else []
 
 
 def comparisons(config: Config, name: str) -> Config:
@@ -57,11 +86,12 @@ def against(config: Config, name: str) -> list[str]:
 
 def summary(config: Config, name: str) -> Config:
     """What the critical-difference diagram and the reliability curves of a comparison print."""
-    drawn = figure(config, name)
+    drawn = comparison(config, name)
     return {
         "models": drawn["models"],
         "tasks": [[task, title] for task, title, _ in drawn["tasks"]],
-        **{key: drawn[key] for key in ("unavailable", "notes", "dpi")},
+        **{key: drawn[key] for key in ("unavailable", "notes")},
+        "dpi": config["figures"]["dpi"],
     }
 
 

@@ -14,6 +14,7 @@ from urfm.plan.availability import (
     pretraining_settings,
     wanted_datasets,
 )
+from urfm.plan.settings import figures
 from urfm.plan.settings.data import doctor
 
 
@@ -85,12 +86,18 @@ def comparison_with_paper(config: Config) -> Config:
     item = config["tables"]["comparison_with_paper"]
     tasks = {entry["task"] for entry in item["paper"]} - {"average"}
     models = {entry["model"] for entry in item["paper"]}
+    named = {entry["comparison"] for entry in item["paper"]}
+    compared = {model for name in named for model in config["comparisons"][name]["models"]}
     here = grid.unavailable(config, sorted(models), sorted(tasks))
     reasons = {model: _other_recipe(config, model, item["recipe"]) for model in models}
     return {
         "paper": item["paper"],
-        "titles": {name: config[section][name]["title"] for section in ("tasks", "models") for name in config[section]},
-        "tasks": {name: len(item["tasks"]) for name, item in config["comparisons"].items()},
+        "titles": {
+            name: config[section][name]["title"]
+            for section, names in (("tasks", tasks), ("models", models | compared))
+            for name in sorted(names)
+        },
+        "tasks": {name: len(config["comparisons"][name]["tasks"]) for name in sorted(named)},
         "seeds": item["seeds"],
         "missing": {entry["name"]: entry["reason"] for entry in here},
         "reasons": {"": grid.split_note(config), **reasons},
@@ -109,6 +116,20 @@ def _other_recipe(config: Config, model: str, recipe: Config) -> list[str]:
     wanted, there = wanted_datasets(config, run), available_datasets(config, run)
     partial = [f"pre-trained on {len(there)} of {len(wanted)} data sets"] if len(there) < len(wanted) else []
     return [*partial, *differing]
+
+
+def comparison(config: Config, name: str) -> Config:
+    """What the table of a comparison prints: titles in order, what leads, and what is missing."""
+    item = config["comparisons"][name]
+    described = figures.comparison(config, name)
+    missing = [f"Not available: {entry['title']} ({entry['reason']})." for entry in described["unavailable"]]
+    return {
+        "title": grid.title_of(config, name),
+        **{key: item[key] for key in ("reference", "against", "metric") if key in item},
+        "models": described["models"],
+        "tasks": [[task, title] for task, title, _ in described["tasks"]],
+        "notes": [*described["notes"], *figures.scored_images(config, item), *missing],
+    }
 
 
 def claims(config: Config) -> Config:

@@ -31,13 +31,14 @@ def export(
         with atomic_path(path) as temporary:
             save_file(finished[path.stem], temporary, metadata={"format": "pt"})
     write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
+    mean, std = settings.colours
     record = {
         "model": settings.run,
         "architecture": settings.architecture,
         "model_args": encoder_arguments(settings.model_args, settings.input_size),
         "input_size": settings.input_size,
-        "mean": list(settings.mean),
-        "std": list(settings.std),
+        "mean": mean and list(mean),
+        "std": std and list(std),
         "weights": "file",
         "source": f"masked image modelling with targets of {settings.teacher.name} on {images:,} ultrasound images, "
         f"{settings.epochs} epochs" + (", exponential moving average of the weights" if settings.ema_decay else ""),

@@ -23,6 +23,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.progress import Meter, say
 from urfm.data.streams import Stream, generator
 from urfm.models.mim import MaskedAutoencoder, mae_tensors
+from urfm.models.normalisation import normalise
 from urfm.models.teachers.common import Teacher
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes
@@ -117,9 +118,7 @@ class Objective:
         self, settings: PretrainSettings, model: MaskedAutoencoder, teacher: Teacher | None, job: Processes
     ) -> None:
         self.precision, self.device = settings.precision, job.device
-        self.mean, self.std = (
-            torch.tensor(colour, device=job.device).view(1, 3, 1, 1) for colour in (settings.mean, settings.std)
-        )
+        self.colours = settings.colours
         self.teacher = teacher
         self.network: nn.Module = model
         if job.world_size > 1:
@@ -135,7 +134,7 @@ class Objective:
     def loss(self, part: Sample) -> Tensor:
         """The mean loss of some images, on their device, with the `noise` that decides what is hidden of each."""
         with optimisation.autocast(self.precision, self.device):
-            pixels = (part["student"].float() / 255 - self.mean) / self.std
+            pixels = normalise(part["student"], *self.colours)
             loss: Tensor = self.network(pixels, self.target(part), part["noise"])
         return loss
 

@@ -35,6 +35,7 @@ from urfm.training.distributed import Processes, processes
 from urfm.training.pretrain.export import export, export_snapshots
 from urfm.training.pretrain.loop import restore, train
 from urfm.training.pretrain.samples import Samples, open_data, open_pretrain_set
+from urfm.training.pretrain.survey import colours
 
 CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
 
@@ -81,10 +82,19 @@ def pretrain(
     chosen, table = open_pretrain_set(pretrain_set)
     stores, caches = open_data(settings, set(table["dataset"]), images, targets, verify=job.is_main)
     samples = Samples(settings, table, stores, caches)
+    configured = settings.normalisation
+    if configured == "teacher" and settings.teacher.kind == "pixels":
+        raise UrfmError(
+            f"{settings.run}: pixels are not normalised by a teacher; set normalisation to data or imagenet"
+        )
+    if configured == "data":
+        settings = settings.normalised_with(*colours(samples, settings.seed))
     torch.manual_seed(settings.seed)
     encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
     teacher = None if caches else open_teacher(settings, encoder, checkpoint_root)
     target = teacher.record() if teacher else caches[0].record["teacher"]
+    if configured == "teacher":
+        settings = settings.normalised_with(target["mean"], target["std"])
     check_grid(settings, encoder, target)
     folder = lineage.folder_of(state_root, fingerprint(*identity(settings, target, chosen, stores, caches)), code)
     if job.is_main:
@@ -107,6 +117,7 @@ def pretrain(
         if job.is_main:
             provenance = {
                 "settings": settings.model_dump(mode="json"),
+                "normalisation": configured,
                 "fingerprint": folder.parent.name,
                 "code": code,
                 "accepted_code_changes": lineage.accepted_changes(folder),
@@ -126,7 +137,9 @@ def pretrain(
 def open_teacher(settings: PretrainSettings, encoder: VisionTransformer, checkpoint_root: Path) -> Teacher:
     """The network that looks on while the encoder learns."""
     patch_size = settings.input_size // encoder.patch_embed.grid_size[0]
-    form = {"patch_size": patch_size, "mean": settings.mean, "std": settings.std}
+    form: dict[str, Any] = {"patch_size": patch_size}
+    if settings.teacher.kind == "pixels":  # its targets are what the student sees
+        form["mean"], form["std"] = settings.colours
     return load_teacher(settings.teacher, checkpoint_root, settings.input_size, **form)
 
 

@@ -29,15 +29,16 @@ def sampled(samples: Samples, seed: int) -> Iterator[Sample]:
         yield torch.utils.data.default_collate([samples[0, index] for index in chosen[first : first + BATCH]])
 
 
-def colours(samples: Samples, seed: int) -> tuple[float, float]:
-    """Mean and deviation of pixels in [0, 1] over all colours, to three digits: ultrasound is grey."""
+def colours(samples: Samples, seed: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of pixels in [0, 1], to three digits: the same for each colour, because ultrasound is grey."""
     count, total, squares = 0, 0, 0
     for batch in sampled(samples, seed):
         pixels = batch["student"].long()
         count, total = count + pixels.numel(), total + int(pixels.sum())
         squares += int(pixels.square().sum())
     mean = total / count
-    return round(mean / 255, 3), round((squares / count - mean**2) ** 0.5 / 255, 3)
+    deviation = (squares / count - mean**2) ** 0.5
+    return [round(mean / 255, 3)] * 3, [round(max(deviation, 1) / 255, 3)] * 3
 
 
 @dataclass(frozen=True)

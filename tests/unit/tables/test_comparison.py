@@ -1,0 +1,127 @@
+"""The table of a comparison, against means and deviations by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_cells import write_cells
+from urfm.core.cli import run
+from urfm.statistics.predictions import read_cell
+from urfm.statistics.stage import StatisticsSettings, compute, write
+from urfm.tables import comparison
+from urfm.tables.comparison import p_text
+
+MODELS = {"urfm": "URFM", "usfm": "USFM", "mine": "Mine"}
+SKILLS = {"urfm": 2.2, "usfm": 1.9, "mine": 0.8}
+TASKS = {"breast_tumor": "Breast tumor", "liver_mass": "Liver mass"}
+SETTINGS = {
+    "title": "My benchmark",
+    "models": list(MODELS.items()),
+    "tasks": list(TASKS.items()),
+    "reference": "mine",
+    "notes": ["Not available: MVI (private)."],
+}
+
+
+def statistics(folder: Path, tasks: dict[str, int], **how: object) -> Path:
+    paths = write_cells(folder / "cells", SKILLS, tasks, patients=60, **how)
+    settings = StatisticsSettings(
+        comparison="mine",
+        reference="mine",
+        confidence=0.9,
+        t_test="welch",
+        bootstrap_resamples=300,
+        bootstrap_seed=0,
+        specificity=0.9,
+        calibration_bins=10,
+    )
+    write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return statistics(tmp_path_factory.mktemp("own"), {"breast_tumor": 2, "liver_mass": 3}, simulated=True)
+
+
+def built(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[pd.DataFrame, str]:
+    """The table by task, metric and model, and its Markdown."""
+    stem = folder / "tables" / "mine"
+    command = ["comparison", "--settings", json.dumps(SETTINGS | changes), "--output", str(stem)]
+    monkeypatch.setattr(sys, "argv", [*command, "--statistics", str(folder / "statistics.json")])
+    run(comparison.main)
+    assert {path.suffix for path in stem.parent.glob("mine.*")} == {".csv", ".md", ".tex"}
+    table = pd.read_csv(stem.with_suffix(".csv"), dtype=str)
+    return table.set_index(["Task", "Metric", "Model"]), stem.with_suffix(".md").read_text()
+
+
+def test_means_and_deviations_are_those_of_the_predictions(folder, monkeypatch):
+    table, _ = built(folder, monkeypatch)
+    assert list(table.columns) == ["Score (%)", "Interval (%)", "P", "Seeds", "Images", "Patients"]
+    assert len(table) == 3 * 3 * 3  # two tasks and their mean, metrics, models
+    by_task = {}
+    for task, title in TASKS.items():
+        predictions = pd.read_parquet(folder / "cells" / "mine" / task / "100" / "predictions.parquet")
+        test = predictions[predictions["subset"] == "test"]
+        names = [name for name in test.columns if name.startswith("p_")]
+        chosen = test[names].idxmax(axis=1).str.removeprefix("p_")
+        right = (chosen == test["label"]).groupby(test["seed"]).mean()
+        by_task[task] = right
+        row = table.loc[(title, "ACC", "Mine")]
+        assert row["Score (%)"] == f"{100 * right.mean():.2f} ± {100 * np.std(right, ddof=1):.2f}"
+        assert (row["Seeds"], row["Images"]) == (str(len(right)), "60")
+    both = (by_task["breast_tumor"] + by_task["liver_mass"]) / 2
+    expected = f"{100 * both.mean():.2f} ± {100 * both.std(ddof=1):.2f}"
+    assert table.loc[("Mean over 2 tasks", "ACC", "Mine"), "Score (%)"] == expected
+
+
+def test_intervals_and_p_are_over_patients_and_corrected(folder, monkeypatch):
+    table, text = built(folder, monkeypatch)
+    scores = pd.read_parquet(folder / "scores.parquet").set_index(["task", "metric", "model"])
+    row = scores.loc[("liver_mass", "f1_macro", "urfm")]
+    printed = table.loc[("Liver mass", "F1", "URFM")]
+    assert printed["Interval (%)"] == f"{100 * row['boot_low']:.2f} to {100 * row['boot_high']:.2f}"
+    differences = pd.read_parquet(folder / "differences.parquet").set_index(["task", "metric", "model"])
+    assert printed["P"] == p_text(differences.loc[("liver_mass", "f1_macro", "urfm"), "boot_p_holm"])
+    assert set(table.xs("Mine", level="Model")["P"]) == {"–"}
+    assert "USFM (stand-in)" in table.index.get_level_values("Model")
+    assert "SIMULATED DATA" in text
+    assert "Intervals: 90 %, bootstrap over patients" in text
+    assert "difference to Mine" in text
+    assert "Not available: MVI (private)." in text
+
+
+def test_what_leads_and_what_is_tested(folder, monkeypatch):
+    table, _ = built(folder, monkeypatch, metric="auroc", against=["urfm"])
+    assert list(dict.fromkeys(table.index.get_level_values("Metric"))) == ["AUC", "ACC", "F1"]
+    assert set(table.xs("USFM (stand-in)", level="Model")["P"]) == {"–"}
+    assert "–" not in set(table.xs("URFM", level="Model")["P"])
+
+
+def test_shares_have_a_column(tmp_path, monkeypatch):
+    folder = statistics(tmp_path, {"breast_tumor": 2})
+    for name in ("scores", "differences"):
+        whole = pd.read_parquet(folder / f"{name}.parquet")
+        pd.concat([whole, whole.assign(share=10)]).to_parquet(folder / f"{name}.parquet")
+    monkeypatch.setattr("urfm.statistics.stored.verify_sha256", lambda *_: None)
+    table, _ = built(folder, monkeypatch, tasks=[["breast_tumor", "Breast tumor"]])
+    assert list(table["Training part"]) == [share for share in ("100 %", "10 %") for _ in range(9)]
+
+
+def test_a_split_a_seed_has_the_corrected_interval(tmp_path, monkeypatch):
+    folder = statistics(tmp_path, {"breast_tumor": 2}, resplit=True)
+    table, text = built(folder, monkeypatch, tasks=[["breast_tumor", "Breast tumor"]])
+    scores = pd.read_parquet(folder / "scores.parquet").set_index(["metric", "model"])
+    row = scores.loc[("accuracy", "urfm")]
+    interval = f"{100 * row['nb_low']:.2f} to {100 * row['nb_high']:.2f}"
+    assert table.loc[("Breast tumor", "ACC", "URFM"), "Interval (%)"] == interval
+    assert "over re-splits, Nadeau-Bengio corrected" in text
+
+
+def test_p_values_as_words():
+    assert [p_text(p) for p in (0.0004, 0.012, 1.0, float("nan"))] == ["< 0.001", "0.012", "1.000", "–"]

@@ -1,0 +1,65 @@
+"""Entries that say only what differs from a full section: runs, and what a model has of its own.
+
+A module of their own, because `optional` runs when they are imported: no stage does that, so it is no stage's code
+(urfm.core.code).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, model_validator
+
+from urfm.config.fields import Name, Text
+from urfm.config.finetuning import Finetuning
+from urfm.config.models import Checkpoint
+from urfm.config.pretraining import Defaults
+from urfm.core.cli import Settings
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def optional(kind: type[Kind]) -> type[Kind]:
+    """Decorate a class: every key may be left out. For entries that say only what differs from the full section."""
+    for field in kind.model_fields.values():
+        field.default = None
+    kind.model_rebuild(force=True)
+    return kind
+
+
+@optional
+class Run(Defaults):
+    """One run: the keys that differ from pretraining.defaults. It is a model of the same name, too."""
+
+    title: Text = Field(description="what figures print; the run's name if left out")
+
+
+class Pretraining(Settings):
+    """Masked-image-modelling runs (Table 4)."""
+
+    defaults: Defaults = Field(description="every key of a run, used where a run does not say otherwise")
+    runs: dict[Name, Run] = Field(description="runs by name, each with the keys that differ from defaults")
+
+
+@optional
+class ModelFinetuning(Finetuning):
+    """What a model has of its own: keys that differ from `finetuning`."""
+
+
+class Model(Settings):
+    """An encoder that is fine-tuned: exactly one of `pretraining` and `checkpoint`."""
+
+    title: Text = Field(description="what figures print")
+    pretraining: Name | None = Field(
+        default=None, description="a name under pretraining.runs: its encoder; left out, the run of the model's name"
+    )
+    checkpoint: Checkpoint | None = Field(default=None, description="an upstream file, or random weights")
+    finetuning: ModelFinetuning | None = Field(
+        default=None, description="keys that differ from the section finetuning, for this model"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        if (self.pretraining is None) == (self.checkpoint is None):
+            raise ValueError("needs exactly one of `pretraining` and `checkpoint`")
+        return self

@@ -1,0 +1,45 @@
+"""What a job may use. No part of any result."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from urfm.config.fields import Count, WholeNumber
+from urfm.core.cli import Settings
+
+
+class Job(Settings):
+    """What one job of a stage may use."""
+
+    threads: Count = Field(description="CPU cores")
+    mem_mb: Count = Field(description="memory, megabytes")
+    minutes: Count = Field(description="run time of the first attempt; the n-th gets n times as much")
+
+
+class AcceleratedJob(Job):
+    """What one job of a stage with networks may use."""
+
+    gpus: WholeNumber = Field(description="graphics cards; 0 none")
+
+
+class PretrainJob(AcceleratedJob):
+    """What one pre-training run may use."""
+
+    nodes: Count = Field(
+        description="computers a job spreads over, each with these gpus, threads and mem_mb; above 1 on Slurm only"
+    )
+    micro_batch: WholeNumber = Field(
+        default=0, description="images a process handles at a time, gradients add up; 0 all"
+    )
+
+
+class Resources(Settings):
+    """What a job of each stage may use; no part of any result."""
+
+    manifest: Job = Field(description="a job that reads an archive into its manifest")
+    images: Job = Field(description="a job that decodes a data set into its image store")
+    targets: AcceleratedJob = Field(description="a job that stores a teacher's views of a data set")
+    pretrain: PretrainJob = Field(description="a pre-training run")
+    finetune: AcceleratedJob = Field(description="a fine-tuning cell: a model on a task with all seeds")
+    probe: AcceleratedJob = Field(description="a job that probes frozen encoders on a task, or reconstructs images")
+    small: Job = Field(description="any other job")

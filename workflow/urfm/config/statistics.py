@@ -1,0 +1,58 @@
+"""Intervals and tests; and simple classifiers on frozen features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from urfm.config.fields import AnyNames, AnySeeds, Count, Level, Names, Pooling, Positive, Tasks, WholeNumber
+from urfm.core.cli import Settings
+
+TTest = Literal["welch", "paired"]
+
+
+class Statistics(Settings):
+    """Intervals and tests."""
+
+    confidence: Level = Field(description="level of every interval, as a share; 0.95 for 95 %")
+    t_test: TTest = Field(description="test over seeds: welch, or paired by seed; two-sided")
+    # The smallest P is 2 / (resamples + 1): with 39 or fewer nothing is ever below 0.05.
+    bootstrap_resamples: int = Field(ge=40, description="resamples of the test patients")
+    bootstrap_seed: WholeNumber = Field(description="of the resampling")
+    specificity: Level = Field(description="at which sensitivity is read off the ROC curve; 0.9 for 90 %")
+    calibration_bins: int = Field(
+        ge=2, description="equal-width bins of probability in reliability curves and calibration errors"
+    )
+
+
+class Probing(Settings):
+    """Classifiers of a probe."""
+
+    pooling: Pooling = Field(description="features: mean of the patch tokens, or class token")
+    neighbours: Count = Field(description="k: training images that vote; fewer if there are fewer")
+    temperature: Positive = Field(description="a neighbour of cosine similarity s has the weight exp(s / temperature)")
+
+
+class Probes(Probing):
+    """Simple classifiers on frozen features, over the epochs of pre-training."""
+
+    runs: list[Names] = Field(
+        description="a list a line: names under pretraining.runs with snapshot_every, runs of a list differing in "
+        "their seed alone; none: no figure"
+    )
+    models: AnyNames = Field(description="names under models to compare with")
+    random_seeds: AnySeeds = Field(description="untrained networks of the first run's kind, one a seed")
+    tasks: Tasks = Field(description="names under tasks, or of task_lists")
+
+
+class PictureCount(Settings):
+    """How many images are reconstructed."""
+
+    images: Count = Field(description="rows: images of the run's own set, of different organs as far as possible")
+
+
+class Reconstructions(PictureCount):
+    """Pictures of what masked autoencoders predict."""
+
+    runs: AnyNames = Field(description="names under pretraining.runs with snapshot_every; a picture each")
