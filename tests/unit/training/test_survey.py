@@ -10,6 +10,9 @@ import pytest
 import torch
 from test_pretrain import CPU, here, images_of, settings, stores  # noqa: F401 (a fixture)
 from torch import Tensor
+from urfm import load
+from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.data.images.store import ImageStore
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder, masked_autoencoder
@@ -98,3 +101,24 @@ def test_black_images_are_normalised_too() -> None:
     np.testing.assert_allclose(own.std((1, 2, 3)), 1, atol=1e-6)
     expected = (noise.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / 0.5
     torch.testing.assert_close(normalise(noise, (0.1, 0.2, 0.3), (0.5,) * 3).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_normalisation_is_found_once_and_kept_with_the_encoder(stores: list[Path], tmp_path: Path) -> None:  # noqa: F811
+    lite = {"name": "lite", "kind": "efficientnet_lite0", "block": 5}
+    for name, more, mean in [
+        ("data", {}, colours(Samples(settings(), images_of(stores), [ImageStore(path) for path in stores], []), 0)[0]),
+        ("teacher", {"teacher": lite}, [127 / 255] * 3),
+        ("image", {}, None),
+        ([0.3, 0.2], {}, [0.3] * 3),
+    ]:
+        folder = tmp_path / str(name)
+        here(settings(normalisation=name, epochs=1, **more), stores, folder)
+        record = read_json(folder / "out" / "encoder.json")
+        assert record["mean"] == pytest.approx(mean) if mean else record["mean"] is None
+        assert not isinstance(name, str) or record["provenance"]["normalisation"] == name
+    # What each image's own is does not change with its brightness and contrast.
+    encoder = load(tmp_path / "image" / "out")
+    picture = np.random.default_rng(0).integers(0, 100, (40, 50, 3), dtype=np.uint8)
+    np.testing.assert_allclose(encoder.embed(picture), encoder.embed(picture * 2 + 20), atol=0.02)
+    with pytest.raises(UrfmError, match="pixels are not normalised by a teacher"):
+        here(settings(normalisation="teacher"), stores, tmp_path / "none")
