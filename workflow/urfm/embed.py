@@ -70,7 +70,8 @@ def load(path: str | Path, pooling: Pooling = "mean") -> Encoder:
 def _record(path: Path) -> Path:
     if not path.is_dir():
         return path.with_suffix(".json")
-    found = sorted(record for record in path.glob("*.json") if record.with_suffix(".safetensors").is_file())
+    records = [record for record in path.glob("*.json") if record.stem != "snapshots"]  # of a run, on its way
+    found = sorted(record for record in records if record.with_suffix(".safetensors").is_file())
     if len(found) != 1:
         names = ", ".join(record.name for record in found) or "none"
         raise UrfmError(f"{path}: one encoder is needed, a .safetensors with a .json beside it; found {names}")
