@@ -21,7 +21,7 @@ from urfm.tables import claims, comparison_with_paper
 
 METRIC, FOLDER = sys.argv[1], Path(sys.argv[2])
 TASKS, MODELS = ["breast_tumor", "liver_mass", "fetal_plane"], ["usfm", "urfm"]
-folder = make_statistics(FOLDER, MODELS, TASKS, patients=40, resamples=20)
+folder = make_statistics(FOLDER, MODELS, TASKS, patients=40, resamples=40)
 seen = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("seeds", "scores", "differences", "ranks")}
 settings = figure_2.Figure2Settings.model_validate(figure_settings(MODELS, TASKS))
 numbers = read_numbers(folder, settings)

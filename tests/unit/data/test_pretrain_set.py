@@ -240,7 +240,7 @@ def test_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert record["excluded"]["tasks"] == {"mass": {"image": 0, "file": 0, "pixels": 0, "patient": 0}}
     assert record["tasks_not_here"] == ["kidney_tumor"]
     assert {row["dataset"] for row in record["counts"]} == {"b"}  # the task's own data set is none of the run's
-    assert "not available, so not excluded: kidney_tumor" in capsys.readouterr().out
+    assert "not available, so not excluded: kidney_tumor" in capsys.readouterr().err
 
 
 def test_several_splits_of_a_task_hold_out_whoever_one_of_them_does(

@@ -23,7 +23,7 @@ from urfm.config.pretraining import ImageChoice
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
-from urfm.core.progress import say
+from urfm.core.progress import say, warn
 from urfm.data.splits.shares import hash_order
 
 COLUMNS = ["image_id", "dataset", "organ", "source"]
@@ -224,7 +224,7 @@ def main() -> None:
         found = ", ".join(f"{number:,} {reason}" for reason, number in numbers.items())
         say(f"{settings.run}: images of validation and test patients of {task} left out: {found}")
     if settings.exclude_downstream_test and settings.tasks_not_here:
-        say(f"warning: {settings.run}: not available, so not excluded: {', '.join(settings.tasks_not_here)}")
+        warn(f"{settings.run}: not available, so not excluded: {', '.join(settings.tasks_not_here)}")
     organs, datasets = counts["organ"].nunique(), counts["dataset"].nunique()
     say(f"{settings.run}: {len(chosen):,} images of {organs} organs from {datasets} data sets in {arguments.output}")
 
