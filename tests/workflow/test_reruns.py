@@ -127,7 +127,7 @@ MESSAGES = [
     ("workflow/urfm/data/images/store.py", "was the store made from this manifest?", "is it from this manifest?"),
     ("workflow/urfm/data/images/decode.py", "pixels have no agreed range", "pixels have no range that is agreed on"),
     ("workflow/urfm/training/pretrain/loop.py", "lower base_lr, or use precision", "lower base_lr or use precision"),
-    ("workflow/urfm/training/finetune/stage.py", "predictions in {", "predictions are in {"),
+    ("workflow/urfm/training/finetune/cell.py", "predictions in {", "predictions are in {"),
 ]
 
 

@@ -86,8 +86,8 @@ class Finetuning(Schedule):
         return self.mixup > 0 or self.cutmix > 0
 
 
-class FinetuneSettings(Finetuning):
-    """Settings of the stage: the section `finetuning`, and which cell it is."""
+class CellSettings(Settings):
+    """Which cell it is: a model on a task with a share of the training part, all seeds."""
 
     model: str
     task: str
@@ -95,6 +95,11 @@ class FinetuneSettings(Finetuning):
     classes: Annotated[list[str], Field(min_length=2), Distinct]
     seeds: Seeds
     split: Split = "paper"
+
+
+class FinetuneSettings(CellSettings, Finetuning):
+    """Settings of the stage: the section `finetuning`, and which cell it is."""
+
     keep_weights: bool = False  # of the first seed
 
     def keeps(self, seed: int) -> bool:

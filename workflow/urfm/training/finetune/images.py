@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,12 @@ from torchvision.transforms import functional
 
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, verify_sha256
 from urfm.data.images.store import ImageStore
-from urfm.data.splits.shares import take_share
 from urfm.data.views import draw_view, take_view
 from urfm.metrics import SELECTION
 from urfm.models.normalisation import normalise_for
 from urfm.training import optimisation
+from urfm.training.finetune.cell import rows_of
 
 EVALUATION_BATCH = 64
 
@@ -47,33 +45,10 @@ class Part:
     pixels: torch.Tensor  # uint8 (images, 3, size, size), prepared for evaluation; empty for the training part
 
 
-def read_split(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Summary (.json) and table of a split, whose hash the summary holds."""
-    summary: dict[str, Any] = read_json(path.with_suffix(".json"))
-    verify_sha256(path.with_suffix(".parquet"), summary["sha256"])
-    return summary, pd.read_parquet(path.with_suffix(".parquet"))
-
-
-def read_splits(paths: list[Path], settings: FinetuneSettings) -> list[tuple[dict[str, Any], pd.DataFrame, list[int]]]:
-    """Summary and table of each split and the seeds that it is for: one for all or, with `per_seed`, one each."""
-    per_seed = settings.split == "per_seed"
-    wanted = {f"seed-{seed}": [seed] for seed in settings.seeds} if per_seed else {settings.split: settings.seeds}
-    splits = [read_split(path) for path in paths]
-    if (found := [summary["split"] for summary, _ in splits]) != list(wanted):
-        raise UrfmError(f"--split: {', '.join(found)}; with split {settings.split} expected {', '.join(wanted)}")
-    return [(summary, table, seeds) for (summary, table), seeds in zip(splits, wanted.values(), strict=True)]
-
-
 def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int) -> dict[str, Part]:
     """The three parts of a split, the training part cut to the share, with everything checked before training."""
-    parts = {}
-    for subset in ("train", "val", "test"):
-        rows = split[split["subset"] == subset]
-        if subset == "train":
-            rows = take_share(rows, settings.share)
-        if rows.empty:
-            raise UrfmError(f"{settings.task}: the split has no {subset} images; nothing can be trained or scored")
-        parts[subset] = read_part(rows, store, settings, input_size, prepare=subset != "train")
+    rows = rows_of(split, store, settings)
+    parts = {name: prepared(part, store, settings, input_size, prepare=name != "train") for name, part in rows.items()}
     labels, classes = parts["val"].labels, len(settings.classes)
     if np.isnan(SELECTION[settings.selection_metric](labels, np.full((len(labels), classes), 1 / classes))):
         raise UrfmError(
@@ -83,28 +58,14 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
     return parts
 
 
-def read_part(
+def prepared(
     rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int, *, prepare: bool
 ) -> Part:
-    """The images of some rows of a split; an UrfmError where one has another label or is not in the store."""
-    unknown = rows[~rows["label"].isin(settings.classes)]
-    if len(unknown):
-        row = unknown.iloc[0]
-        raise UrfmError(
-            f"{settings.task}: image {row['image_id']!r} has the label {row['label']!r}, not one of "
-            f"{', '.join(settings.classes)}; rebuild the split from the task's present classes"
-        )
-    if absent := [name for name in rows["image_id"] if name not in store]:
-        raise UrfmError(
-            f"{store.folder}: {len(absent)} images of {settings.task} are not in the store, {absent[0]!r} among them; "
-            "delete the store and the split and run the workflow again"
-        )
-    rows = rows.sort_values("image_id", ignore_index=True)
+    """The images of checked rows."""
     labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
     transform = evaluation_transform(input_size, settings.evaluation_resize)
-    prepared = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
-    pixels = torch.stack(prepared) if prepared else torch.empty(0)
-    return Part(rows[["image_id", "patient_id", "label"]], labels, pixels)
+    squares = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
+    return Part(rows, labels, torch.stack(squares) if squares else torch.empty(0))
 
 
 def evaluation_transform(size: int, resize: str) -> transforms.Compose:

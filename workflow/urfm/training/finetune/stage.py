@@ -27,29 +27,24 @@ from safetensors.torch import save_file
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
-from urfm.core.files import atomic_path, read_json, sha256, write_csv, write_json, write_parquet
+from urfm.core.files import atomic_path, read_json, sha256
 from urfm.core.progress import say
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.training import lineage, optimisation, state
-from urfm.training.finetune.images import read_part, read_parts, read_split, read_splits
+from urfm.training.finetune.cell import add_arguments, checked, prediction_table, read_sources, write_cell
+from urfm.training.finetune.images import prepared, read_parts
 from urfm.training.finetune.loop import Cell, train_seed
 
 CHOICES = {"SELECTION": "selection_metric"}  # of urfm.core.code
 
 
-def predictions(cell: Cell, records: dict[int, dict[str, Any]]) -> pd.DataFrame:
-    """One row a seed and image of all parts but train: identity, label, and p_<class>, the softmax in float64."""
-    tables = []
-    for seed, record in records.items():
-        for subset in [name for name in cell.parts if name != "train"]:
-            table = cell.parts[subset].rows.assign(seed=seed, subset=subset)
-            probabilities = record["best"][subset].double().softmax(1).numpy()
-            for index, name in enumerate(cell.settings.classes):
-                table[f"p_{name}"] = probabilities[:, index]
-            tables.append(table)
-    columns = ["seed", "image_id", "patient_id", "subset", "label", *(f"p_{name}" for name in cell.settings.classes)]
-    return pd.concat(tables, ignore_index=True)[columns]
+def predictions(cell: Cell, seed: int, done: dict[str, Any]) -> pd.DataFrame:
+    """Those of a seed's best epoch: the softmax in float64 of all parts but train."""
+    names = [name for name in cell.parts if name != "train"]
+    rows = {name: cell.parts[name].rows for name in names}
+    probabilities = {name: done["best"][name].double().softmax(1).numpy() for name in names}
+    return prediction_table(rows, probabilities, seed, cell.settings.classes)
 
 
 def identity(
@@ -84,18 +79,9 @@ def write_weights(settings: FinetuneSettings, best: dict[str, Any], path: Path) 
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Fine-tune an encoder on a task with all its seeds.")
-    parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(FinetuneSettings.model_fields))
-    parser.add_argument("--images", type=Path, required=True, help="folder of the image store")
-    parser.add_argument(
-        "--split", type=Path, nargs="+", required=True, help="summary (.json) beside its table; per_seed: each seed's"
-    )
-    parser.add_argument(
-        "--external-images", type=Path, help="image store of another set, all of which is predicted too"
-    )
-    parser.add_argument("--external-split", type=Path, help="a split of that set (.json); its parts do not count")
+    add_arguments(parser, FinetuneSettings)
     parser.add_argument("--encoder", type=Path, required=True, help="json file, the safetensors beside it")
     parser.add_argument("--state", type=Path, required=True, help="folder that survives kills and repeats")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--keep-state", action="store_true", help="go on from the state of other code: it is as good")
     parser.add_argument("--workers", type=int, default=0, help="processes that augment; 0: none beside this one")
     parser.add_argument("--save-seconds", type=float, default=60, help="least time between two checkpoints")
@@ -106,19 +92,18 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = optimisation.choose_precision(settings.precision, device)
     settings = settings.model_copy(update={"precision": precision})
-    store = ImageStore(arguments.images, verify=True)
+    sources = read_sources(arguments, settings)
+    store, other = sources.store, sources.other
     record = read_json(arguments.encoder)
-    other = ImageStore(arguments.external_images, verify=True) if arguments.external_images else None
-    other_summary, other_rows = read_split(arguments.external_split) if other else ({}, pd.DataFrame())
     code = definitions("urfm.training.finetune.stage", settings.model_dump())
-    splits = read_splits(arguments.split, settings)
     records: dict[int, dict[str, Any]] = {}
     tables, counts = [], []
     accepted: list[str] = []
-    for summary, split, seeds in splits:
+    for summary, split, seeds in sources.folds:
         parts = read_parts(split, store, settings, record["input_size"])
         if other:
-            parts["external"] = read_part(other_rows, other, settings, record["input_size"], prepare=True)
+            rows = checked(other.rows, other.store, settings)
+            parts["external"] = prepared(rows, other.store, settings, record["input_size"], prepare=True)
         cell = Cell(
             settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds
         )
@@ -127,7 +112,7 @@ def main() -> None:
             f"{settings.model} on {settings.task} ({settings.share} %), split {summary['split']}: {counts[-1]}, "
             f"{len(seeds)} seeds, {device}"
         )
-        origins = [(summary, store), *([(other_summary, other)] if other else [])]
+        origins = [(summary, store), *([(other.summary, other.store)] if other else [])]
         folder = lineage.folder_of(arguments.state, fingerprint(*identity(settings, record, origins)), code)
         lineage.prepare(folder, code, arguments.keep_state)
         with state.lock(folder):
@@ -139,44 +124,20 @@ def main() -> None:
                 )
         lineage.forget_others(folder)
         accepted += lineage.accepted_changes(folder)
-        tables.append(predictions(cell, {seed: records[seed] for seed in seeds}))
+        tables += [predictions(cell, seed, records[seed]) for seed in seeds]
 
-    write_parquet(arguments.output / "predictions.parquet", pd.concat(tables, ignore_index=True))
-    history = pd.DataFrame([{"seed": seed, **row} for seed, done in records.items() for row in done["history"]])
-    write_csv(arguments.output / "history.csv", history)
     more: dict[str, Any] = {}
     if settings.keep_weights:
         best = records[settings.seeds[0]]["best"]
         more["weights"] = write_weights(settings, best, arguments.output / "weights.safetensors")
-    summaries = [summary for summary, _, _ in splits]
-    trained = [*summaries, store.record, record]
-    if other:
-        more["external"] = {
-            "task": other_summary["task"],
-            "patients_known": other_summary["patients"] is not None,
-            "simulated": any(origin["simulated"] for origin in (*trained, other.record)),
-        }
-    write_json(
-        arguments.output / "cell.json",
-        {
-            **more,
-            "model": settings.model,
-            "task": settings.task,
-            "share": settings.share,
-            "classes": settings.classes,
-            "seeds": settings.seeds,
-            "split": settings.split,
-            "images": counts[0],  # of the first seed, where each has its own split
-            "patients_known": all(summary["patients"] is not None for summary in summaries),
-            "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
-            "simulated": any(origin["simulated"] for origin in trained),
-            "stand_in": record.get("stand_in", False),
-            "sha256": sha256(arguments.output / "predictions.parquet"),
-            "accepted_code_changes": sorted(set(accepted)),
-            "seconds": sum(done["seconds"] for done in records.values()),
-        },
-    )
-    say(f"predictions in {arguments.output / 'predictions.parquet'}")
+    more |= {
+        "images": counts[0],  # of the first seed, where each has its own split
+        "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
+        "accepted_code_changes": sorted(set(accepted)),
+        "seconds": sum(done["seconds"] for done in records.values()),
+    }
+    histories = {seed: done["history"] for seed, done in records.items()}
+    write_cell(arguments.output, settings, sources, tables, histories, record, more)
 
 
 if __name__ == "__main__":
