@@ -1,7 +1,7 @@
 """Probe an encoder, or every snapshot of a pre-training run, on the split of a task (stage `probe`).
 
 Features are those that fine-tuning starts from: the whole image squashed to a square, patch tokens averaged, or the
-class token. The test part is predicted by a k-NN classifier and by logistic regression (`urfm.interpret.probes`);
+class token. The test part is predicted by a k-NN classifier and by logistic regression (`urfm.training.frozen.probes`);
 the validation part chooses the penalty and nothing else.
 """
 
@@ -25,13 +25,11 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
-from urfm.interpret.probes import knn_probabilities, linear_probabilities
 from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
-from urfm.models.normalisation import normalise_for
-
-BATCH = 64
+from urfm.training.frozen.features import embed
+from urfm.training.frozen.probes import knn_probabilities, linear_probabilities
 
 
 class ProbeSettings(Probing):
@@ -106,17 +104,6 @@ def squares(store: ImageStore, image_ids: list[str], size: int) -> torch.Tensor:
         square = Image.fromarray(store.read(image_id)).resize((size, size), Image.Resampling.BICUBIC)
         pixels[place] = np.asarray(square)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
-
-
-def embed(model: Any, pixels: torch.Tensor, record: dict[str, Any], device: torch.device) -> FloatArray:
-    """Features (images, dim), the model's input to its linear layer."""
-    model.to(device)
-    with torch.inference_mode():
-        parts = [
-            model.forward_head(model.forward_features(normalise_for(record, part.to(device))), pre_logits=True)
-            for part in torch.split(pixels, BATCH)
-        ]
-    return torch.cat(parts).double().cpu().numpy()
 
 
 def probe(split: pd.DataFrame, features: FloatArray, settings: ProbeSettings) -> tuple[pd.DataFrame, float]:

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from urfm.interpret.probes import STRENGTHS, knn_probabilities, linear_probabilities
+from urfm.training.frozen.probes import STRENGTHS, knn_probabilities, linear_probabilities
 
 
 def blobs(count: int, spread: float, seed: int, classes: int = 3):

@@ -1,0 +1,1 @@
+"""Classifiers on features that are not trained: of encoders, of thumbnails, of nothing."""
