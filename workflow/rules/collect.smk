@@ -44,7 +44,7 @@ rule pretraining:
 
 rule encoders:
     input:
-        [f"<results>/encoders/{name}.json" for name in grid.models(config)],
+        [f"<results>/encoders/{name}.json" for name in grid.encoders(config)],
 
 
 rule finetuning:
@@ -59,7 +59,7 @@ rule statistics:
 
 rule export:
     input:
-        [f"<results>/export/{name}/README.md" for name in grid.models(config) if name in FROM_RUN],
+        [f"<results>/export/{name}/README.md" for name in grid.exported(config)],
 
 
 # What `all` builds and the report shows: of the figures, those of which something can be drawn.

@@ -217,7 +217,7 @@ def measured(wildcards):
     return [
         f"<results>/statistics/{name}/statistics.json"
         for name, item in config["comparisons"].items()
-        if wildcards.model in item["models"] and (RESULTS / "statistics" / name / "statistics.json").is_file()
+        if wildcards.model in grid.wanted_models(item) and (RESULTS / "statistics" / name / "statistics.json").is_file()
     ]
 
 
@@ -251,6 +251,17 @@ def taken(name):
     files = [RESULTS / "figures" / f"{name}.png", RESULTS / "tables" / f"{name}.csv"]
     named = workflow.is_rule(workflow.modifier.modify_rulename(name))
     return named or any(other.is_producer(str(file)) for other in workflow.rules for file in files)
+
+
+def encoder_file(suffix):
+    """A file of a model's encoder; none of a baseline, which has no encoder."""
+
+    def files(wildcards):
+        return (
+            [] if "baseline" in config["models"][wildcards.model] else f"<results>/encoders/{wildcards.model}.{suffix}"
+        )
+
+    return files
 
 
 def cell_files(name):

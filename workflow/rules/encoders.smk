@@ -61,7 +61,7 @@ rule encoder_from_checkpoint:
     log:
         "<logs>/encoder/{model}.log",
     wildcard_constraints:
-        model=configuration.one_of(set(config["models"]) - set(FROM_RUN)),
+        model=configuration.one_of(model for model, record in config["models"].items() if "checkpoint" in record),
     conda:
         "../../envs/urfm.yaml"
     resources:

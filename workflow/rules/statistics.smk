@@ -5,6 +5,7 @@
 STATISTICS = [
     "average_scores",
     "average_differences",
+    "lines",
     "curves",
     "seeds",
     "classes",

@@ -144,7 +144,15 @@ OUT_OF_BOUNDS = [
     ("splits.ratio", [3, 1], "splits.ratio: [3, 1] is not a list of 3 whole numbers of at least 1"),
     ("datasets.busbra.reader", "busbar", "did you mean busbra?"),
     ("datasets.aul.folders", {"a": "b"}, "aul takes no `folders`; radimagenet and uf1990 do"),
-    ("models.own", {"title": "Own"}, "needs exactly one of `pretraining` and `checkpoint`"),
+    ("models.own", {"title": "Own"}, "needs exactly one of `pretraining`, `checkpoint` and `baseline`"),
+    (
+        "models.majority",
+        {"title": "Majority", "baseline": "majority", "mode": "knn"},
+        "has no encoder; leave out `mode`",
+    ),
+    ("models.random.baseline", "majority", "needs exactly one of `pretraining`, `checkpoint` and `baseline`"),
+    ("models.thumbnails.baseline", "thumbnail", "did you mean thumbnails?"),
+    ("models.urfm.mode", "linear", "'linear' is not one of finetune, linear_probe, knn"),
     ("models.Own", {}, "'Own' is no name"),
     (
         "tables.claims",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from urfm.config.fields import Name, Text
 from urfm.config.finetuning import Finetuning
-from urfm.config.models import Checkpoint
+from urfm.config.models import Baseline, Checkpoint, Mode
 from urfm.config.pretraining import Defaults
 from urfm.core.cli import Settings
 
@@ -47,19 +47,34 @@ class ModelFinetuning(Finetuning):
 
 
 class Model(Settings):
-    """An encoder that is fine-tuned: exactly one of `pretraining` and `checkpoint`."""
+    """An encoder, fine-tuned or frozen, or a baseline: exactly one of `pretraining`, `checkpoint` and `baseline`."""
 
     title: Text = Field(description="what figures print")
     pretraining: Name | None = Field(
         default=None, description="a name under pretraining.runs: its encoder; left out, the run of the model's name"
     )
     checkpoint: Checkpoint | None = Field(default=None, description="an upstream file, or random weights")
+    baseline: Baseline | None = Field(
+        default=None,
+        description="no encoder: how frequent each class is in the training part, or logistic regression on grey "
+        "thumbnails of 32 x 32 pixels",
+    )
+    mode: Mode = Field(
+        default="finetune",
+        description="what is done with the encoder: all of it is trained; or nothing, and logistic regression "
+        "(linear_probe) or nearest neighbours (knn, as probes.neighbours and probes.temperature say) on its features",
+    )
     finetuning: ModelFinetuning | None = Field(
-        default=None, description="keys that differ from the section finetuning, for this model"
+        default=None,
+        description="keys that differ from the section finetuning, for this model; of a frozen encoder pooling and "
+        "evaluation_resize count",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
-        if (self.pretraining is None) == (self.checkpoint is None):
-            raise ValueError("needs exactly one of `pretraining` and `checkpoint`")
+        sources = ("pretraining", "checkpoint", "baseline")
+        if sum(getattr(self, name) is not None for name in sources) != 1:
+            raise ValueError("needs exactly one of `pretraining`, `checkpoint` and `baseline`")
+        if self.baseline and {"mode", "finetuning"} & self.model_fields_set:
+            raise ValueError("a baseline has no encoder; leave out `mode` and `finetuning`")
         return self

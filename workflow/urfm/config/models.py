@@ -16,6 +16,10 @@ FormatName = Literal[
 ]  # fmt: skip
 
 
+Baseline = Literal["majority", "thumbnails"]
+Mode = Literal["finetune", "linear_probe", "knn"]
+
+
 class TeacherWeights(Settings):
     """A network whose patch representations are targets."""
 

@@ -6,7 +6,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from urfm.config.fields import Count, Dpi, Level, Name, Names, Percents, Positive, Range, Tasks, Text, WholeNumber
+from urfm.config.fields import (
+    AnyNames,
+    Count,
+    Dpi,
+    Level,
+    Name,
+    Names,
+    Percents,
+    Positive,
+    Range,
+    Tasks,
+    Text,
+    WholeNumber,
+)
 from urfm.core.cli import Settings
 from urfm.metrics import MetricName
 
@@ -20,6 +33,11 @@ class Comparison(Settings):
         default=None, description="heading of its table and of its section of the report: its name if left out"
     )
     models: Names = Field(description="names under models, in the order they are drawn")
+    lines: AnyNames = Field(
+        default=[],
+        description="names under models that are drawn as lines across the bars, such as majority and thumbnails: what "
+        "models should beat; without P or rank",
+    )
     reference: Name = Field(description="one of models: P values compare the other ones with it")
     against: Names | None = Field(
         default=None,

@@ -13,6 +13,8 @@ Stock = frozenset[str]  # names of entries (urfm.doctor.entries) that can be wor
 def model_ready(config: Config, model: str, stock: Stock) -> bool:
     """Whether a model can be had from what is in stock: its file, or its teacher and any data set of its run."""
     record = config["models"][model]
+    if "baseline" in record:
+        return True
     if "checkpoint" in record:
         return record["checkpoint"].get("file") in (None, *stock)
     teacher = teacher_of(config, record["pretraining"])

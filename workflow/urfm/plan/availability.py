@@ -145,11 +145,19 @@ def missing_images(config: Config, run: str) -> Missing | None:
 
 def missing_model(config: Config, model: str) -> Missing | None:
     record = config["models"][model]
+    if "baseline" in record:
+        return None
     if "pretraining" in record:
         return missing_run(config, record["pretraining"])
     file = record["checkpoint"].get("file")
     detail = missing_file(config, file) if file else None
     return Missing("checkpoint not in the checkpoint folder", detail) if detail else None
+
+
+def is_frozen(config: Config, model: str) -> bool:
+    """Whether no network is trained for a model: a baseline, or a classifier on a frozen encoder."""
+    record = config["models"][model]
+    return "baseline" in record or record.get("mode", "finetune") != "finetune"
 
 
 def missing_task(config: Config, task: str) -> Missing | None:

@@ -22,7 +22,7 @@ def _models(config: dict[str, Any]) -> None:
         if not isinstance(run, dict) or not isinstance(model := models.setdefault(name, {}), dict):
             continue
         run.setdefault("title", name)
-        if "checkpoint" not in model:
+        if not {"checkpoint", "baseline"} & model.keys():
             model.setdefault("pretraining", name)
         model.setdefault("title", run["title"])
 

@@ -49,14 +49,34 @@ def _dead_names(config: Config) -> Iterator[str]:
         if run is not None and run not in runs:
             yield f"{where}: no run {run}{nearest(run, runs)}"
     yield from _dead_figures(config)
+    yield from _without_encoder(config)
     for name, item in config["comparisons"].items():
         if item["reference"] not in item["models"]:
             near = nearest(item["reference"], item["models"])
             yield f"comparisons.{name}.reference: {item['reference']} is not among comparisons.{name}.models{near}"
+        for model in item.get("lines", []):
+            if model in item["models"]:
+                yield f"comparisons.{name}.lines: {model} is among comparisons.{name}.models already"
         for model in item.get("against", []):
             if model == item["reference"] or model not in item["models"]:
                 near = nearest(model, [other for other in item["models"] if other != item["reference"]])
                 yield f"comparisons.{name}.against: {model} is not another model of comparisons.{name}.models{near}"
+
+
+def _without_encoder(config: Config) -> Iterator[str]:
+    """Models that are looked into, or whose size is drawn, and have no encoder, or none that is fine-tuned."""
+    models, figures = config["models"], config["figures"]
+    if models.get(figures["model"], {}).get("mode", "finetune") != "finetune":
+        yield f"figures.model: {figures['model']} is not fine-tuned (`mode`), so there is no network for figure 6"
+    sized = config["comparisons"].get(figures["figure_8"]["model_size"], {}).get("models", [])
+    for where, names in [
+        ("figures.figure_7.before", [figures["figure_7"]["before"]]),
+        ("probes.models", config["probes"]["models"]),
+        (f"comparisons.{figures['figure_8']['model_size']}.models", sized),
+    ]:
+        for name in names:
+            if "baseline" in models.get(name, {}):
+                yield f"{where}: {name} is a baseline, which has no encoder"
 
 
 def _dead_figures(config: Config) -> Iterator[str]:
@@ -175,4 +195,5 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
     for section, items in (("comparisons", config["comparisons"].items()), ("tables", described)):
         for name, item in items:
             yield from ((f"{section}.{name}.tasks", "tasks", task) for task in item.get("tasks", []))
-            yield from ((f"{section}.{name}.models", "models", model) for model in item.get("models", []))
+            for key in ("models", "lines"):
+                yield from ((f"{section}.{name}.{key}", "models", model) for model in item.get(key, []))

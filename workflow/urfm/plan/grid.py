@@ -10,6 +10,7 @@ from urfm.plan.availability import (
     Missing,
     available_datasets,
     data_root,
+    is_frozen,
     missing_images,
     missing_model,
     missing_part,
@@ -26,7 +27,7 @@ COMPARING = ("figure_2", "figure_3", "figure_4", "figure_5", "figure_8")
 
 
 class Cell(NamedTuple):
-    """One fine-tuning job: a model on a task with a share (percent) of its training part, all seeds together."""
+    """One job: a model on a task with a share (percent) of its training part, all seeds together."""
 
     model: str
     task: str
@@ -35,6 +36,23 @@ class Cell(NamedTuple):
 
 def available_models(config: Config, comparison: str) -> list[str]:
     return [model for model in config["comparisons"][comparison]["models"] if missing_model(config, model) is None]
+
+
+def available_lines(config: Config, comparison: str) -> list[str]:
+    """The models that are drawn as lines across the bars of the others; none where there are no others."""
+    lines = config["comparisons"][comparison].get("lines", [])
+    there = [model for model in lines if missing_model(config, model) is None]
+    return there if available_models(config, comparison) else []
+
+
+def scored_models(config: Config, comparison: str) -> list[str]:
+    """All models that a comparison scores: bars and lines."""
+    return [*available_models(config, comparison), *available_lines(config, comparison)]
+
+
+def wanted_models(item: Config) -> list[str]:
+    """The same, whether they can be had here or not."""
+    return [*item.get("models", []), *item.get("lines", [])]
 
 
 def available_tasks(config: Config, item: dict[str, Any]) -> list[str]:
@@ -59,7 +77,7 @@ def cells(config: Config, comparison: str) -> list[Cell]:
         Cell(model, task, share)
         for task in available_tasks(config, item)
         for share in item["shares"]
-        for model in available_models(config, comparison)
+        for model in scored_models(config, comparison)
     ]
 
 
@@ -122,7 +140,19 @@ def all_cells(config: Config) -> list[Cell]:
 def models(config: Config) -> list[str]:
     """The models of all comparisons that can be had here, each once."""
     wanted = [name for name, item in config["comparisons"].items() if item["tasks"]]
-    return _unique(model for name in wanted for model in available_models(config, name))
+    return _unique(model for name in wanted for model in scored_models(config, name))
+
+
+def encoders(config: Config) -> list[str]:
+    """Those of them that have an encoder."""
+    return [model for model in models(config) if "baseline" not in config["models"][model]]
+
+
+def exported(config: Config) -> list[str]:
+    """Those of them that are pre-trained and fine-tuned here."""
+    return [
+        name for name in encoders(config) if "pretraining" in config["models"][name] and not is_frozen(config, name)
+    ]
 
 
 def tasks(config: Config) -> list[str]:
@@ -275,11 +305,10 @@ def summary(config: Config) -> list[str]:
             f"{name}: {len(available_models(config, name))} of {len(item['models'])} models on "
             f"{len(available_tasks(config, item))} of {len(item['tasks'])} tasks"
         )
-        for kind, absentee, missing in _missing(config, item["models"], item["tasks"], subset_of(item)):
+        for kind, absentee, missing in _missing(config, wanted_models(item), item["tasks"], subset_of(item)):
             absent.setdefault(f"{kind} {absentee}: {missing.reason} ({missing.detail})", []).append(name)
     lines += [f"not available: {what}, wanted by {', '.join(names)}" for what, names in absent.items()]
-    models = _unique(model for name in wanted for model in available_models(config, name))
-    return lines + split_note(config) + partial_pretraining(config, models)
+    return lines + split_note(config) + partial_pretraining(config, models(config))
 
 
 def _unique(items: Iterable[Item]) -> list[Item]:

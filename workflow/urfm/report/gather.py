@@ -76,7 +76,7 @@ def unavailable(config: Config) -> dict[str, list[str]]:
     missing = {}
     for name in grid.own_comparisons(config):
         item = config["comparisons"][name]
-        entries = grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item))
+        entries = grid.unavailable(config, grid.wanted_models(item), item["tasks"], grid.subset_of(item))
         missing[name] = [f"{entry['kind']} {entry['title']} ({entry['reason']})" for entry in entries]
     return missing
 
@@ -156,7 +156,7 @@ def status(config: Config, results: Path) -> dict[str, Any]:
     """What kind of run this is: simulated data sets, stand-in encoders, and tasks and models that are missing."""
     wanted = [item for item in config["comparisons"].values() if item["tasks"]]
     tasks = dict.fromkeys(task for item in wanted for task in item["tasks"])
-    models = dict.fromkeys(model for item in wanted for model in item["models"])
+    models = dict.fromkeys(model for item in wanted for model in grid.wanted_models(item))
     manifests = records(results, "manifests/*.json")
     encoders = records(results, "encoders/*.json")
     return {

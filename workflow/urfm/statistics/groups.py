@@ -103,6 +103,16 @@ def compared(
     )
 
 
+def only(group: Group, models: list[str]) -> Group:
+    """The group of some of its models."""
+    return replace(
+        group,
+        models=models,
+        ensemble={model: group.ensemble[model] for model in models if group.ensemble},
+        resampled={model: group.resampled[model] for model in models if group.resampled},
+    )
+
+
 def same_images(cells: Sequence[Cell], subset: str) -> Subset:
     """The images of a subset of a task; UrfmError when two models were not tested on the same images and labels."""
     first = pooled(cells[0], subset)

@@ -27,6 +27,8 @@ class Cell:
         Of the first seed where each has its own; NaN where cell.json does not say.
     stand_in
         The encoder has random weights in a publisher's form, or was taught by such.
+    deterministic
+        All seeds have the same predictions: a classifier on frozen features, or a baseline.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Cell:
     resplit: bool = False
     training_images: float = float("nan")
     stand_in: bool = False
+    deterministic: bool = False
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
         resplit=record.get("split") == "per_seed" and subset == "test",  # another set is the same for all seeds
         training_images=float(record.get("images", {}).get("train", np.nan)),
         stand_in=bool(record.get("stand_in", False)),
+        deterministic=bool(record.get("deterministic", False)),
     )
 
 

@@ -23,7 +23,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.statistics.details import DETAILS, cell_details
-from urfm.statistics.groups import averaged_over_tasks, compared
+from urfm.statistics.groups import averaged_over_tasks, compared, only
 from urfm.statistics.predictions import Cell, read_cell
 from urfm.statistics.ranks import rank_tables
 from urfm.statistics.scores import difference_table, score_table
@@ -36,6 +36,7 @@ class StatisticsSettings(Statistics):
     comparison: str = Field(description="its name under comparisons")
     reference: str = Field(description="model that every other one is compared with")
     subset: Subset = Field(default="test", description="images that are scored")
+    lines: list[str] = Field(default=[], description="models that are scored, and neither compared nor ranked")
 
 
 def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd.DataFrame]:
@@ -53,6 +54,8 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
         compared(group, seeds, subset, settings.bootstrap_resamples, settings.bootstrap_seed)
         for group in progress(together.values(), f"statistics of {settings.comparison}", total=len(together))
     ]
+    lines = [only(group, [model for model in group.models if model in settings.lines]) for group in groups]
+    groups = [only(group, [model for model in group.models if model not in settings.lines]) for group in groups]
     averages = averaged_over_tasks(groups)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
     of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
@@ -61,6 +64,7 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
         "differences": difference_table(groups, settings.reference, settings.t_test, confidence),
         "average_scores": score_table(averages, confidence),
         "average_differences": difference_table(averages, settings.reference, settings.t_test, confidence),
+        "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
         **{name: pd.concat([tables[name] for tables in of_cells], ignore_index=True) for name in DETAILS},
         "ranks": rank_table,
@@ -69,9 +73,16 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
 
 
 def write(
-    folder: Path, tables: Mapping[str, pd.DataFrame], settings: StatisticsSettings, stand_ins: Sequence[str] = ()
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    settings: StatisticsSettings,
+    stand_ins: Sequence[str] = (),
+    deterministic: Sequence[str] = (),
 ) -> None:
-    """Write every table as parquet and csv, and statistics.json; `stand_ins` names models that are no results."""
+    """Write every table as parquet and csv, and statistics.json.
+
+    `stand_ins` names models that are no results, `deterministic` those with the same predictions for every seed.
+    """
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
         write_csv(folder / f"{name}.csv", table)
@@ -84,6 +95,7 @@ def write(
             "shares": sorted({int(share) for share in scores["share"]}),
             "simulated": bool(scores["simulated"].any()),
             "stand_ins": list(stand_ins),
+            "deterministic": list(deterministic),
             "settings": settings.model_dump(),
             "sha256": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in tables},
         },
@@ -102,7 +114,9 @@ def main() -> None:
     if settings.reference not in {cell.model for cell in cells}:
         say(f"{settings.comparison}: no cell of the reference {settings.reference}: scores only, no differences")
     tables = compute(cells, settings)
-    write(options.output, tables, settings, sorted({cell.model for cell in cells if cell.stand_in}))
+    stand_ins = sorted({cell.model for cell in cells if cell.stand_in})
+    deterministic = sorted({cell.model for cell in cells if cell.deterministic})
+    write(options.output, tables, settings, stand_ins, deterministic)
     say(
         f"{settings.comparison}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
         f"{settings.reference}; written to {options.output}"

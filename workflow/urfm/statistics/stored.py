@@ -18,12 +18,13 @@ AVERAGE = "average"  # the task's name in rows that average over tasks
 class Stored:
     """Some tables of one comparison, verified, and what its statistics were set to.
 
-    `stand_ins` are models whose weights are not what their name says.
+    `stand_ins` are models whose weights are not what their name says, `deterministic` those without a seed.
     """
 
     name: str
     simulated: bool
     stand_ins: list[str]
+    deterministic: list[str]
     t_test: str
     resamples: int
     confidence: float
@@ -41,6 +42,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         name=content["settings"]["comparison"],
         simulated=content["simulated"],
         stand_ins=list(content.get("stand_ins", [])),
+        deterministic=list(content.get("deterministic", [])),
         t_test=content["settings"]["t_test"],
         resamples=content["settings"]["bootstrap_resamples"],
         confidence=content["settings"]["confidence"],

@@ -24,8 +24,9 @@ def comparison(config: Config, name: str) -> Config:
         "models": [[model, config["models"][model]["title"]] for model in grid.available_models(config, name)],
         "tasks": [[task, config["tasks"][task]["title"], config["tasks"][task]["group"]] for task in tasks],
         # Of a comparison that an overlay leaves out nothing is missing.
-        "unavailable": item["tasks"] and grid.unavailable(config, item["models"], item["tasks"], grid.subset_of(item)),
-        "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.available_models(config, name)),
+        "unavailable": item["tasks"]
+        and grid.unavailable(config, grid.wanted_models(item), item["tasks"], grid.subset_of(item)),
+        "notes": grid.split_note(config) + grid.partial_pretraining(config, grid.scored_models(config, name)),
         "reference": item["reference"],
     }
 
@@ -36,11 +37,18 @@ def figure(config: Config, name: str) -> Config:
     drawn = comparison(config, name)
     return {
         **drawn,
+        **lines(config, name),
         **{key: item[key] for key in ("against", "metric") if key in item},
         "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
         "dpi": config["figures"]["dpi"],
     }
+
+
+def lines(config: Config, name: str) -> Config:
+    """Titles of the models that are drawn as lines, if there are any."""
+    titles = [[model, config["models"][model]["title"]] for model in grid.available_lines(config, name)]
+    return {"lines": titles} if titles else {}
 
 
 def own_figure(config: Config, name: str) -> Config:

@@ -24,23 +24,41 @@ def export(config: Config, model: str) -> Config:
 
 
 def finetuning(config: Config, model: str, task: str, share: int, keep_weights: bool = False) -> Config:
-    settings = {**config["finetuning"], **config["models"][model].get("finetuning", {})}
+    kept = {"keep_weights": True} if keep_weights else {}
+    return {**_recipe(config, model), **_cell(config, model, task, share), **kept}
+
+
+def frozen(config: Config, model: str, task: str, share: int) -> Config:
+    """The method of a baseline or of a classifier on a frozen encoder, and what that reads."""
+    record = config["models"][model]
+    read: Config = {"method": record.get("baseline") or record["mode"]}
+    if "baseline" not in record:
+        recipe = _recipe(config, model)
+        read |= {key: recipe[key] for key in ("pooling", "evaluation_resize")}
+    if read["method"] == "knn":
+        read |= {key: config["probes"][key] for key in ("neighbours", "temperature")}
+    return read | _cell(config, model, task, share)
+
+
+def _recipe(config: Config, model: str) -> Config:
+    return {**config["finetuning"], **config["models"][model].get("finetuning", {})}
+
+
+def _cell(config: Config, model: str, task: str, share: int) -> Config:
     return {
-        **settings,
         "model": model,
         "task": task,
         "share": share,
         "split": config["finetuning"]["split"],
         "classes": list(config["tasks"][task]["classes"]),
         "seeds": config["seeds"],
-        **({"keep_weights": True} if keep_weights else {}),
     }
 
 
 def statistics(config: Config, name: str) -> Config:
     item = config["comparisons"][name]
-    subset = {"subset": item["subset"]} if "subset" in item else {}
-    return {"comparison": name, "reference": item["reference"], **subset, **config["statistics"]}
+    own = {key: item[key] for key in ("subset", "lines") if item.get(key)}
+    return {"comparison": name, "reference": item["reference"], **own, **config["statistics"]}
 
 
 def attention(config: Config, task: str) -> Config:

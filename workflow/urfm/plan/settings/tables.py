@@ -127,6 +127,7 @@ def comparison(config: Config, name: str) -> Config:
         "title": grid.title_of(config, name),
         **{key: item[key] for key in ("reference", "against", "metric") if key in item},
         "models": described["models"],
+        **figures.lines(config, name),
         "tasks": [[task, title] for task, title, _ in described["tasks"]],
         "notes": [*described["notes"], *figures.scored_images(config, item), *missing],
     }
