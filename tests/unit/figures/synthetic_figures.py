@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from synthetic_cells import write_cells
+from urfm.core.files import sha256
 from urfm.statistics.predictions import read_cell
 from urfm.statistics.stage import StatisticsSettings, compute, write
 
@@ -18,6 +21,9 @@ TITLES = {
     "urfm": "URFM",
     "urfm_clip": "URFM (CLIP targets)",
     "random": "Random initialisation",
+    "frozen": "URFM (frozen)",
+    "majority": "Majority class",
+    "thumbnails": "Thumbnails",
 }
 SKILLS = {
     "sl_imagenet": 1.8,
@@ -28,7 +34,11 @@ SKILLS = {
     "urfm": 2.5,
     "urfm_clip": 2.4,
     "random": 0.2,
+    "frozen": 1.2,
+    "majority": 0.0,
+    "thumbnails": 0.7,
 }
+NO_SEED = ("frozen", "majority", "thumbnails")
 TASKS = {
     "thyroid_nodule": ("Thyroid nodule", "superficial", 2),
     "breast_tumor": ("Breast tumor", "superficial", 2),
@@ -55,11 +65,12 @@ def make_statistics(
     patients_known: bool = True,
     stand_ins: Sequence[str] = (),
     resplit: bool = False,
+    lines: Sequence[str] = (),
 ) -> Path:
     """Run the statistics stage on synthetic cells; return its folder."""
     paths = write_cells(
         folder / "cells",
-        {model: SKILLS[model] for model in models},
+        {model: SKILLS[model] for model in [*models, *lines]},
         {task: TASKS[task][2] for task in tasks},
         list(range(seeds)),
         patients,
@@ -67,8 +78,12 @@ def make_statistics(
         patients_known=patients_known,
         resplit=resplit,
     )
+    for path in paths:
+        if path.parts[-4] in NO_SEED and not resplit:
+            forget_seeds(path)
     settings = StatisticsSettings(
         comparison="figure_2",
+        lines=list(lines),
         reference=reference,
         confidence=0.95,
         t_test="welch",
@@ -77,8 +92,23 @@ def make_statistics(
         specificity=0.9,
         calibration_bins=10,
     )
-    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings, stand_ins)
+    same = [model for model in [*models, *lines] if model in NO_SEED and not resplit]
+    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings, stand_ins, same)
     return folder / "statistics"
+
+
+def forget_seeds(path: Path) -> None:
+    """Give every seed of a cell the first one's predictions; a majority's are the same for all images."""
+    table = pd.read_parquet(path.with_name("predictions.parquet"))
+    columns = [name for name in table.columns if name.startswith("p_")]
+    first = table[table["seed"] == table["seed"].min()].set_index(["subset", "image_id"])[columns]
+    if path.parts[-4] == "majority":
+        first[columns] = [0.6, *[0.4 / (len(columns) - 1)] * (len(columns) - 1)]
+    table[columns] = first.loc[list(zip(table["subset"], table["image_id"], strict=True))].to_numpy()
+    table.to_parquet(path.with_name("predictions.parquet"), index=False)
+    record = json.loads(path.read_text())
+    digest = sha256(path.with_name("predictions.parquet"))
+    path.write_text(json.dumps(record | {"deterministic": True, "sha256": digest}))
 
 
 def figure_settings(
@@ -87,6 +117,7 @@ def figure_settings(
     missing_models: list[str] | None = None,
     missing_tasks: list[str] | None = None,
     reference: str = "urfm",
+    lines: Sequence[str] = (),
 ) -> dict[str, object]:
     """The settings JSON of the stage."""
     unavailable = [
@@ -98,6 +129,7 @@ def figure_settings(
     ]
     return {
         "models": [[model, TITLES[model]] for model in models],
+        "lines": [[model, TITLES[model]] for model in lines],
         "reference": reference,
         "tasks": [[task, *TASKS[task][:2]] for task in tasks],
         "unavailable": unavailable,

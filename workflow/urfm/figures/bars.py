@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,23 @@ def bar(axes: Axes, place: float, value: float, low: float, width: float, look: 
     axes.bar(place, value - low, width, bottom=low, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0)
 
 
+def level(axes: Axes, first: float, last: float, value: float, look: Appearance) -> None:
+    """A line across bars, above them and below their intervals."""
+    axes.plot([first, last], [value, value], color=look.color, linestyle=look.line, linewidth=0.8, zorder=2.5)
+
+
 @dataclass(frozen=True)
 class Group:
     """Bars side by side: what stands below them, a row of Numbers.scores a model, and the difference to print.
 
-    `comparison` is a row of Numbers.comparisons between two of the models, or None.
+    `comparison` is a row of Numbers.comparisons between two of the models, or None; `lines` are the levels of other
+    models, percent.
     """
 
     label: str
     rows: Mapping[str, Mapping[str, Any]]
     comparison: Mapping[str, Any] | None = None
+    lines: Mapping[str, float] = field(default_factory=dict)
 
 
 def grouped_bars(
@@ -43,12 +50,14 @@ def grouped_bars(
     """Groups of bars with a common percent axis; returns their centres. A group is at least `least` bars wide.
 
     A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients;
-    with a split per seed the right line is the corrected interval, and there is no diamond.
+    with a split per seed the right line is the corrected interval, and there is no diamond. A model without a seed has
+    no left line.
     """
     # With two or three seeds a t interval may leave the range of a score.
     drawn = np.clip([[row[name] for name in over.score] for group in groups for row in group.rows.values()], 0, 100)
-    high = float(np.nanmax(drawn))
-    low, step = style.bar_scale(float(np.nanmin(drawn)), high)
+    levels = [value for group in groups for value in group.lines.values()]
+    high = float(np.nanmax([*drawn.ravel(), *levels]))
+    low, step = style.bar_scale(float(np.nanmin([*drawn.ravel(), *levels])), high)
     slots, gap = max(least, *(len(group.rows) for group in groups)), 1.3  # few bars stay slim
     centres = [(slots - 1) / 2 + number * (slots + gap) for number in range(len(groups))]
     for centre, group in zip(centres, groups, strict=True):
@@ -59,12 +68,15 @@ def grouped_bars(
                 np.clip([row[low_end], row[high_end]], 0, 100)
                 for low_end, high_end in (("ci_low", "ci_high"), (over.low, over.high))
             )
-            axes.plot([x - 0.2] * 2, over_seeds, color="black", linewidth=0.9, zorder=4)
+            if over_seeds[0] < over_seeds[1]:
+                axes.plot([x - 0.2] * 2, over_seeds, color="black", linewidth=0.9, zorder=4)
             axes.plot([x + 0.2] * 2, over_patients, color=GREY, linewidth=0.5, zorder=4)
             axes.plot(
                 [x + 0.2], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
                 markeredgewidth=0.4, zorder=5,
             )  # fmt: skip
+        for model, value in group.lines.items():
+            level(axes, centre - slots / 2, centre + slots / 2, value, looks[model])
     # The upper part of the panel is kept for bracket and P.
     _, height = style.size_mm(axes)
     top = low + (high - low) * height / (height - 8.0)
@@ -100,12 +112,14 @@ def grouped_bars(
 def metric_groups(numbers: Numbers, task: str, metrics: Sequence[str]) -> list[Group]:
     """A group per metric, of all models of a task."""
     scores = records(numbers.scores[numbers.scores["task"] == task], "metric", "model")
+    lines = records(numbers.lines[numbers.lines["task"] == task], "metric", "model")
     differences = records(numbers.comparisons[numbers.comparisons["task"] == task], "metric")
     return [
         Group(
             label=f"{METRICS[metric].short} (%)",
             rows={model: scores[(metric, model)] for model in numbers.models if (metric, model) in scores},
             comparison=differences.get(metric),
+            lines={m: lines[(metric, m)]["mean"] for m in numbers.line_means.index if (metric, m) in lines},
         )
         for metric in metrics
     ]

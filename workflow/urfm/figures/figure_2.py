@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.progress import say
 from urfm.figures import notes, page, style
-from urfm.figures.bars import bar
+from urfm.figures.bars import bar, level
 from urfm.figures.output import arguments, save
 from urfm.figures.page import HEADING, MARGIN, WIDTH, Block
 from urfm.figures.read import (
@@ -58,8 +59,10 @@ class Figure2Settings(Comparison):
 
 def draw(numbers: Numbers, settings: Figure2Settings) -> Figure:
     """The whole figure; its height follows from the number of tasks, models and notes."""
-    titles = style.stand_in_titles({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
-    looks = style.appearances(list(settings.models))
+    lines = {model: settings.lines[model] for model in numbers.line_means.index}
+    shown = {model: settings.models[model] for model in numbers.models} | lines
+    titles = style.stand_in_titles(shown, numbers.stand_ins)
+    looks = style.appearances(list(settings.models)) | style.line_appearances(list(lines))
     blocks = [page.legend_block(titles, looks)]
     if is_single(numbers, settings):
         place = Place(MARGIN, 0, WIDTH, WIDE_HEIGHT, WIDE_ROC)
@@ -194,17 +197,22 @@ def summary_heading(numbers: Numbers) -> str:
 
 
 def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], metric: str) -> None:
-    """One bar per model with its value above."""
-    means = numbers.means[metric]
-    high = float(means.max())
-    low, step = style.bar_scale(float(means.min()), high)
+    """One bar per model with its value above, and the lines."""
+    means, lines = numbers.means[metric], numbers.line_means[metric]
+    best, high = float(means.max()), float(max([*means, *lines]))
+    low, step = style.bar_scale(float(min([*means, *lines])), high)
     axes.set_title(f"{'Mean ' if len(numbers.common) > 1 else ''}{METRICS[metric].short} (%)", pad=2)
     for place, (model, value) in enumerate(means.items()):
         bar(axes, place, value, low, 0.78, looks[str(model)])
-        weight = "bold" if value == high else "normal"
-        axes.annotate(f"{value:.1f}", (place, value), (0, 1.2), textcoords="offset points", ha="center", weight=weight)
+        axes.annotate(
+            f"{value:.1f}", (place, value), (0, 1.2), textcoords="offset points", ha="center",
+            weight="bold" if value == best else "normal", path_effects=[withStroke(linewidth=1.5, foreground="white")],
+        )  # fmt: skip
     room = max(0.0, (6 - len(means)) / 2)  # few bars stay slim
-    axes.set(xlim=(-0.65 - room, len(means) - 0.35 + room), ylim=(low, low + (high - low) * 1.16), xticks=[])
+    ends = -0.65 - room, len(means) - 0.35 + room
+    for model, value in lines.items():
+        level(axes, *ends, value, looks[str(model)])
+    axes.set(xlim=ends, ylim=(low, low + (high - low) * 1.16), xticks=[])
     style.percent_ticks(axes, low, high, step)
     if low > 0:
         style.break_bars(axes)
@@ -312,8 +320,9 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     """The sentences below the figure: what is drawn, what is not."""
     sentences = [] if is_single(numbers, settings) else [means_note(numbers, settings)]
     sentences.append(notes.bars([numbers], settings.confidence))
+    sentences += notes.lines([settings.lines[model] for model in numbers.line_means.index])
     sentences.append(notes.p_values(numbers, settings))
-    sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
+    sentences += style.stand_in_note(settings.models | settings.lines, numbers.stand_ins)
     sentences.append(notes.roc([numbers]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
@@ -330,8 +339,9 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     }
     metrics, bars = led_by(settings.metric), bars_of(numbers, settings)
     rows: list[tuple[object, ...]] = []
-    for model, means in numbers.means.iterrows() if numbers.common and not single else ():
-        rows.extend(("A", "mean", "", model, metric, "mean_over_tasks", None, means[metric]) for metric in metrics)
+    for chart, values in (("mean", numbers.means), ("line", numbers.line_means)):
+        for model, means in values.iterrows() if numbers.common and not single else ():
+            rows.extend(("A", chart, "", model, metric, "mean_over_tasks", None, means[metric]) for metric in metrics)
     quantities = [*numbers.over.score, "seeds", "images", "patients"]
     for task in numbers.tasks:
         scores = records(numbers.scores[numbers.scores["task"] == task], "model", "metric")
@@ -341,6 +351,10 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
                     row = scores[(model, metric)]
                     chart = "bars" if metric in bars else "roc"
                     rows.extend((letters[task], chart, task, model, metric, q, None, row[q]) for q in quantities)
+        lines = records(numbers.lines[numbers.lines["task"] == task], "model", "metric")
+        for (model, metric), row in lines.items():
+            if metric in bars:
+                rows.extend((letters[task], "line", task, model, metric, q, None, row[q]) for q in quantities)
     comparisons = records(numbers.comparisons, "task", "metric")
     for task, metric in ((task, metric) for task in numbers.tasks for metric in bars):
         if (task, metric) in comparisons:

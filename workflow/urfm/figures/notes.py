@@ -24,9 +24,27 @@ def bars(numbers: Sequence[Numbers], confidence: float) -> str:
     return (
         start
         + grey_lines(numbers, level)
+        + without_seed(numbers)
         + ("Intervals are cut at 0 % and 100 %. " if max(highest(one) for one in numbers) > 100 else "")
         + "A zigzag means that bars and axis do not start at 0."
     )
+
+
+def without_seed(numbers: Sequence[Numbers]) -> str:
+    """Why some bars have no interval over seeds."""
+    if not any(one.deterministic for one in numbers) or not several_seeds(numbers):
+        return ""
+    return (
+        "Without black line: a classifier on frozen features, the same for every seed; its uncertainty is the interval "
+        "over patients. "
+    )
+
+
+def lines(titles: Sequence[str]) -> list[str]:
+    """What the lines across the bars are; nothing without any."""
+    if not titles:
+        return []
+    return [f"Lines across the bars: {', '.join(titles)}, mean over seeds; intervals are in the CSV file, no P values."]
 
 
 def grey_lines(numbers: Sequence[Numbers], level: str) -> str:

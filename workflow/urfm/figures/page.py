@@ -97,7 +97,7 @@ def draw_legend(
     titles: Mapping[str, str],
     looks: Mapping[str, Appearance],
 ) -> None:
-    """Bar, line and marker of each model with its title, centred."""
+    """Bar, line and marker of each model with its title, centred; of a line across the bars the line alone."""
     for number, row in enumerate(rows):
         widths = [11 + style.text_width(titles[model], LABEL) for model in row]
         left = (DOUBLE_COLUMN - sum(widths)) / 2
@@ -106,8 +106,11 @@ def draw_legend(
             axes = style.add_axes(figure, left, top + LEGEND_ROW * number, 8, 3)
             axes.set(xlim=(0, 8), ylim=(0, 3))
             axes.axis("off")
-            axes.bar(1.2, 2.4, width=2, bottom=0.3, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0)
-            axes.plot([3, 7.6], [1.5, 1.5], color=look.color, linestyle=look.line)
+            if look.marker:  # no line across the bars
+                axes.bar(
+                    1.2, 2.4, width=2, bottom=0.3, color=look.color, hatch=look.hatch, edgecolor="white", linewidth=0
+                )
+            axes.plot([3 if look.marker else 0.4, 7.6], [1.5, 1.5], color=look.color, linestyle=look.line)
             axes.plot([5.3], [1.5], color=look.color, marker=look.marker, markersize=3.2, markeredgewidth=0)
             style.add_text(figure, left + 8.4, top + LEGEND_ROW * number + 0.15, titles[model], LABEL)
             left += width

@@ -17,7 +17,7 @@ from urfm.figures.style import Unavailable
 from urfm.metrics import METRICS
 from urfm.statistics.stored import read_statistics, strongest
 
-TABLES = ("scores", "differences", "curves", "average_scores", "average_differences")
+TABLES = ("scores", "differences", "curves", "average_scores", "average_differences", "lines")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Comparison(Settings):
     """Models on tasks, as one entry of the configuration's `comparisons` compares them."""
 
     models: Ordered[str] = Field(description="[name, title] of each model, in the order of the bars")
+    lines: Ordered[str] = Field(default={}, description="[name, title] of each model that is a line across the bars")
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
     tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
@@ -123,8 +124,14 @@ class Numbers:
         Index model, a column per metric, over the tasks in `common`.
     average
         As `comparisons`, of the mean over the tasks that all models have; empty where the statistics hold none.
+    lines
+        As `scores`, of the models that are lines across the bars.
+    line_means
+        As `means`, of these.
     stand_ins
         Models that stand in for a checkpoint.
+    deterministic
+        Models with the same predictions for every seed.
     """
 
     scores: pd.DataFrame
@@ -133,11 +140,14 @@ class Numbers:
     curves: pd.DataFrame
     means: pd.DataFrame
     average: pd.DataFrame
+    lines: pd.DataFrame
+    line_means: pd.DataFrame
     common: list[str]
     models: list[str]
     tasks: list[str]
     simulated: bool
     stand_ins: list[str]
+    deterministic: list[str]
     t_test: str
     resamples: int
     over: Uncertainty
@@ -163,9 +173,12 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     Without `every_share` only the largest share of the training part is kept.
     """
     stored = read_statistics(folder / "statistics.json", TABLES)
-    scores, differences, curves = (
-        table[table["model"].isin(settings.models) & table["task"].isin(settings.tasks)].copy()
-        for table in (stored.tables[name] for name in ("scores", "differences", "curves"))
+    scores, differences, curves, lines = (
+        table[table["model"].isin(models) & table["task"].isin(settings.tasks)].copy()
+        for models, table in (
+            (settings.lines if name == "lines" else settings.models, stored.tables[name])
+            for name in ("scores", "differences", "curves", "lines")
+        )
     )
     if scores.empty:
         raise UrfmError(
@@ -174,38 +187,49 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         )
     if not every_share:
         largest = scores["share"].max()
-        scores, differences, curves = (table[table["share"] == largest] for table in (scores, differences, curves))
+        scores, differences, curves, lines = (
+            table[table["share"] == largest].copy() for table in (scores, differences, curves, lines)
+        )
     over = uncertainty(scores)
-    scores[over.score] *= 100
-    scores["patients"] = scores["patients"].astype("float64")
+    for table in (scores, lines):
+        table[over.score] *= 100
+        table["patients"] = table["patients"].astype("float64")
     average = stored.tables["average_differences"]
     for table in (differences, average):
         table[points(over)] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
     models = [model for model in settings.models if model in set(scores["model"])]
+    across = [model for model in settings.lines if model in set(lines["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
     whole = scores[scores["share"] == scores["share"].max()]
     wide = whole.pivot_table(index=["task", "metric"], columns="model", values="mean", dropna=False)
     complete = wide.notna().all(axis=1).groupby("task").all()
     common = [task for task in tasks if complete.get(task, False)]
-    rows = whole[whole["task"].isin(common)]
-    means = rows.pivot_table(index="model", columns="metric", values="mean").reindex(index=models, columns=[*METRICS])
     return Numbers(
         scores=scores,
         differences=differences,
         comparisons=to_strongest(scores, differences, settings.reference, settings.against),
         curves=curves,
-        means=means,
+        means=means_over(whole, common, models),
         average=to_strongest(stored.tables["average_scores"], average, settings.reference, settings.against),
+        lines=lines,
+        line_means=means_over(lines[lines["share"] == scores["share"].max()], common, across),
         common=common,
         models=models,
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
-        stand_ins=[model for model in models if model in stored.stand_ins],
+        stand_ins=[model for model in [*models, *across] if model in stored.stand_ins],
+        deterministic=[model for model in models if model in stored.deterministic],
         t_test=stored.t_test,
         resamples=stored.resamples,
         over=over,
     )
+
+
+def means_over(scores: pd.DataFrame, tasks: list[str], models: list[str]) -> pd.DataFrame:
+    """Index model, a column per metric: the unweighted mean over tasks."""
+    rows = scores[scores["task"].isin(tasks)]
+    return rows.pivot_table(index="model", columns="metric", values="mean").reindex(index=models, columns=[*METRICS])
 
 
 def points(over: Uncertainty) -> list[str]:
@@ -232,8 +256,8 @@ def unavailable(settings: Comparison, numbers: Numbers | None) -> list[Unavailab
     known = {(entry.kind, entry.name) for entry in settings.unavailable}
     if numbers is None:
         return settings.unavailable
-    drawn = {"model": numbers.models, "task": numbers.tasks}
-    wanted = [("model", name, title) for name, title in settings.models.items()]
+    drawn = {"model": [*numbers.models, *numbers.line_means.index], "task": numbers.tasks}
+    wanted = [("model", name, title) for name, title in (settings.models | settings.lines).items()]
     wanted += [("task", name, task.title) for name, task in settings.tasks.items()]
     return settings.unavailable + [
         Unavailable.model_validate(

@@ -122,6 +122,17 @@ def appearances(models: Sequence[str]) -> dict[str, Appearance]:
     }
 
 
+DASHES: tuple[tuple[float, tuple[float, ...]], ...] = ((0, (1, 1.2)), (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)))
+
+
+def line_appearances(models: Sequence[str]) -> dict[str, Appearance]:
+    """Grey lines across the bars, told apart by their dashes; without bar and marker."""
+    return {
+        model: Appearance(color=GREY, hatch="", marker="", line=DASHES[number % len(DASHES)])
+        for number, model in enumerate(models)
+    }
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A figure of `width` x `height` millimetres that draws without a display."""
     figure = Figure(figsize=(width / 25.4, height / 25.4))

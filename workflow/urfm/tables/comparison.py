@@ -28,6 +28,7 @@ class ComparisonSettings(Settings):
 
     title: str
     models: Ordered[str] = Field(min_length=1, description="[name, title] of each model, in the order of the rows")
+    lines: Ordered[str] = Field(default={}, description="[name, title] of models below them, which have no P values")
     tasks: Ordered[str] = Field(min_length=1, description="[name, title] of each task, in the order of the rows")
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models that have P values; empty: all others")
@@ -41,7 +42,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     Parameters
     ----------
     stored
-        With the tables scores, differences, average_scores and average_differences.
+        With the tables scores, differences, average_scores, average_differences and lines.
     settings
         Which of their tasks and models are printed, and in which order.
 
@@ -51,7 +52,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
         Mean and standard deviation over seeds, the interval over patients (over re-splits, where every seed has a
         split of its own) and P after Holm's correction; scores in percent.
     """
-    scores = pd.concat([stored.tables["scores"], stored.tables["average_scores"]])
+    scores = pd.concat([stored.tables[name] for name in ("scores", "average_scores", "lines")])
     differences = pd.concat([stored.tables["differences"], stored.tables["average_differences"]])
     over = "nb" if stored.tables["scores"]["ensemble"].isna().all() else "boot"
     found = dict(zip(keys(scores), scores.to_dict("records"), strict=True))
@@ -65,13 +66,14 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     average = {AVERAGE: f"Mean over {stored.tables['scores']['task'].nunique()} tasks"}
     rows = []
     for (task, title), share, metric, (model, name) in itertools.product(
-        (settings.tasks | average).items(), shares, led_by(settings.metric), settings.models.items()
+        (settings.tasks | average).items(), shares, led_by(settings.metric), (settings.models | settings.lines).items()
     ):
         if row := found.get((task, share, metric, model)):
             patients = None if pd.isna(row["patients"]) else int(row["patients"])
             rows.append([
                 title, f"{share} %", METRICS[metric].short, name + (" (stand-in)" if model in stored.stand_ins else ""),
-                mean_text(row), interval_text(row, over), p_text(p.get((task, share, metric, model), math.nan)),
+                mean_text(row, model in stored.deterministic), interval_text(row, over),
+                p_text(p.get((task, share, metric, model), math.nan)),
                 count(row["seeds"]), count(row["images"]), count(patients),
             ])  # fmt: skip
     columns = COLUMNS
@@ -91,12 +93,12 @@ def keys(table: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(table[KEYS].itertuples(index=False, name=None))
 
 
-def mean_text(row: Mapping[Any, Any]) -> str:
-    """86.35 ± 0.82, in percent; without the latter for one seed."""
+def mean_text(row: Mapping[Any, Any], deterministic: bool = False) -> str:
+    """86.35 ± 0.82, in percent; without the latter for one seed, or where no seed changes anything."""
     mean, sd = 100 * row["mean"], 100 * row["sd"]
     if math.isnan(mean):
         return NONE
-    return f"{mean:.2f}" + ("" if math.isnan(sd) else f" ± {sd:.2f}")
+    return f"{mean:.2f}" + ("" if math.isnan(sd) or deterministic else f" ± {sd:.2f}")
 
 
 def interval_text(row: Mapping[Any, Any], over: str) -> str:
@@ -126,7 +128,12 @@ def explanations(stored: Stored, settings: ComparisonSettings, over: str) -> Seq
             f"P: difference to {reference}, two-sided, by the same; corrected by Holm's method for all tasks and "
             "models of a metric, means over tasks by themselves."
         )
-    if stand_ins := [title for model, title in settings.models.items() if model in stored.stand_ins]:
+    shown = settings.models | settings.lines
+    if same := [title for model, title in shown.items() if model in stored.deterministic]:
+        said.append(f"The same for every seed, hence without standard deviation: {', '.join(same)}.")
+    if settings.lines:
+        said.append(f"Not compared: {', '.join(settings.lines.values())}.")
+    if stand_ins := [title for model, title in shown.items() if model in stored.stand_ins]:
         said.append(f"Stand-in (random weights), not the published model: {', '.join(stand_ins)}.")
     return said
 
@@ -137,7 +144,7 @@ def main() -> None:
     parser.add_argument("--statistics", type=Path, required=True, help="statistics.json of the comparison")
     options = parser.parse_args()
     settings = parse_settings(ComparisonSettings, options.settings)
-    tables = ("scores", "differences", "average_scores", "average_differences")
+    tables = ("scores", "differences", "average_scores", "average_differences", "lines")
     table = comparison_table(read_statistics(options.statistics, tables), settings)
     write_table(options.output, table)
     say(f"{options.output.name}: {len(table.rows)} rows; written to {options.output}.csv, .md and .tex")
