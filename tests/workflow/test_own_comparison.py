@@ -92,7 +92,8 @@ def test_it_is_a_target_of_the_menu(repository: Repository) -> None:
 
 def test_the_target_gives_a_figure_a_table_and_statistics(out: Path) -> None:
     assert all((out / name).stat().st_size > 0 for name in FILES)
-    assert sorted(path.name for path in (out / "finetune").iterdir()) == ["mine", "urfm"]  # the other one is missing
+    models = sorted(path.name for path in (out / "finetune").iterdir())
+    assert models == ["majority", "mine", "thumbnails", "urfm"]  # the other one is missing
     assert sorted(path.name for path in (out / "statistics").iterdir()) == ["my_benchmark"]
     assert not (out / "figures" / "figure_2.png").exists()
 
@@ -118,6 +119,11 @@ def test_the_tables_numbers_are_those_of_the_predictions(out: Path) -> None:
     p = differences.set_index(["model", "metric"]).loc[("urfm", "auroc"), "boot_p_holm"]
     assert table.loc[("AUC", "URFM"), "P"] == (f"{p:.3f}" if p >= 0.001 else "< 0.001")
     assert table.loc[("AUC", "Mine"), "P"] == "–"
+    predictions = pd.read_parquet(out / "finetune" / "thumbnails" / "my_task" / "100" / "predictions.parquet")
+    test = predictions[(predictions["subset"] == "test") & (predictions["seed"] == 0)]
+    score = f"{100 * roc_auc_score(test['label'] == 'malignant', test['p_malignant']):.2f}"  # the same for every seed
+    assert table.loc[("AUC", "Thumbnails"), ["Score (%)", "P"]].tolist() == [score, "–"]
+    assert table.loc[("AUC", "Majority class"), "Score (%)"] == "50.00"
     notes = (out / "tables" / "my_benchmark.md").read_text()
     assert "Not available: MIM-ImageNet (checkpoint not in the checkpoint folder)." in notes
     drawn = pd.read_csv(out / "figures" / "my_benchmark.csv").query("quantity == 'mean' and model == 'mine'")

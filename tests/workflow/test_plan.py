@@ -34,6 +34,21 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     assert all("gpu=1" in block and "runtime=720" in block for block in cells)
 
 
+def test_baselines_add_their_own_cells_alone(repository: Repository) -> None:
+    """As lines of figure 2, and a frozen encoder as a model: no other job is planned or reads other settings."""
+    without = repository.snakemake("figure_2", "--dry-run", "--printshellcmds")
+    overlay = "models: {urfm_frozen: {title: URFM (frozen), pretraining: urfm, mode: linear_probe}}\n"
+    overlay += "comparisons: {figure_2: {lines: [majority, thumbnails, urfm_frozen]}}"
+    (repository.folder / "lines.yaml").write_text(overlay)
+    output = repository.snakemake("figure_2", "--dry-run", "--printshellcmds", "--configfile", "lines.yaml")
+    assert jobs(output) - jobs(without) == Counter(baseline=20, frozen=10, encoder_from_run=1)
+    assert not jobs(without) - jobs(output)
+    trained = [re.findall(r"--settings '\{.*\"base_lr\".*", text) for text in (without, output)]
+    assert sorted(trained[0]) == sorted(trained[1]) != []
+    blocks = [block for block in re.split(r"\n(?=(?:local)?rule )", output) if block.startswith("rule baseline:")]
+    assert not any("gpu=" in block or "encoders/" in block for block in blocks)
+
+
 def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
     resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
     output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)

@@ -18,7 +18,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import sha256
 from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, rows_of
 from urfm.figures.read import read_numbers
-from urfm.figures.style import format_p
+from urfm.figures.style import GREY, format_p
 
 MODELS = [model for model in TITLES if model not in NO_SEED]
 NAMES = list(TASKS)
@@ -275,3 +275,72 @@ def test_changed_or_foreign_statistics_are_refused(tmp_path):
     pd.read_parquet(folder / "scores.parquet").assign(mean=1.0).to_parquet(folder / "scores.parquet")
     with pytest.raises(UrfmError, match="changed after it was made"):
         read_numbers(folder, settings_of(["urfm"], ["breast_tumor"]))
+
+
+ACROSS = {
+    "two tasks": (["random", "frozen", "mim_us", "urfm"], ["breast_tumor", "liver_mass"], False, {}),
+    "three tasks": (["random", "usfm", "frozen", "mim_us", "urfm"], NAMES[:3], False, {}),
+    "own, by AUROC": (["frozen", "urfm"], ["breast_tumor", "liver_mass"], True, {"metric": "auroc"}),
+    "own, one task": (["mim_us", "urfm"], ["fetal_plane"], True, {}),
+    "a split per seed": (["frozen", "urfm"], ["breast_tumor", "liver_mass"], False, {}),
+}
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_baselines_are_lines_across_the_bars(tmp_path, name):
+    """At the heights of the CSV, in every group of bars and in A; in the legend, without a bar, curve or P."""
+    models, tasks, own, more = ACROSS[name]
+    lines, resplit = ["majority", "thumbnails"], "split" in name
+    folder = make_statistics(tmp_path, models, tasks, patients=48, resamples=60, lines=lines, resplit=resplit)
+    settings = settings_of(models, tasks, lines=lines).model_copy(update={"own": own, **more})
+    numbers = read_numbers(folder, settings)
+    figure = draw(numbers, settings)
+    assert overlaps(figure) == []
+    assert clipped(figure) == []
+    table = drawn_numbers(numbers, settings)
+    drawn = [
+        line.get_ydata()[0]
+        for axes in figure.axes
+        if axes.axison
+        for line in axes.lines
+        if line.get_color() == GREY and line.get_linewidth() == 0.8
+    ]
+    values = table[(table["chart"] == "line") & table["quantity"].isin(["mean", "mean_over_tasks"])]
+    assert sorted(drawn) == pytest.approx(sorted(values["value"]), abs=1e-6)
+    truth = pd.read_parquet(folder / "lines.parquet").set_index(["task", "model", "metric"])["mean"]
+    for row in values[values["quantity"] == "mean"].itertuples():
+        assert row.value == pytest.approx(100 * truth[(row.task, row.model, row.metric)], abs=1e-6)
+    accuracy = values[(values["model"] == "majority") & (values["metric"] == "accuracy")]
+    assert set(accuracy["task"]) == {*tasks, *([] if own and len(tasks) == 1 else [""])}
+    written = [text.get_text() for text in figure.findobj(Text)]
+    assert written.count("Majority class") == written.count("Thumbnails") == 1
+    foot = " ".join(written)
+    assert "Lines across the bars: Majority class, Thumbnails" in " ".join(foot.split())
+    assert ("Without black line" in foot) == ("frozen" in models and not resplit)
+    assert not set(lines) & set(numbers.curves["model"])
+    assert not set(lines) & set(table.loc[table["chart"].isin(["bars", "roc", "comparison"]), "model"])
+
+
+def test_lines_change_nothing_of_what_is_compared(tmp_path):
+    models, tasks = ["mim_us", "usfm", "urfm"], ["breast_tumor", "liver_mass"]
+    for name, lines in (("without", []), ("with", ["thumbnails"])):
+        make_statistics(tmp_path / name, models, tasks, patients=48, resamples=60, lines=lines)
+    for table in ("scores", "differences", "average_scores", "average_differences", "ranks", "rank_pairs"):
+        before, after = (
+            pd.read_parquet(tmp_path / name / "statistics" / f"{table}.parquet") for name in ("without", "with")
+        )
+        pd.testing.assert_frame_equal(before, after)
+
+
+def test_no_whisker_where_no_seed_changes_anything(tmp_path):
+    folder = make_statistics(tmp_path, ["frozen", "urfm"], ["breast_tumor"], patients=48, resamples=60)
+    settings = settings_of(["frozen", "urfm"], ["breast_tumor"])
+    numbers = read_numbers(folder, settings)
+    assert numbers.deterministic == ["frozen"]
+    whiskers = [
+        line
+        for axes in draw(numbers, settings).axes
+        for line in axes.lines
+        if line.get_color() == "black" and line.get_linewidth() == 0.9
+    ]
+    assert len(whiskers) == 2  # the other model's, of two metrics

@@ -12,6 +12,7 @@ from configurations import HOME, PAPER, overlaid
 from configurations import profile as overlay
 from urfm.config.mistakes import mistakes
 from urfm.core import provenance
+from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
 from urfm.download.download import DownloadSettings
 from urfm.models.stand_ins import StandInSettings
@@ -150,7 +151,7 @@ OUT_OF_BOUNDS = [
         {"title": "Majority", "baseline": "majority", "mode": "knn"},
         "has no encoder; leave out `mode`",
     ),
-    ("models.random.baseline", "majority", "needs exactly one of `pretraining`, `checkpoint` and `baseline`"),
+    ("models.usfm.baseline", "majority", "needs exactly one of `pretraining`, `checkpoint` and `baseline`"),
     ("models.thumbnails.baseline", "thumbnail", "did you mean thumbnails?"),
     ("models.urfm.mode", "linear", "'linear' is not one of finetune, linear_probe, knn"),
     ("models.Own", {}, "'Own' is no name"),
@@ -677,3 +678,47 @@ def test_a_comparison_on_external_images_says_so(config: dict[str, Any]) -> None
     said = "Scored are images of other data sets, predicted unchanged: Breast lesion (external) by the models of "
     assert said + "Breast tumor." in notes
     assert "Models trained on 20 % of the training part." in notes
+
+
+def test_a_frozen_cell_reads_what_its_method_needs(config: dict[str, Any]) -> None:
+    config["models"] |= {
+        "probed": {"title": "Probed", "pretraining": "urfm", "mode": "linear_probe", "finetuning": {"pooling": "cls"}},
+        "nearest": {"title": "Nearest", "pretraining": "urfm", "mode": "knn"},
+    }
+    configuration.check(config)
+    cell = {"model", "task", "share", "split", "classes", "seeds", "method"}
+    read = {
+        model: settings.models.frozen(config, model, "breast_tumor", 100)
+        for model in ("majority", "thumbnails", "probed", "nearest")
+    }
+    assert set(read["majority"]) == set(read["thumbnails"]) == cell
+    assert set(read["probed"]) == cell | {"pooling", "evaluation_resize"}
+    assert set(read["nearest"]) == cell | {"pooling", "evaluation_resize", "neighbours", "temperature"}
+    assert read["probed"]["pooling"] == "cls"
+    code = {model: definitions("urfm.training.frozen.stage", read[model]) for model in read}
+    modules = {model: {name.split(":")[0] for name in found} for model, found in code.items()}
+    assert "urfm.training.frozen.features" in modules["nearest"] - modules["thumbnails"]
+    assert "urfm.training.frozen.probes:linear_probabilities" in code["probed"].keys() - code["nearest"].keys()
+
+
+def test_baselines_have_no_encoder_to_look_at() -> None:
+    for mistaken, said in [
+        ("probes: {models: [majority]}", "probes.models: majority is a baseline, which has no encoder"),
+        ("figures: {figure_7: {before: thumbnails}}", "figures.figure_7.before: thumbnails is a baseline"),
+        ("models: {urfm: {mode: knn}}", "figures.model: urfm is not fine-tuned"),
+        ("comparisons: {figure_8b: {models: [urfm_huge, majority]}}", "comparisons.figure_8b.models: majority is a"),
+        ("comparisons: {figure_2: {lines: [urfm]}}", "lines: urfm is among comparisons.figure_2.models already"),
+        ("comparisons: {figure_2: {lines: [thumbnail]}}", "no thumbnail under models; did you mean thumbnails"),
+    ]:
+        with pytest.raises(UrfmError, match=re.escape(said)):
+            configuration.check(overlaid(mistaken))
+
+
+def test_baselines_are_lines_of_demo_and_pocket_alone() -> None:
+    assert "lines" not in PAPER["comparisons"]["figure_2"]
+    for name in ("demo", "pocket"):
+        own = overlay(name)
+        own["data_root"] = "nowhere"
+        lines = settings.figures.figure(own, "figure_2")["lines"]
+        assert lines == [["majority", "Majority class"], ["thumbnails", "Thumbnails"]]
+        assert not {"majority", "thumbnails"} & {*grid.encoders(own), *grid.available_models(own, "figure_2")}

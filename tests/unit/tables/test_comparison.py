@@ -28,10 +28,11 @@ SETTINGS = {
 }
 
 
-def statistics(folder: Path, tasks: dict[str, int], **how: object) -> Path:
+def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = None, **how: object) -> Path:
     paths = write_cells(folder / "cells", SKILLS, tasks, patients=60, **how)
     settings = StatisticsSettings(
         comparison="mine",
+        lines=lines or [],
         reference="mine",
         confidence=0.9,
         t_test="welch",
@@ -40,7 +41,7 @@ def statistics(folder: Path, tasks: dict[str, int], **how: object) -> Path:
         specificity=0.9,
         calibration_bins=10,
     )
-    write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"])
+    write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"], lines or [])
     return folder
 
 
@@ -125,3 +126,18 @@ def test_a_split_a_seed_has_the_corrected_interval(tmp_path, monkeypatch):
 
 def test_p_values_as_words():
     assert [p_text(p) for p in (0.0004, 0.012, 1.0, float("nan"))] == ["< 0.001", "0.012", "1.000", "–"]
+
+
+def test_lines_have_scores_and_no_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = statistics(tmp_path, {"breast_tumor": 2, "liver_mass": 3}, lines=["usfm"])
+    models = [item for item in MODELS.items() if item[0] != "usfm"]
+    table, text = built(folder, monkeypatch, models=models, lines=[["usfm", "USFM"]])
+    scores = pd.read_parquet(folder / "lines.parquet").set_index(["task", "metric"])["mean"]
+    for task, title in (*TASKS.items(), ("average", "Mean over 2 tasks")):
+        row = table.loc[(title, "F1", "USFM (stand-in)")]
+        assert row["Score (%)"] == f"{100 * scores[(task, 'f1_macro')]:.2f}"  # no deviation: no seed changes it
+        assert " to " in row["Interval (%)"]
+        assert row["P"] == "–"
+    assert table.loc[("Liver mass", "F1", "URFM"), "P"] != "–"
+    assert "The same for every seed, hence without standard deviation: USFM." in text
+    assert "Not compared: USFM." in text

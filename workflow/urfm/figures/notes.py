@@ -35,8 +35,8 @@ def without_seed(numbers: Sequence[Numbers]) -> str:
     if not any(one.deterministic for one in numbers) or not several_seeds(numbers):
         return ""
     return (
-        "Without black line: a classifier on frozen features, the same for every seed; its uncertainty is the interval "
-        "over patients. "
+        "Without black line: a classifier on features that are not trained, the same for every seed; its uncertainty "
+        "is the interval over patients. "
     )
 
 
