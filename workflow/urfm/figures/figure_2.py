@@ -314,6 +314,7 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     sentences.append(notes.bars([numbers], settings.confidence))
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note({model: settings.models[model] for model in numbers.models}, numbers.stand_ins)
+    sentences += notes.warnings([(settings, numbers)])
     sentences.append(notes.roc([numbers]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 

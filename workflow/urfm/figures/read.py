@@ -125,6 +125,8 @@ class Numbers:
         As `comparisons`, of the mean over the tasks that all models have; empty where the statistics hold none.
     stand_ins
         Models that stand in for a checkpoint.
+    warnings
+        Of the cells that are drawn: model, task, share, seeds, of, words (`urfm.statistics.stage.warnings_of`).
     """
 
     scores: pd.DataFrame
@@ -138,6 +140,7 @@ class Numbers:
     tasks: list[str]
     simulated: bool
     stand_ins: list[str]
+    warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
     over: Uncertainty
@@ -182,6 +185,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     for table in (differences, average):
         table[points(over)] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
+    cells = set(zip(scores["model"], scores["task"], scores["share"], strict=True))
     models = [model for model in settings.models if model in set(scores["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
     whole = scores[scores["share"] == scores["share"].max()]
@@ -202,6 +206,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
         stand_ins=[model for model in models if model in stored.stand_ins],
+        warnings=[row for row in stored.warnings if (row["model"], row["task"], row["share"]) in cells],
         t_test=stored.t_test,
         resamples=stored.resamples,
         over=over,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ class Cell:
         Of the first seed where each has its own; NaN where cell.json does not say.
     stand_in
         The encoder has random weights in a publisher's form, or was taught by such.
+    warnings
+        Of each seed that has any: it predicts one class only, or its training loss is that of the class prior.
     """
 
     model: str
@@ -40,6 +42,7 @@ class Cell:
     resplit: bool = False
     training_images: float = float("nan")
     stand_in: bool = False
+    warnings: dict[int, list[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
         resplit=record.get("split") == "per_seed" and subset == "test",  # another set is the same for all seeds
         training_images=float(record.get("images", {}).get("train", np.nan)),
         stand_in=bool(record.get("stand_in", False)),
+        warnings={int(seed): words for seed, words in record.get("warnings", {}).items()},
     )
 
 

@@ -11,8 +11,10 @@ other images predicted unchanged.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -68,8 +70,27 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     }
 
 
+def warnings_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What fine-tuning warns of: model, task, share, the seeds concerned, of how many, words; sorted."""
+    found = []
+    for cell in sorted(cells, key=lambda cell: (cell.task, cell.share, cell.model)):
+        # Without a seed's own numbers, so that seeds are counted together.
+        said = [
+            (re.sub(r" \d+\.\d{3}\b", "", one), seed) for seed in sorted(cell.warnings) for one in cell.warnings[seed]
+        ]
+        for words in dict.fromkeys(words for words, _ in said):
+            seeds = [seed for other, seed in said if other == words]
+            row = {"model": cell.model, "task": cell.task, "share": cell.share}
+            found.append({**row, "seeds": seeds, "of": len(cell.seeds), "words": words})
+    return found
+
+
 def write(
-    folder: Path, tables: Mapping[str, pd.DataFrame], settings: StatisticsSettings, stand_ins: Sequence[str] = ()
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    settings: StatisticsSettings,
+    stand_ins: Sequence[str] = (),
+    warnings: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write every table as parquet and csv, and statistics.json; `stand_ins` names models that are no results."""
     for name, table in tables.items():
@@ -84,6 +105,7 @@ def write(
             "shares": sorted({int(share) for share in scores["share"]}),
             "simulated": bool(scores["simulated"].any()),
             "stand_ins": list(stand_ins),
+            "warnings": list(warnings),
             "settings": settings.model_dump(),
             "sha256": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in tables},
         },
@@ -102,7 +124,8 @@ def main() -> None:
     if settings.reference not in {cell.model for cell in cells}:
         say(f"{settings.comparison}: no cell of the reference {settings.reference}: scores only, no differences")
     tables = compute(cells, settings)
-    write(options.output, tables, settings, sorted({cell.model for cell in cells if cell.stand_in}))
+    stand_ins = sorted({cell.model for cell in cells if cell.stand_in})
+    write(options.output, tables, settings, stand_ins, warnings_of(cells))
     say(
         f"{settings.comparison}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
         f"{settings.reference}; written to {options.output}"

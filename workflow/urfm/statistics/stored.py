@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,12 +19,13 @@ AVERAGE = "average"  # the task's name in rows that average over tasks
 class Stored:
     """Some tables of one comparison, verified, and what its statistics were set to.
 
-    `stand_ins` are models whose weights are not what their name says.
+    `stand_ins` are models whose weights are not what their name says, `warnings` what fine-tuning warned of.
     """
 
     name: str
     simulated: bool
     stand_ins: list[str]
+    warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
     confidence: float
@@ -41,6 +43,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         name=content["settings"]["comparison"],
         simulated=content["simulated"],
         stand_ins=list(content.get("stand_ins", [])),
+        warnings=list(content.get("warnings", [])),
         t_test=content["settings"]["t_test"],
         resamples=content["settings"]["bootstrap_resamples"],
         confidence=content["settings"]["confidence"],

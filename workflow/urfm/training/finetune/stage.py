@@ -28,11 +28,12 @@ from urfm.config.finetuning import FinetuneSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
 from urfm.core.files import atomic_path, read_json, sha256, write_csv, write_json, write_parquet
-from urfm.core.progress import say
+from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.training import lineage, optimisation, state
 from urfm.training.finetune.images import read_part, read_parts, read_split, read_splits
+from urfm.training.finetune.learnt import warnings
 from urfm.training.finetune.loop import Cell, train_seed
 
 CHOICES = {"SELECTION": "selection_metric"}  # of urfm.core.code
@@ -115,6 +116,7 @@ def main() -> None:
     records: dict[int, dict[str, Any]] = {}
     tables, counts = [], []
     accepted: list[str] = []
+    warned: dict[str, list[str]] = {}
     for summary, split, seeds in splits:
         parts = read_parts(split, store, settings, record["input_size"])
         if other:
@@ -137,6 +139,9 @@ def main() -> None:
                     f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
                     f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
                 )
+                if found := warnings(cell, done):
+                    warned[str(seed)] = found
+                    warn(f"{settings.model} on {settings.task}, seed {seed}: {'; '.join(found)}")
         lineage.forget_others(folder)
         accepted += lineage.accepted_changes(folder)
         tables.append(predictions(cell, {seed: records[seed] for seed in seeds}))
@@ -169,6 +174,7 @@ def main() -> None:
             "images": counts[0],  # of the first seed, where each has its own split
             "patients_known": all(summary["patients"] is not None for summary in summaries),
             "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
+            "warnings": warned,
             "simulated": any(origin["simulated"] for origin in trained),
             "stand_in": record.get("stand_in", False),
             "sha256": sha256(arguments.output / "predictions.parquet"),
