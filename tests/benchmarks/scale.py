@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from urfm.data import manifest
+from urfm.data import manifest, records
 from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
@@ -53,7 +53,7 @@ def write_manifest(folder: Path, rows: int) -> Callable[[], object]:
 
     READERS["synthetic"] = Reader(read)
     manifest.inspect = describe
-    settings = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set", organ="thyroid")
+    settings = records.ManifestSettings(dataset="set", reader="synthetic", folder="Set", organ="thyroid")
     files = folder / "set.parquet", folder / "set.rejected.csv"
     return lambda: manifest.write_manifest(root, settings, DECODERS, *files)
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+LEARNT = 0.02  # R² of pre-training; below it the network knows little more than the mean target of each position
+
 
 class Metric(NamedTuple):
     """How a metric is printed and computed.

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from urfm.data.datasets.common import Record
-from urfm.data.manifest import ManifestSettings, write_manifest
-from urfm.data.records import metadata
+from urfm.data.manifest import write_manifest
+from urfm.data.records import ManifestSettings, metadata
 
 
 def to_table(records: Iterable[Record], dataset: str) -> pd.DataFrame:

@@ -16,7 +16,8 @@ from urfm.data.images.pixels import pixel_sha256
 from urfm.data.leakage import audit, duplicates
 from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.leakage.seen import COUNTS
-from urfm.data.manifest import ManifestSettings, write_manifest
+from urfm.data.manifest import write_manifest
+from urfm.data.records import ManifestSettings
 from urfm.figures import duplicates_sheet
 from urfm.simulation.archive import SimulateSettings
 from urfm.simulation.simulate import simulate

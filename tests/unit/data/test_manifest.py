@@ -18,8 +18,8 @@ from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 from urfm.data.images.store import ImageStore
-from urfm.data.manifest import ManifestSettings, write_manifest
-from urfm.data.records import COLUMNS, metadata, screen
+from urfm.data.manifest import write_manifest
+from urfm.data.records import COLUMNS, ManifestSettings, metadata, screen
 
 OWN = ManifestSettings(dataset="own", reader="generic", folder="Own", organ="breast", source="here")
 

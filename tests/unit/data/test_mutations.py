@@ -19,7 +19,7 @@ from manifest_tables import make_manifest
 from PIL import Image
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
-from urfm.data.manifest import ManifestSettings
+from urfm.data.records import ManifestSettings
 
 SETTINGS = ManifestSettings(dataset="own", reader="generic", folder="Own")
 Array = np.ndarray

@@ -22,8 +22,7 @@ from urfm.data.leakage.near_duplicates import (
     window_distances,
 )
 from urfm.data.leakage.perceptual import perceptual_hash
-from urfm.data.manifest import ManifestSettings
-from urfm.data.records import COLUMNS
+from urfm.data.records import COLUMNS, ManifestSettings
 from urfm.data.splits import stage as splits
 
 Pairs = list[tuple[int, int]]

@@ -17,7 +17,7 @@ from urfm.data.images.build import Entry, write_store
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.store import ImageStore
-from urfm.data.manifest import ManifestSettings
+from urfm.data.records import ManifestSettings
 
 SETTINGS = ManifestSettings(dataset="camus", reader="camus", folder="CAMUS", organ="heart", source="CAMUS")
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from urfm.core import files
-from urfm.data import manifest
+from urfm.data import manifest, records
 from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Listed, Record
 from urfm.data.images import build
@@ -23,7 +23,7 @@ from urfm.data.images.store import ImageStore
 from urfm.data.records import Candidate, Rejection
 
 FEW, MANY = 1_000, 9_000
-SETTINGS = manifest.ManifestSettings(dataset="set", reader="synthetic", folder="Set")
+SETTINGS = records.ManifestSettings(dataset="set", reader="synthetic", folder="Set")
 
 
 @pytest.fixture(autouse=True)

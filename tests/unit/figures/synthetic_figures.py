@@ -93,7 +93,13 @@ def make_statistics(
         calibration_bins=10,
     )
     same = [model for model in [*models, *lines] if model in NO_SEED and not resplit]
-    write(folder / "statistics", compute([read_cell(path) for path in paths], settings), settings, stand_ins, same)
+    write(
+        folder / "statistics",
+        compute([read_cell(path) for path in paths], settings),
+        settings,
+        stand_ins,
+        deterministic=same,
+    )
     return folder / "statistics"
 
 

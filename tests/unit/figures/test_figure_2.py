@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,18 @@ def test_titles_counts_and_what_is_missing_are_written(case):
     assert ("for radar charts, which need three tasks" in written) == (len(case["tasks"]) < 3)
     assert ("there is no interval over seeds" in written) == (case.get("seeds") == 1)
     assert ("No P values" in written) == (case["models"] in (["urfm"], ["mim_us", "usfm"]))
+
+
+def test_a_model_that_predicts_one_class_is_named(case):
+    case, settings, numbers, _ = case
+    cells = [{"model": case["models"][0], "task": task, "share": 100} for task in case["tasks"]]
+    said = [{**cell, "seeds": [0], "of": case.get("seeds", 3), "words": "predicts only benign"} for cell in cells]
+    figure = draw(replace(numbers, warnings=said), settings)
+    written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    title, task = TITLES[case["models"][0]], TASKS[case["tasks"][0]][0]
+    assert f"Predicts only one class of the test part: {title} ({task}: benign, 1 of " in written
+    assert overlaps(figure) == []
+    assert clipped(figure) == []
 
 
 def test_every_bar_that_does_not_start_at_zero_is_marked(case):

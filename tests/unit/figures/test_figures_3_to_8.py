@@ -20,8 +20,8 @@ from synthetic_figures import TASKS
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256
-from urfm.figures import figure_3, figure_4, figure_5, figure_8
-from urfm.figures.read import FigureSettings, read_comparisons, to_strongest
+from urfm.figures import figure_3, figure_4, figure_5, figure_8, notes
+from urfm.figures.read import FigureSettings, read_comparisons, read_numbers, to_strongest
 
 HERE = Path(__file__).parent
 NAMES = list(TASKS)
@@ -299,6 +299,35 @@ def test_stand_ins_are_named(tmp_path):
     figure = figure_4.draw(read_comparisons([folder], settings), settings)
     written = " ".join(text.get_text() for text in figure.findobj(Text))
     assert "not the published model: URFM (CLIP targets)." in " ".join(written.split())
+
+
+def test_seeds_that_learnt_nothing_are_named_once(tmp_path):
+    """A cell that two comparisons share is said once; smaller shares say so; other tasks and models are left out."""
+    tasks = {"breast_tumor": "predicts only benign", "liver_mass": "training loss has not left the class prior"}
+    rows = [
+        {"model": model, "task": task, "share": share, "seeds": seeds, "of": 3, "words": words}
+        for model in ("urfm", "usfm")
+        for task, words in tasks.items()
+        for share, seeds in ((10, [1]), (100, [0, 1, 2]))
+    ]
+    rows.append({**rows[0], "task": "kidney_tumor"})
+    comparisons, folders = [], []
+    for name in ("figure_4a", "figure_4b"):
+        folders.append(synthetic.write_statistics(tmp_path / name, name, list(tasks), shares=[10, 100]))
+        record = json.loads((folders[-1] / "statistics.json").read_text())
+        (folders[-1] / "statistics.json").write_text(json.dumps(record | {"warnings": rows}))
+        comparisons.append([name, synthetic.comparison(name, list(tasks))])
+    settings = FigureSettings.model_validate({"comparisons": comparisons, "confidence": 0.95, "dpi": 100})
+    said = notes.warnings(
+        (settings.comparisons[name], one) for name, one in read_comparisons(folders, settings).items()
+    )
+    assert said == [
+        "Predicts only one class of the test part: URFM (Breast tumor at 10 %: benign, 1 of 3 seeds; Breast tumor: "
+        "benign, 3 of 3 seeds). Training loss has not left the class prior: URFM (Liver mass at 10 %, 1 of 3 seeds; "
+        "Liver mass, 3 of 3 seeds)."
+    ]
+    assert notes.missing(settings, read_comparisons(folders, settings)).count(said[0]) == 1
+    assert len(read_numbers(folders[0], settings.comparisons["figure_4a"]).warnings) == 2  # of the whole part alone
 
 
 GOLDEN: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
-from urfm.figures import loss_curves, probe_curves, reconstructions
+from urfm.figures import loss_curves, probe_curves, reconstructions, style
 from urfm.figures.loss_curves import LossCurvesSettings
 from urfm.figures.probe_curves import ProbeCurvesSettings
 
@@ -113,6 +113,11 @@ def test_probe_curves_of_nothing_and_of_disagreeing_files(tmp_path: Path) -> Non
         probe_curves.read_predictions(files)
 
 
+def write_history(path: Path, epoch: np.ndarray, loss: np.ndarray, guess: float) -> None:
+    columns = {"epoch": epoch, "step": epoch, "loss": loss, "position_mean_loss": guess, "r2": 1 - loss / guess}
+    write_csv(path, pd.DataFrame({**columns, "lr": 1e-4 * epoch}))
+
+
 def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = [
         "Targets: tokens of biomedclip",
@@ -133,9 +138,7 @@ def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         epoch = np.arange(1, 2 if number == 5 else 41)
         files.append(tmp_path / f"{number}.csv")
-        write_csv(
-            files[-1], pd.DataFrame({"epoch": epoch, "loss": 1 / epoch + number, "lr": 1e-4 * epoch, "step": epoch})
-        )
+        write_history(files[-1], epoch, 1 / epoch + number, number + 0.02)
     settings = LossCurvesSettings.model_validate(
         {"runs": runs, "simulated": True, "notes": ["Not available: Y."], "dpi": 80}
     )
@@ -143,8 +146,11 @@ def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.query("run == 'run_3' and epoch == 2")["loss"].tolist() == [3.5]
     shown = texts_on_the_page(loss_curves.draw(table, settings))
     assert sum("Learning rate" in text for text in shown) == 4  # a panel a kind of target
-    assert {f"A run with the number {number}" for number in range(9) if number != 3} <= set(shown)
-    assert "A run with the number 3 (stand-in)" in shown
+    r2 = {number: 1 - (number + 1 / (1 if number == 5 else 40)) / (number + 0.02) for number in range(9)}
+    labels = {f"A run with the number {number}, R² {r2[number]:.2f}" for number in (4, 6, 7, 8)}
+    assert {label.replace("-0.00", "0.00") for label in labels} <= set(shown)
+    assert "A run with the number 5, R² −0.20" in shown
+    assert "A run with the number 3 (stand-in), R² 0.00" in shown
     assert any("Not available: Y." in text for text in shown)
 
     arguments = ["", "--settings", settings.model_dump_json(), "--histories", *map(str, files)]
@@ -156,6 +162,33 @@ def test_loss_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         loss_curves.main()
     write_csv(files[0], pd.DataFrame({"epoch": [1]}))
     with pytest.raises(UrfmError, match="column loss is missing"):
+        loss_curves.read_history(files[0])
+
+
+def test_loss_curves_show_the_guess_and_who_learnt_nothing(tmp_path: Path) -> None:
+    epoch = np.arange(1, 31)
+    ends = {"usfm": (0.5, 0.8), "urfm": (0.795, 0.8), "a": (0.6, 0.803), "b": (0.4, 0.7)}  # last loss, and the guess
+    files = [tmp_path / f"{name}.csv" for name in ends]
+    for path, (end, guess) in zip(files, ends.values(), strict=True):
+        write_history(path, epoch, end + np.exp(-epoch.astype(float)), guess)
+    runs = [{"name": name, "title": name.upper(), "targets": "Tokens"} for name in ends]
+    settings = LossCurvesSettings.model_validate({"runs": runs, "simulated": False, "notes": [], "dpi": 80})
+    table = loss_curves.numbers(settings, files)
+    assert list(table.columns[-5:]) == loss_curves.COLUMNS
+    figure = loss_curves.draw(table, settings)
+    loss, r2, _ = figure.axes
+    looks = style.appearances(list(ends))
+    lines = {round(line.get_ydata()[0], 6): line.get_color() for line in loss.lines if line.get_linestyle() == ":"}
+    assert lines == {0.7: looks["b"].color, 0.801: style.GREY}  # three agree to 1 %
+    assert [line.get_ydata()[0] for line in r2.lines if line.get_color() == style.GREY] == [0]
+    shown = texts_on_the_page(figure)
+    assert shown.count(loss_curves.GUESS) == 1
+    assert {"USFM, R² 0.37", "URFM, R² 0.01", "A, R² 0.25", "B, R² 0.43"} <= set(shown)
+    assert "URFM has learnt nothing beyond the mean target of each position." in shown[-1].split("\n")
+    assert loss_curves.nothing_learnt(["A", "B"])[0].startswith("A, B have learnt nothing")
+
+    write_csv(files[0], pd.read_csv(files[0]).drop(columns=["position_mean_loss", "r2"]))  # of an older version
+    with pytest.raises(UrfmError, match="column position_mean_loss is missing; delete the run's folder"):
         loss_curves.read_history(files[0])
 
 

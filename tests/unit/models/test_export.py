@@ -95,7 +95,7 @@ def test_card_of_a_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "pretrain_set": {"counts": [{"dataset": "camus", "organ": "heart", "source": "CAMUS", "images": 18887}]},
         "teacher": {"name": "biomedclip", "layer": "patch tokens after the final LayerNorm"},
     }
-    path = write_encoder(tmp_path, "mae", simulated=True, provenance=provenance)
+    path = write_encoder(tmp_path, "mae", simulated=True, provenance=provenance, r2=0.4237)
     first = statistics(tmp_path, "figure_2", scores("mine", "breast_tumor", 0.8, True) + scores("other", "x", 0.1))
     second = statistics(tmp_path, "figure_4", scores("mine", "breast_tumor", 0.8, True) + scores("mine", "liver", 0.7))
     card = run(tmp_path, monkeypatch, path, "--statistics", first, second, title="URFM")
@@ -107,6 +107,7 @@ def test_card_of_a_pretraining_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "| epochs | 400 |" in card
     assert "| betas | 0.9, 0.95 |" in card
     assert "| teacher | biomedclip, patch tokens after the final LayerNorm |" in card
+    assert "R² of the last epoch: 0.424 (" in card
     assert "To be stated by whoever publishes" in card
     assert card.count("| breast_tumor |") == 1
     row = "| breast_tumor | 100 % | 0.800 ± 0.012 | 0.820 ± 0.012 | 0.810 ± 0.012 | 214 (simulated) | 10 |"

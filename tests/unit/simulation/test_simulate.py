@@ -19,8 +19,7 @@ from urfm.core.files import read_json
 from urfm.data.datasets import READERS
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
-from urfm.data.manifest import ManifestSettings
-from urfm.data.records import made_by_simulator
+from urfm.data.records import ManifestSettings, made_by_simulator
 from urfm.data.splits.stage import make_split
 from urfm.simulation import downstream, pretraining, simulate
 from urfm.simulation.anatomy import Case

@@ -338,6 +338,28 @@ def test_models_that_are_stand_ins_are_named(paths, tmp_path, monkeypatch):
         assert json.loads((tmp_path / name / "statistics.json").read_text())["stand_ins"] == expected
 
 
+def test_warnings_of_fine_tuning_are_listed(paths, tmp_path, monkeypatch):
+    root = paths[0].parents[3]
+    shutil.copytree(root, tmp_path / "cells")
+    cells = [tmp_path / "cells" / path.relative_to(root) for path in paths]
+    stuck = "training loss 0.69{} has not left the class prior 0.690"
+    said = {"0": [stuck.format(1), "predicts only grade 2.5"], "2": [stuck.format(4)]}
+    for path in cells:
+        record = json.loads(path.read_text())
+        named = (record["model"], record["task"]) == ("usfm", "liver_mass")
+        path.write_text(json.dumps({**record, "warnings": said if named else {}}))
+    row = {"model": "usfm", "task": "liver_mass", "share": 100}
+    expected = [
+        {**row, "seeds": [0, 2], "of": 3, "words": "training loss has not left the class prior"},
+        {**row, "seeds": [0], "of": 3, "words": "predicts only grade 2.5"},
+    ]
+    # Cells of an older version have none.
+    for name, given, listed in (("with", cells, expected), ("without", paths, [])):
+        monkeypatch.setattr(sys, "argv", ["statistics", *command(given, tmp_path / name)])
+        run(main)
+        assert json.loads((tmp_path / name / "statistics.json").read_text())["warnings"] == listed
+
+
 def test_missing_reference_gives_scores_only(paths, tmp_path, monkeypatch, capsys):
     settings = SETTINGS.model_copy(update={"reference": "urfm_large"})
     monkeypatch.setattr(sys, "argv", ["statistics", *command(paths, tmp_path / "out", settings)])

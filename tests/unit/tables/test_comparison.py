@@ -41,7 +41,7 @@ def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = No
         specificity=0.9,
         calibration_bins=10,
     )
-    write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"], lines or [])
+    write(folder, compute([read_cell(path) for path in paths], settings), settings, ["usfm"], deterministic=lines or [])
     return folder
 
 

@@ -454,6 +454,8 @@ def test_killed_twice_it_ends_in_the_same_predictions(toy: Path, monkeypatch: py
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     histories = [pd.read_csv(toy / name / "history.csv").drop(columns="seconds") for name in ("cut", "whole")]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
+    cells = [json.loads((toy / name / "cell.json").read_text()) for name in ("cut", "whole")]
+    assert cells[0]["warnings"] == cells[1]["warnings"]
     assert not list(toy.glob("state-cut/*/*/seed-0/checkpoint.pt*"))
 
 

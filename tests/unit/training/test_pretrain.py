@@ -199,6 +199,7 @@ def test_whole_run(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFix
     assert record["sha256"] == sha256(tmp_path / "out" / "encoder.safetensors")
     assert record["simulated"] is True  # one of the two stores is
     assert record["stand_in"] is False
+    assert [record["position_mean_loss"], record["r2"]] == history[["position_mean_loss", "r2"]].iloc[-1].tolist()
     assert (record["model"], record["weights"], record["input_size"]) == ("test", "file", 32)
     assert record["mean"] == [0.485, 0.456, 0.406]
     assert record["provenance"]["pretrain_set"]["images"] == 21

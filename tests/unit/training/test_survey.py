@@ -15,6 +15,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
 from urfm.data.images.store import ImageStore
 from urfm.interpret.autoencoder import load_autoencoder
+from urfm.metrics import LEARNT
 from urfm.models.mim import MaskedAutoencoder, build_encoder, masked_autoencoder
 from urfm.models.normalisation import normalise
 from urfm.models.teachers import load_teacher
@@ -91,6 +92,20 @@ def test_channels_keep_their_scale_in_the_decoder(stores: list[Path], tmp_path: 
     assert isinstance(model, MaskedAutoencoder)
     assert (model.target_std != 1).all()
     assert history["r2"].iloc[-5:].mean() > history["r2"].iloc[0] + 0.1
+
+
+@pytest.mark.parametrize(("base_lr", "says"), [(1e-12, True), (0.1, False)])
+def test_a_run_that_learns_nothing_says_so(
+    stores: list[Path],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    base_lr: float,
+    says: bool,
+) -> None:
+    history = here(settings(epochs=60, loss_on="all", base_lr=base_lr), stores, tmp_path)
+    assert (history["r2"].iloc[-1] < LEARNT) == says
+    line = "warning: test has learnt nothing beyond the mean target of each position (R² "
+    assert (line in capsys.readouterr().err) == says
 
 
 def test_black_images_are_normalised_too() -> None:

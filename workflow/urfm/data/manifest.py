@@ -24,7 +24,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from urfm.config.data import Archive
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
@@ -39,6 +38,7 @@ from urfm.data.leakage.perceptual import perceptual_hash
 from urfm.data.records import (
     COLUMNS,
     Candidate,
+    ManifestSettings,
     Rejection,
     list_records,
     made_by_simulator,
@@ -53,16 +53,6 @@ SCHEMA = pa.schema([(name, pa.int64() if name in ("width", "height") else pa.str
 CATEGORIES = ["label", "excluded_reason", "erratum"]  # columns of few different texts
 REJECTED_COLUMNS = ["path", "reason", "detail"]
 CONTRADICTION = "the same picture occurs under another label"
-
-
-class ManifestSettings(Archive):
-    """Settings of the stage: one data set of the configuration."""
-
-    dataset: str
-    reader: str
-    organ: str = ""  # none: each record has its own
-    source: str = ""
-    strict_counts: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from urfm.config.data import Archive
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
-
-if TYPE_CHECKING:
-    from urfm.data.manifest import ManifestSettings
 
 COLUMNS = [
     "image_id",
@@ -42,6 +39,16 @@ COLUMNS = [
     "excluded_reason",
 ]
 SIMULATED = "SIMULATED.json"  # lies in the folder of a simulated data set
+
+
+class ManifestSettings(Archive):
+    """Settings of the stage: one data set of the configuration."""
+
+    dataset: str
+    reader: str
+    organ: str = ""  # none: each record has its own
+    source: str = ""
+    strict_counts: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from urfm.config.data import Expected
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256, stand_in_mark
 from urfm.core.progress import human_bytes
-from urfm.data.manifest import ManifestSettings
-from urfm.data.records import list_records, made_by_simulator
+from urfm.data.records import ManifestSettings, list_records, made_by_simulator
 from urfm.plan import settings
 from urfm.plan.availability import Config, is_simulated
 

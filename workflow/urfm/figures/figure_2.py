@@ -323,6 +323,7 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     sentences += notes.lines([settings.lines[model] for model in numbers.line_means.index])
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note(settings.models | settings.lines, numbers.stand_ins)
+    sentences += notes.warnings([(settings, numbers)])
     sentences.append(notes.roc([numbers]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 

@@ -108,10 +108,33 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
     )
 
 
+def warnings(comparisons: Iterable[tuple[Comparison, Numbers]]) -> list[str]:
+    """The note on seeds that have learnt nothing: those that predict one class, and those left at the class prior."""
+    found: dict[str, dict[str, list[str]]] = {}  # heading: model: its cells
+    for settings, numbers in comparisons:
+        for row in numbers.warnings:
+            only = row["words"].removeprefix("predicts only ")
+            one_class = only != row["words"]
+            heading = "Predicts only one class of the test part" if one_class else only.capitalize()
+            cells = found.setdefault(heading, {}).setdefault(settings.models[row["model"]], [])
+            said = settings.tasks[row["task"]].title + (f" at {row['share']} %" if row["share"] < 100 else "")
+            said += (
+                f": {only}" if one_class else ""
+            ) + f", {len(row['seeds'])} of {row['of']} seed{'s' * (row['of'] > 1)}"
+            if said not in cells:  # of another comparison
+                cells.append(said)
+    sentences = []
+    for heading, models in sorted(found.items()):
+        listed = [f"{model} ({'; '.join(cells)})" for model, cells in models.items()]
+        sentences.append(f"{heading}: {', '.join(listed)}.")
+    return [" ".join(sentences)] if sentences else []
+
+
 def missing(settings: FigureSettings, numbers: Mapping[str, Numbers]) -> list[str]:
-    """The configuration's notes, stand-ins, and what is not available, each once for the whole figure."""
+    """The configuration's notes, stand-ins, warnings, and what is not available, each once for the whole figure."""
     titles = {model: settings.comparisons[name].models[model] for name, one in numbers.items() for model in one.models}
     said = style.stand_in_note(titles, [model for one in numbers.values() for model in one.stand_ins])
+    said += warnings((settings.comparisons[name], one) for name, one in numbers.items())
     said += [note for name in numbers for note in settings.comparisons[name].notes]
     lacking = [entry for name, item in settings.comparisons.items() for entry in unavailable(item, numbers.get(name))]
     return [*dict.fromkeys(said), *style.note_unavailable([*dict.fromkeys(lacking)])]

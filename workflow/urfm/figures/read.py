@@ -132,6 +132,8 @@ class Numbers:
         Models that stand in for a checkpoint.
     deterministic
         Models with the same predictions for every seed.
+    warnings
+        Of the cells that are drawn: model, task, share, seeds, of, words (`urfm.statistics.stage.warnings_of`).
     """
 
     scores: pd.DataFrame
@@ -148,6 +150,7 @@ class Numbers:
     simulated: bool
     stand_ins: list[str]
     deterministic: list[str]
+    warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
     over: Uncertainty
@@ -198,6 +201,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     for table in (differences, average):
         table[points(over)] *= 100
     curves[["fpr", "tpr", "auroc"]] *= 100
+    cells = set(zip(scores["model"], scores["task"], scores["share"], strict=True))
     models = [model for model in settings.models if model in set(scores["model"])]
     across = [model for model in settings.lines if model in set(lines["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
@@ -220,6 +224,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         simulated=bool(scores["simulated"].any()),
         stand_ins=[model for model in [*models, *across] if model in stored.stand_ins],
         deterministic=[model for model in models if model in stored.deterministic],
+        warnings=[row for row in stored.warnings if (row["model"], row["task"], row["share"]) in cells],
         t_test=stored.t_test,
         resamples=stored.resamples,
         over=over,

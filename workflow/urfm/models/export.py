@@ -93,7 +93,7 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
             else "its own mean and standard deviation, over all pixels and colours; `urfm.load` does it, timm does not."
         ),
         "",
-        *_origin(provenance),
+        *_origin(record),
         "## Licence",
         "",
         _licence(settings, "settings" in provenance),
@@ -105,8 +105,9 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
     return "\n".join(lines)
 
 
-def _origin(provenance: dict[str, Any]) -> list[str]:
+def _origin(record: dict[str, Any]) -> list[str]:
     """Data and recipe of a pre-training run here, or the upstream file."""
+    provenance = record["provenance"]
     if "settings" not in provenance:
         rows = [(name.replace("_", " "), value) for name, value in provenance.items() if name != "dropped"]
         return ["## Origin", "", *_table(["", ""], rows), ""]
@@ -123,6 +124,8 @@ def _origin(provenance: dict[str, Any]) -> list[str]:
         "Masked image modelling (Kang et al., iScience 2025, doi 10.1016/j.isci.2025.112917).",
         "",
         *_table(["setting", "value"], [(name, _text(value)) for name, value in recipe.items() if name != "run"]),
+        "",
+        f"R² of the last epoch: {record['r2']:.3f} (training; 0 is a guess of the mean target of each position).",
         "",
     ]
 

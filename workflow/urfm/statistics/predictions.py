@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ class Cell:
         The encoder has random weights in a publisher's form, or was taught by such.
     deterministic
         All seeds have the same predictions: a classifier on frozen features, or a baseline.
+    warnings
+        Of each seed that has any: it predicts one class only, or its training loss is that of the class prior.
     """
 
     model: str
@@ -43,6 +45,7 @@ class Cell:
     training_images: float = float("nan")
     stand_in: bool = False
     deterministic: bool = False
+    warnings: dict[int, list[str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -136,6 +139,7 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
         training_images=float(record.get("images", {}).get("train", np.nan)),
         stand_in=bool(record.get("stand_in", False)),
         deterministic=bool(record.get("deterministic", False)),
+        warnings={int(seed): words for seed, words in record.get("warnings", {}).items()},
     )
 
 

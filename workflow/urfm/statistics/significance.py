@@ -45,16 +45,12 @@ def t_test(first: FloatArray, second: FloatArray, kind: TTest) -> float:
     if min(len(first), len(second)) < 2 or np.isnan(first).any() or np.isnan(second).any():
         return float("nan")
     if kind == "paired":
-        gap = first - second
-        error, freedom = deviation(gap) / np.sqrt(len(gap)), float(len(gap) - 1)
-        mean = gap.mean()
-    else:
-        mean = first.mean() - second.mean()
-        a, b = deviation(first) ** 2 / len(first), deviation(second) ** 2 / len(second)
-        error = np.sqrt(a + b)
-        # Welch and Satterthwaite's degrees of freedom.
-        freedom = error**4 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1)) if error else 1.0
-    return float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float("nan")
+        return float(stats.ttest_rel(first, second).pvalue) if deviation(first - second) else float("nan")
+    spread = deviation(first), deviation(second)
+    if not any(spread):
+        return float("nan")
+    samples = first.mean(), spread[0], len(first), second.mean(), spread[1], len(second)
+    return float(stats.ttest_ind_from_stats(*samples, equal_var=False).pvalue)
 
 
 def corrected_error(values: FloatArray, ratio: float) -> float:

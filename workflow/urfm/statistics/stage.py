@@ -11,8 +11,10 @@ other images predicted unchanged.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -72,16 +74,33 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     }
 
 
+def warnings_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What fine-tuning warns of: model, task, share, the seeds concerned, of how many, words; sorted."""
+    found = []
+    for cell in sorted(cells, key=lambda cell: (cell.task, cell.share, cell.model)):
+        # Without a seed's own numbers, so that seeds are counted together.
+        said = [
+            (re.sub(r" \d+\.\d{3}\b", "", one), seed) for seed in sorted(cell.warnings) for one in cell.warnings[seed]
+        ]
+        for words in dict.fromkeys(words for words, _ in said):
+            seeds = [seed for other, seed in said if other == words]
+            row = {"model": cell.model, "task": cell.task, "share": cell.share}
+            found.append({**row, "seeds": seeds, "of": len(cell.seeds), "words": words})
+    return found
+
+
 def write(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
     settings: StatisticsSettings,
     stand_ins: Sequence[str] = (),
+    warnings: Sequence[dict[str, Any]] = (),
     deterministic: Sequence[str] = (),
 ) -> None:
     """Write every table as parquet and csv, and statistics.json.
 
-    `stand_ins` names models that are no results, `deterministic` those with the same predictions for every seed.
+    `stand_ins` names models that are no results, `warnings` are those of `warnings_of`, and
+    `deterministic` names models with the same predictions for every seed.
     """
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
@@ -95,6 +114,7 @@ def write(
             "shares": sorted({int(share) for share in scores["share"]}),
             "simulated": bool(scores["simulated"].any()),
             "stand_ins": list(stand_ins),
+            "warnings": list(warnings),
             "deterministic": list(deterministic),
             "settings": settings.model_dump(),
             "sha256": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in tables},
@@ -116,7 +136,7 @@ def main() -> None:
     tables = compute(cells, settings)
     stand_ins = sorted({cell.model for cell in cells if cell.stand_in})
     deterministic = sorted({cell.model for cell in cells if cell.deterministic})
-    write(options.output, tables, settings, stand_ins, deterministic)
+    write(options.output, tables, settings, stand_ins, warnings_of(cells), deterministic)
     say(
         f"{settings.comparison}: {len(cells)} cells, {len(tables['differences'])} comparisons with "
         f"{settings.reference}; written to {options.output}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,13 +19,15 @@ AVERAGE = "average"  # the task's name in rows that average over tasks
 class Stored:
     """Some tables of one comparison, verified, and what its statistics were set to.
 
-    `stand_ins` are models whose weights are not what their name says, `deterministic` those without a seed.
+    `stand_ins` are models whose weights are not what their name says, `deterministic` those without a seed,
+    `warnings` what fine-tuning warned of.
     """
 
     name: str
     simulated: bool
     stand_ins: list[str]
     deterministic: list[str]
+    warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
     confidence: float
@@ -43,6 +46,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         simulated=content["simulated"],
         stand_ins=list(content.get("stand_ins", [])),
         deterministic=list(content.get("deterministic", [])),
+        warnings=list(content.get("warnings", [])),
         t_test=content["settings"]["t_test"],
         resamples=content["settings"]["bootstrap_resamples"],
         confidence=content["settings"]["confidence"],

@@ -28,12 +28,13 @@ from urfm.config.finetuning import FinetuneSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
 from urfm.core.files import atomic_path, read_json, sha256
-from urfm.core.progress import say
+from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.training import lineage, optimisation, state
 from urfm.training.finetune.cell import add_arguments, checked, prediction_table, read_sources, write_cell
 from urfm.training.finetune.images import prepared, read_parts
+from urfm.training.finetune.learnt import warnings
 from urfm.training.finetune.loop import Cell, train_seed
 
 CHOICES = {"SELECTION": "selection_metric"}  # of urfm.core.code
@@ -99,6 +100,7 @@ def main() -> None:
     records: dict[int, dict[str, Any]] = {}
     tables, counts = [], []
     accepted: list[str] = []
+    warned: dict[str, list[str]] = {}
     for summary, split, seeds in sources.folds:
         parts = read_parts(split, store, settings, record["input_size"])
         if other:
@@ -122,6 +124,9 @@ def main() -> None:
                     f"seed {seed}: best of {len(done['history'])} epochs is {done['best']['epoch']}, validation "
                     f"{settings.selection_metric} {done['best']['score']:.3f}, {done['seconds']:.0f} s"
                 )
+                if found := warnings(cell, done):
+                    warned[str(seed)] = found
+                    warn(f"{settings.model} on {settings.task}, seed {seed}: {'; '.join(found)}")
         lineage.forget_others(folder)
         accepted += lineage.accepted_changes(folder)
         tables += [predictions(cell, seed, records[seed]) for seed in seeds]
@@ -133,6 +138,7 @@ def main() -> None:
     more |= {
         "images": counts[0],  # of the first seed, where each has its own split
         "selected_epochs": {str(seed): done["best"]["epoch"] for seed, done in records.items()},
+        "warnings": warned,
         "accepted_code_changes": sorted(set(accepted)),
         "seconds": sum(done["seconds"] for done in records.values()),
     }

@@ -32,6 +32,7 @@ def export(
             save_file(finished[path.stem], temporary, metadata={"format": "pt"})
     write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
     mean, std = settings.colours
+    last = finished["history"][-1]
     record = {
         "model": settings.run,
         "architecture": settings.architecture,
@@ -45,6 +46,8 @@ def export(
         "parameters": sum(tensor.numel() for tensor in finished["encoder"].values()),
         "sha256": sha256(weights),
         "decoder_sha256": sha256(decoder),
+        "position_mean_loss": last["position_mean_loss"],
+        "r2": last["r2"],
         "simulated": simulated,
         "stand_in": provenance["teacher"]["stand_in"],  # taught by random weights, it is worth no more than they are
         "provenance": provenance,

@@ -23,9 +23,10 @@ from urfm.config.pretraining import PretrainSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
-from urfm.core.progress import say
+from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
+from urfm.metrics import LEARNT
 from urfm.models.mim import build_encoder, masked_autoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
@@ -131,6 +132,11 @@ def pretrain(
             export_snapshots(settings, folder, target, simulated, output)
             lineage.forget_others(folder)
             say(f"{settings.run}: encoder and history in {output}")
+            if (r2 := finished["history"][-1]["r2"]) < LEARNT:
+                warn(
+                    f"{settings.run} has learnt nothing beyond the mean target of each position (R² {r2:.3f}); train "
+                    "longer, with a lower mask ratio or with the loss on all patches (docs/pretraining.md)"
+                )
     job.barrier()
 
 
