@@ -41,6 +41,19 @@ def test_a_sample_is_of_distinct_images_and_always_the_same(samples: Samples, mo
     assert not torch.equal(drawn, torch.cat([batch["student"] for batch in sampled(samples, 1)]))
 
 
+def test_a_sample_is_balanced_as_training_is(stores: list[Path]) -> None:  # noqa: F811
+    """Store b has a third of the images, and then half of the sample."""
+    balanced = Samples(
+        settings(sampling="organ_balanced"), images_of(stores), [ImageStore(path) for path in stores], []
+    )
+    drawn = torch.cat([batch["student"] for batch in sampled(balanced, 0)])
+    own = {tuple(crop.flatten().tolist()) for crop in drawn}
+    fresh = [balanced[turn, index] for index in range(14, 21) for turn in range(4)]
+    assert sum(tuple(item["student"].flatten().tolist()) in own for item in fresh) == pytest.approx(
+        len(drawn) / 2, abs=1
+    )
+
+
 def test_colours_are_those_of_all_pixels(samples: Samples) -> None:
     pixels = torch.cat([batch["student"] for batch in sampled(samples, 0)]).double().numpy() / 255
     assert len(pixels) == 21

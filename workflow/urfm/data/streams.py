@@ -19,7 +19,6 @@ class Stream(IntEnum):
     STORED_VIEW = 3  # seed, view, image
     LAYERS = 4  # seed, step, process
     BALANCE = 5  # seed, organ, pass through its images
-    SURVEY = 6  # seed
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

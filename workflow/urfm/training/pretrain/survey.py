@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
-from urfm.data.streams import Stream, generator
 from urfm.training.pretrain.samples import Sample, Samples
+from urfm.training.sampling import epoch_places
 
-SAMPLE = 1024  # images at most
+SAMPLE = 1024  # crops at most
 BATCH = 64
 
 
 def sampled(samples: Samples, seed: int) -> Iterator[Sample]:
-    """Crops of the first turn of up to SAMPLE images at random, in batches; the same whatever trained before."""
-    random = generator(Stream.SURVEY, seed)
-    chosen = np.sort(random.choice(len(samples), min(SAMPLE, len(samples)), replace=False)).tolist()
-    for first in range(0, len(chosen), BATCH):
-        yield torch.utils.data.default_collate([samples[0, index] for index in chosen[first : first + BATCH]])
+    """The first SAMPLE crops of training, in batches: drawn as `sampling` says, the same after an interruption."""
+    organs = samples.organs if samples.settings.sampling == "organ_balanced" else None
+    places = epoch_places(seed, 0, len(samples), organs)[:SAMPLE].tolist()
+    for first in range(0, len(places), BATCH):
+        yield default_collate([samples[turn, index] for turn, index in places[first : first + BATCH]])
 
 
 def colours(samples: Samples, seed: int) -> tuple[list[float], list[float]]:
