@@ -327,6 +327,15 @@ def test_seeds_that_learnt_nothing_are_named_once(tmp_path):
         "Liver mass, 3 of 3 seeds)."
     ]
     assert notes.missing(settings, read_comparisons(folders, settings)).count(said[0]) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notes, "LISTED", 1)
+        counted = notes.warnings(
+            (settings.comparisons[name], one) for name, one in read_comparisons(folders, settings).items()
+        )
+    assert counted == [
+        "Predicts only one class of the test part, in some seeds: URFM (1 task). Training loss has not left the class "
+        "prior, in some seeds: URFM (1 task)."
+    ]
     assert len(read_numbers(folders[0], settings.comparisons["figure_4a"]).warnings) == 2  # of the whole part alone
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from urfm.figures import style
 from urfm.figures.read import BOOTSTRAP, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
 
+LISTED = 6  # cells with a warning that a note names one by one
+
 
 def several_seeds(numbers: Iterable[Numbers]) -> bool:
     return any((one.scores["seeds"] > 1).any() for one in numbers)
@@ -109,25 +111,37 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
 
 
 def warnings(comparisons: Iterable[tuple[Comparison, Numbers]]) -> list[str]:
-    """The note on seeds that have learnt nothing: those that predict one class, and those left at the class prior."""
-    found: dict[str, dict[str, list[str]]] = {}  # heading: model: its cells
+    """The note on seeds that have learnt nothing: those that predict one class, and those left at the class prior.
+
+    A few are named one by one; of many, how many tasks of each model (statistics.json lists them).
+    """
+    found: dict[str, dict[str, dict[str, str]]] = {}  # heading: model: words: task
     for settings, numbers in comparisons:
         for row in numbers.warnings:
             only = row["words"].removeprefix("predicts only ")
             one_class = only != row["words"]
             heading = "Predicts only one class of the test part" if one_class else only.capitalize()
-            cells = found.setdefault(heading, {}).setdefault(settings.models[row["model"]], [])
-            said = settings.tasks[row["task"]].title + (f" at {row['share']} %" if row["share"] < 100 else "")
+            cells = found.setdefault(heading, {}).setdefault(settings.models[row["model"]], {})
+            task = settings.tasks[row["task"]].title
+            said = task + (f" at {row['share']} %" if row["share"] < 100 else "")
             said += (
                 f": {only}" if one_class else ""
             ) + f", {len(row['seeds'])} of {row['of']} seed{'s' * (row['of'] > 1)}"
-            if said not in cells:  # of another comparison
-                cells.append(said)
+            cells[said] = task  # once, also if another comparison has it
     sentences = []
     for heading, models in sorted(found.items()):
-        listed = [f"{model} ({'; '.join(cells)})" for model, cells in models.items()]
-        sentences.append(f"{heading}: {', '.join(listed)}.")
+        few = sum(len(cells) for cells in models.values()) <= LISTED
+        listed = [
+            f"{model} ({'; '.join(cells) if few else counted(cells.values())})" for model, cells in models.items()
+        ]
+        sentences.append(f"{heading}{'' if few else ', in some seeds'}: {', '.join(listed)}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def counted(tasks: Iterable[str]) -> str:
+    """How many different tasks these are."""
+    number = len(set(tasks))
+    return f"{number} task{'s' * (number > 1)}"
 
 
 def missing(settings: FigureSettings, numbers: Mapping[str, Numbers]) -> list[str]:
