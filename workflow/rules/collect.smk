@@ -105,8 +105,7 @@ rule report:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.report.page", lambda wildcards: settings.tables.report(config)),
     shell:

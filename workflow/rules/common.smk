@@ -122,6 +122,15 @@ def drawing(name, figure, content, category="Figures", caption=None):
     }
 
 
+def tabulating(name, table, content):
+    """What rules that write a table give: a CSV, shown in the report, and the same for text and for LaTeX."""
+    path, labels = f"<results>/tables/{name}", {"table": table, "content": content}
+    return {
+        "csv": report(f"{path}.csv", f"../report/{name}.rst", "Tables", labels=labels),
+        "text": [f"{path}.md", f"{path}.tex"],
+    }
+
+
 def several(nodes):
     """What the Slurm executor must know of a job on several nodes: one task each, which the job starts by srun."""
     return {"mpi": "srun", "tasks": nodes, "tasks_per_gpu": 0} if nodes > 1 else {}

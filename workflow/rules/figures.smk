@@ -11,26 +11,13 @@ rule figure_2:
         tables=ancient([f"<results>/statistics/{COMPARED}/{name}" for name in TABLES]),
         record=f"<results>/statistics/{COMPARED}/statistics.json",
     output:
-        pdf="<results>/figures/figure_2.pdf",
-        png=report(
-            "<results>/figures/figure_2.png",
-            caption="../report/figure_2.rst",
-            category="Figures",
-            labels={"figure": "Figure 2", "content": "every model on every task"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_2.csv",
-            caption="../report/figure_2.rst",
-            category="Figures",
-            labels={"figure": "Figure 2", "content": "numbers drawn"},
-        ),
+        **drawing("figure_2", "Figure 2", "every model on every task"),
     log:
         "<logs>/figures/figure_2.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.figures.figure_2", lambda wildcards: settings.figures.figure(config, COMPARED)),
     shell:
@@ -48,113 +35,48 @@ rule figure_3:
         tables=lambda wildcards: ancient(drawn_statistics("figure_3", *TABLES)(wildcards)),
         records=drawn_statistics("figure_3", "statistics.json"),
     output:
-        pdf="<results>/figures/figure_3.pdf",
-        png=report(
-            "<results>/figures/figure_3.png",
-            caption="../report/figure_3.rst",
-            category="Figures",
-            labels={"figure": "Figure 3", "content": "external validation"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_3.csv",
-            caption="../report/figure_3.rst",
-            category="Figures",
-            labels={"figure": "Figure 3", "content": "numbers drawn"},
-        ),
+        **drawing("figure_3", "Figure 3", "external validation"),
     log:
         "<logs>/figures/figure_3.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.comparisons(config, "figure_3")),
     shell:
         """
-        records=({input.records:q})
-        python -m urfm.figures.figure_3 \
+        records=({input.records:q}) figure=$(basename {output.pdf:q} .pdf)
+        python -m "urfm.figures.$figure" \
             --settings {params.settings:q} \
             --statistics "${{records[@]%/*}}" \
-            --output "$(dirname {output.pdf:q})/figure_3" \
+            --output "$(dirname {output.pdf:q})/$figure" \
             2>&1 | tee -i {log:q}
         """
 
 
-rule figure_4:
+use rule figure_3 as figure_4 with:
     input:
         tables=lambda wildcards: ancient(drawn_statistics("figure_4", *TABLES)(wildcards)),
         records=drawn_statistics("figure_4", "statistics.json"),
     output:
-        pdf="<results>/figures/figure_4.pdf",
-        png=report(
-            "<results>/figures/figure_4.png",
-            caption="../report/figure_4.rst",
-            category="Figures",
-            labels={"figure": "Figure 4", "content": "methods and targets"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_4.csv",
-            caption="../report/figure_4.rst",
-            category="Figures",
-            labels={"figure": "Figure 4", "content": "numbers drawn"},
-        ),
+        **drawing("figure_4", "Figure 4", "methods and targets"),
     log:
         "<logs>/figures/figure_4.log",
-    conda:
-        "../../envs/urfm.yaml"
-    resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
     params:
         **depends("urfm.figures.figure_4", lambda wildcards: settings.figures.comparisons(config, "figure_4")),
-    shell:
-        """
-        records=({input.records:q})
-        python -m urfm.figures.figure_4 \
-            --settings {params.settings:q} \
-            --statistics "${{records[@]%/*}}" \
-            --output "$(dirname {output.pdf:q})/figure_4" \
-            2>&1 | tee -i {log:q}
-        """
 
 
-rule figure_5:
+use rule figure_3 as figure_5 with:
     input:
         tables=lambda wildcards: ancient(drawn_statistics("figure_5", *TABLES)(wildcards)),
         records=drawn_statistics("figure_5", "statistics.json"),
     output:
-        pdf="<results>/figures/figure_5.pdf",
-        png=report(
-            "<results>/figures/figure_5.png",
-            caption="../report/figure_5.rst",
-            category="Figures",
-            labels={"figure": "Figure 5", "content": "models of one organ"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_5.csv",
-            caption="../report/figure_5.rst",
-            category="Figures",
-            labels={"figure": "Figure 5", "content": "numbers drawn"},
-        ),
+        **drawing("figure_5", "Figure 5", "models of one organ"),
     log:
         "<logs>/figures/figure_5.log",
-    conda:
-        "../../envs/urfm.yaml"
-    resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
     params:
         **depends("urfm.figures.figure_5", lambda wildcards: settings.figures.figure_5(config)),
-    shell:
-        """
-        records=({input.records:q})
-        python -m urfm.figures.figure_5 \
-            --settings {params.settings:q} \
-            --statistics "${{records[@]%/*}}" \
-            --output "$(dirname {output.pdf:q})/figure_5" \
-            2>&1 | tee -i {log:q}
-        """
 
 
 rule figure_8:
@@ -166,26 +88,13 @@ rule figure_8:
         cells=lambda wildcards: [f"{folder}/cell.json" for folder in efficiency_cells()],
         histories=lambda wildcards: ancient([f"{folder}/history.csv" for folder in efficiency_cells()]),
     output:
-        pdf="<results>/figures/figure_8.pdf",
-        png=report(
-            "<results>/figures/figure_8.png",
-            caption="../report/figure_8.rst",
-            category="Figures",
-            labels={"figure": "Figure 8", "content": "scaling and efficiency"},
-        ),
-        numbers=report(
-            "<results>/figures/figure_8.csv",
-            caption="../report/figure_8.rst",
-            category="Figures",
-            labels={"figure": "Figure 8", "content": "numbers drawn"},
-        ),
+        **drawing("figure_8", "Figure 8", "scaling and efficiency"),
     log:
         "<logs>/figures/figure_8.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.figures.figure_8", lambda wildcards: settings.figures.figure_8(config)),
     shell:
@@ -206,69 +115,30 @@ rule critical_difference:
     input:
         f"<results>/statistics/{COMPARED}/statistics.json",
     output:
-        pdf="<results>/figures/critical_difference.pdf",
-        png=report(
-            "<results>/figures/critical_difference.png",
-            caption="../report/critical_difference.rst",
-            category="Figures",
-            labels={"figure": "Critical difference", "content": "ranks over tasks"},
-        ),
-        numbers=report(
-            "<results>/figures/critical_difference.csv",
-            caption="../report/critical_difference.rst",
-            category="Figures",
-            labels={"figure": "Critical difference", "content": "numbers drawn"},
-        ),
+        **drawing("critical_difference", "Critical difference", "ranks over tasks"),
     log:
         "<logs>/figures/critical_difference.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.figures.critical_difference", lambda wildcards: settings.figures.summary(config, COMPARED)),
     shell:
         """
-        python -m urfm.figures.critical_difference \
+        figure=$(basename {output.pdf:q} .pdf)
+        python -m "urfm.figures.$figure" \
             --settings {params.settings:q} \
             --statistics {input:q} \
-            --output "$(dirname {output.pdf:q})/critical_difference" \
+            --output "$(dirname {output.pdf:q})/$figure" \
             2>&1 | tee -i {log:q}
         """
 
 
-rule calibration:
-    input:
-        f"<results>/statistics/{COMPARED}/statistics.json",
+use rule critical_difference as calibration with:
     output:
-        pdf="<results>/figures/calibration.pdf",
-        png=report(
-            "<results>/figures/calibration.png",
-            caption="../report/calibration.rst",
-            category="Figures",
-            labels={"figure": "Calibration", "content": "reliability curves"},
-        ),
-        numbers=report(
-            "<results>/figures/calibration.csv",
-            caption="../report/calibration.rst",
-            category="Figures",
-            labels={"figure": "Calibration", "content": "numbers drawn"},
-        ),
+        **drawing("calibration", "Calibration", "reliability curves"),
     log:
         "<logs>/figures/calibration.log",
-    conda:
-        "../../envs/urfm.yaml"
-    resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
     params:
         **depends("urfm.figures.calibration", lambda wildcards: settings.figures.summary(config, COMPARED)),
-    shell:
-        """
-        python -m urfm.figures.calibration \
-            --settings {params.settings:q} \
-            --statistics {input:q} \
-            --output "$(dirname {output.pdf:q})/calibration" \
-            2>&1 | tee -i {log:q}
-        """

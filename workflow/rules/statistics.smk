@@ -44,8 +44,7 @@ rule comparison_statistics:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb") * 2,
-        runtime=minutes("small"),
+        **needs("small", mem_mb=need("small", "mem_mb") * 2),
     params:
         **depends("urfm.statistics.stage", lambda wildcards: settings.models.statistics(config, wildcards.comparison)),
     shell:

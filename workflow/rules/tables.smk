@@ -5,20 +5,13 @@ rule table_1:
     input:
         lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in grid.table_runs(config, "table_1")],
     output:
-        csv=report(
-            "<results>/tables/table_1.csv",
-            caption="../report/table_1.rst",
-            category="Tables",
-            labels={"table": "Table 1", "content": "pre-training images"},
-        ),
-        text=expand("<results>/tables/table_1.{suffix}", suffix=["md", "tex"]),
+        **tabulating("table_1", "Table 1", "pre-training images"),
     log:
         "<logs>/tables/table_1.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.table_1", lambda wildcards: settings.tables.table_1(config)),
     shell:
@@ -39,20 +32,13 @@ rule table_2:
             for task in grid.available_tasks(config, config["tables"]["table_2"])
         ],
     output:
-        csv=report(
-            "<results>/tables/table_2.csv",
-            caption="../report/table_2.rst",
-            category="Tables",
-            labels={"table": "Table 2", "content": "tasks and data sets"},
-        ),
-        text=expand("<results>/tables/table_2.{suffix}", suffix=["md", "tex"]),
+        **tabulating("table_2", "Table 2", "tasks and data sets"),
     log:
         "<logs>/tables/table_2.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.table_2", lambda wildcards: settings.tables.table_2(config)),
     shell:
@@ -69,20 +55,13 @@ rule table_3:
     input:
         lambda wildcards: [f"<results>/pretrain_sets/{run}.json" for run in grid.table_runs(config, "table_3")],
     output:
-        csv=report(
-            "<results>/tables/table_3.csv",
-            caption="../report/table_3.rst",
-            category="Tables",
-            labels={"table": "Table 3", "content": "images of the organ-specific runs"},
-        ),
-        text=expand("<results>/tables/table_3.{suffix}", suffix=["md", "tex"]),
+        **tabulating("table_3", "Table 3", "images of the organ-specific runs"),
     log:
         "<logs>/tables/table_3.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.table_3", lambda wildcards: settings.tables.table_3(config)),
     shell:
@@ -97,20 +76,13 @@ rule table_3:
 
 rule table_4:
     output:
-        csv=report(
-            "<results>/tables/table_4.csv",
-            caption="../report/table_4.rst",
-            category="Tables",
-            labels={"table": "Table 4", "content": "pre-training settings"},
-        ),
-        text=expand("<results>/tables/table_4.{suffix}", suffix=["md", "tex"]),
+        **tabulating("table_4", "Table 4", "pre-training settings"),
     log:
         "<logs>/tables/table_4.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.settings_table", lambda wildcards: settings.tables.settings_table(config, "table_4")),
     shell:
@@ -124,13 +96,7 @@ rule table_4:
 
 use rule table_4 as table_5 with:
     output:
-        csv=report(
-            "<results>/tables/table_5.csv",
-            caption="../report/table_5.rst",
-            category="Tables",
-            labels={"table": "Table 5", "content": "fine-tuning settings"},
-        ),
-        text=expand("<results>/tables/table_5.{suffix}", suffix=["md", "tex"]),
+        **tabulating("table_5", "Table 5", "fine-tuning settings"),
     log:
         "<logs>/tables/table_5.log",
     params:
@@ -143,20 +109,13 @@ rule comparison_with_paper:
             f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "comparison_with_paper")
         ],
     output:
-        csv=report(
-            "<results>/tables/comparison_with_paper.csv",
-            caption="../report/comparison_with_paper.rst",
-            category="Tables",
-            labels={"table": "Comparison with the paper", "content": "numbers of its text"},
-        ),
-        text=expand("<results>/tables/comparison_with_paper.{suffix}", suffix=["md", "tex"]),
+        **tabulating("comparison_with_paper", "Comparison with the paper", "numbers of its text"),
     log:
         "<logs>/tables/comparison_with_paper.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.comparison_with_paper", lambda wildcards: settings.tables.comparison_with_paper(config)),
     shell:
@@ -173,21 +132,14 @@ rule claims:
     input:
         lambda wildcards: [f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "claims")],
     output:
-        csv=report(
-            "<results>/tables/claims.csv",
-            caption="../report/claims.rst",
-            category="Tables",
-            labels={"table": "Claims", "content": "tested over seeds and over patients"},
-        ),
-        text=expand("<results>/tables/claims.{suffix}", suffix=["md", "tex"]),
+        **tabulating("claims", "Claims", "tested over seeds and over patients"),
         comparisons="<results>/tables/claims_comparisons.csv",
     log:
         "<logs>/tables/claims.log",
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("small", "mem_mb"),
-        runtime=minutes("small"),
+        **needs("small"),
     params:
         **depends("urfm.tables.claims", lambda wildcards: settings.tables.claims(config)),
     shell:
