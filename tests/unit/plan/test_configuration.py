@@ -698,7 +698,7 @@ def test_a_frozen_cell_reads_what_its_method_needs(config: dict[str, Any]) -> No
     code = {model: definitions("urfm.training.frozen.stage", read[model]) for model in read}
     modules = {model: {name.split(":")[0] for name in found} for model, found in code.items()}
     assert "urfm.training.frozen.features" in modules["nearest"] - modules["thumbnails"]
-    assert "urfm.training.frozen.probes:linear_probabilities" in code["probed"].keys() - code["nearest"].keys()
+    assert "urfm.training.frozen.probes:linear_probe" in code["probed"].keys() - code["nearest"].keys()
 
 
 def test_baselines_have_no_encoder_to_look_at() -> None:

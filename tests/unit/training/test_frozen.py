@@ -24,7 +24,7 @@ from urfm.data.splits.shares import take_share
 from urfm.models import classifier
 from urfm.statistics.predictions import read_cell, read_subset
 from urfm.training.frozen import stage
-from urfm.training.frozen.probes import knn_probabilities, linear_probabilities
+from urfm.training.frozen.probes import knn_probabilities, linear_probe
 
 CELL = {"model": "m", "task": "stripes", "share": 100, "classes": ["across", "down", "flat"], "seeds": [0, 1]}
 COUNTS = {"across": (22, 8, 10), "down": (14, 8, 10), "flat": (9, 8, 10)}
@@ -137,7 +137,7 @@ def test_linear_probe_and_knn_are_on_the_features_of_embed(toy: Path, monkeypatc
         for subset in ("train", "val")
         for item in (embedded(toy, parts[subset]), parts[subset]["label"].map(CELL["classes"].index).to_numpy())
     ]
-    expected, _ = linear_probabilities(*known, embedded(toy, parts["test"]), 3)
+    expected = linear_probe(*known, 3).probabilities(embedded(toy, parts["test"]))
     assert probabilities(predictions, "test") == pytest.approx(expected, abs=1e-5)
     # A weak penalty leaves the solver far from the optimum, so that scikit-learn by hand is near, not equal.
     assert probabilities(predictions, "test") == pytest.approx(by_hand(embedded, toy, strength(toy)), abs=0.05)

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from urfm.training.frozen.probes import STRENGTHS, knn_probabilities, linear_probabilities
+from urfm.training.frozen.probes import STRENGTHS, knn_probabilities, linear_probe
 
 
 def blobs(count: int, spread: float, seed: int, classes: int = 3):
@@ -40,18 +40,20 @@ def test_knn_of_few_images_and_of_a_class_without_any():
 
 def test_linear_probe_is_the_best_of_its_penalties():
     (train, labels), (val, val_labels), (test, _) = blobs(45, 1.5, 0), blobs(45, 1.5, 1), blobs(15, 1.5, 2)
-    got, chosen = linear_probabilities(train, labels, val, val_labels, test, 3)
+    probe = linear_probe(train, labels, val, val_labels, 3)
+    got = probe.probabilities(test)
     losses = {}
     for strength in STRENGTHS:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=10_000, tol=1e-8))
         model.fit(train, labels)
         losses[strength] = log_loss(val_labels, model.predict_proba(val))
-        if strength == chosen:
+        if strength == probe.strength:
             assert got == pytest.approx(model.predict_proba(test), abs=5e-3)
-    assert chosen == min(losses, key=losses.__getitem__)
-    assert STRENGTHS[0] < chosen < STRENGTHS[-1]  # a choice was needed
-    scaled, same = linear_probabilities(1000 * train, labels, 1000 * val, val_labels, 1000 * test, 3)
-    assert same == chosen
+    assert probe.strength == min(losses, key=losses.__getitem__)
+    assert STRENGTHS[0] < probe.strength < STRENGTHS[-1]  # a choice was needed
+    same = linear_probe(1000 * train, labels, 1000 * val, val_labels, 3)
+    scaled = same.probabilities(1000 * test)
+    assert same.strength == probe.strength
     assert scaled == pytest.approx(got, abs=1e-6)
 
 
@@ -59,13 +61,15 @@ def test_linear_probe_of_noise_is_the_prior():
     rng = np.random.default_rng(0)
     train, val, test = (rng.normal(size=(60, 30)) for _ in range(3))
     labels = np.arange(60) % 2
-    got, chosen = linear_probabilities(train, labels, val, rng.permutation(labels), test, 2)
-    assert chosen == STRENGTHS[0]
+    probe = linear_probe(train, labels, val, rng.permutation(labels), 2)
+    got = probe.probabilities(test)
+    assert probe.strength == STRENGTHS[0]
     assert got == pytest.approx(np.full((60, 2), 0.5), abs=0.05)
 
 
 def test_linear_probe_without_a_class_in_training():
     train, labels = blobs(20, 0.5, 0, classes=2)
-    got, _ = linear_probabilities(train, 2 * labels, train, 2 * labels, train, 3)
+    probe = linear_probe(train, 2 * labels, train, 2 * labels, 3)
+    got = probe.probabilities(train)
     assert (got[:, 1] == 0).all()
     assert (got.argmax(axis=1) == 2 * labels).all()

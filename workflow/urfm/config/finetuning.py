@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -65,6 +65,10 @@ class Finetuning(Schedule):
     cutmix: NotNegative = Field(description="alpha; 0 none")
     batch_size: Count = Field(description="images a step; even with mixup or cutmix, which mix images in pairs")
     drop_path: BelowOne = Field(description="probability to skip the last block, falling to 0 at the first; 0 none")
+    head: Literal["new", "linear_probe"] = Field(
+        description="how the linear layer begins: new, near zero (MAE); linear_probe, as a logistic regression on the "
+        "encoder's features (LP-FT), for few images"
+    )
     pooling: Pooling = Field(description="mean of the patch tokens with a new norm, or the class token")
     evaluation_resize: Resize = Field(description="squash: the whole scan; crop: MAE's centre crop, borders lost")
     selection_metric: MetricName = Field(description="on the validation part; the first best epoch is tested")

@@ -29,7 +29,7 @@ from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
 from urfm.training.frozen.features import embed
-from urfm.training.frozen.probes import knn_probabilities, linear_probabilities
+from urfm.training.frozen.probes import knn_probabilities, linear_probe
 
 
 class ProbeSettings(Probing):
@@ -114,15 +114,13 @@ def probe(split: pd.DataFrame, features: FloatArray, settings: ProbeSettings) ->
     knn = knn_probabilities(
         features[train], labels[train], features[test], number, settings.neighbours, settings.temperature
     )
-    linear, strength = linear_probabilities(
-        features[train], labels[train], features[val], labels[val], features[test], number
-    )
+    probe = linear_probe(features[train], labels[train], features[val], labels[val], number)
     tables = []
-    for name, probabilities in (("knn", knn), ("linear", linear)):
+    for name, probabilities in (("knn", knn), ("linear", probe.probabilities(features[test]))):
         columns = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in settings.classes])
         rows = split.loc[test, ["image_id", "patient_id", "label"]].reset_index(drop=True)
         tables.append(pd.concat([rows.assign(probe=name), columns], axis=1))
-    return pd.concat(tables, ignore_index=True), strength
+    return pd.concat(tables, ignore_index=True), probe.strength
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
     """A cyst, a haemangioma or a solid mass; several where malignant."""
     severity, depth = case.severity, tissue.scan.machine.depth
     for number in range(1 + int(severity > 0.6) * int(own.integers(0, 3))):
-        size = own.uniform(1.4, 3.3) * (1 if number == 0 else 0.6)
+        size = (own.uniform(1.3, 2.4) + 1.2 * max(severity, 0)) * (1 if number == 0 else 0.6)
         shape = Shape(
             x=own.uniform(-0.22, 0.22) * depth + random.normal(0, 0.2),
             z=own.uniform(0.34, 0.62) * depth,
@@ -105,14 +105,14 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
         distance = shape.distance(tissue)
         tissue.regions.setdefault("mass", distance)  # the first is the largest
         kind = own.random()
-        if severity < 0.5 and kind < 0.35:  # cyst
+        if severity < 0.5 and kind < 0.2:  # cyst
             tissue.interface(distance - 0.03, 6, 0.07)
             tissue.paint(soft(distance, 0.05), -40, -0.6)
-        elif severity < 0.5 and kind < 0.85:  # haemangioma
-            tissue.paint(soft(distance, 0.12), 9 + 2 * field(random, 26, 20), -0.1)
+        elif severity < 0.5 and kind < 0.95:  # haemangioma
+            tissue.paint(soft(distance, 0.12), 11 + 2 * field(random, 26, 20), -0.1)
         else:  # mass, with a dark rim and mixed inside the worse it is
             edge = 0.1 + 0.15 * max(severity, 0)
-            mixed = own.uniform(-13, -3) + (1.5 + 3 * max(severity, 0)) * field(random, 16, 12)
+            mixed = own.uniform(-15, -8) + (1.5 + 3 * max(severity, 0)) * field(random, 16, 12)
             tissue.paint(soft(distance, edge), mixed, 0.25 * severity)
             tissue.paint(0.8 * np.clip(severity, 0, 1) * soft(np.abs(distance) - 0.1, 0.12), -9)
 
@@ -120,7 +120,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
 def carcinoma(tissue: Tissue, case: Case, own: Random, random: Random) -> None:
     """A hepatocellular carcinoma; microvascular invasion buds its margin, opens its capsule and sends satellites."""
     invasion, depth = float(np.clip(case.severity, 0, 1)), tissue.scan.machine.depth
-    size = own.uniform(1.2, 2.2) + 1.3 * invasion
+    size = own.uniform(1.2, 2.0) + 1.8 * invasion
     shape = Shape(
         x=own.uniform(-0.2, 0.2) * depth + random.normal(0, 0.2),
         z=own.uniform(0.38, 0.58) * depth,
@@ -131,11 +131,11 @@ def carcinoma(tissue: Tissue, case: Case, own: Random, random: Random) -> None:
     )
     distance = shape.distance(tissue)
     tissue.regions["mass"] = distance
-    mosaic = own.uniform(-2, 4) - 9 * invasion + 3 * field(random, 18, 14) + 1.5 * field(random, 34, 26)
+    mosaic = own.uniform(4, 8) - 20 * invasion + 3 * field(random, 18, 14) + 1.5 * field(random, 34, 26)
     tissue.paint(soft(distance, 0.08 + 0.15 * invasion), mosaic, 0.15)
     gaps = soft(field(random, 12, 10) + 1.6 - 3.2 * invasion, 0.4)  # where the capsule is missing
     tissue.paint(0.9 * (1 - gaps) * soft(np.abs(distance) - 0.1, 0.06), -14)
-    for _ in range(own.poisson(2.2 * invasion)):
+    for _ in range(own.poisson(3 * invasion)):
         turn, away = own.uniform(0, 2 * np.pi), 1.35 * size + own.uniform(0.1, 0.6)
         satellite = Shape(
             shape.x + away * math.cos(turn), shape.z + away * math.sin(turn), own.uniform(0.3, 0.7), 0.45, turn
@@ -166,7 +166,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
     )
     lumen = np.minimum(body.distance(tissue), neck.distance(tissue))
     tissue.regions["organ"] = lumen
-    thick = 0.06 + 0.3 * max(case.severity - 0.4, 0) * own.random()
+    thick = 0.06 + 0.7 * max(case.severity - 0.4, 0) * own.uniform(0.5, 1)
     tissue.paint(soft(lumen - thick, 0.05), 1)
     fluid(tissue, lumen, wall=8, thickness=0.08)
 
@@ -183,7 +183,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
     else:
         grade = case.severity
         for number in range(1 + int(grade < 0.5) * int(own.integers(0, 3))):
-            size = float(np.clip(0.1 + 1.2 * grade + own.normal(0, 0.1), 0.18, 1.6)) * (1 if number == 0 else 0.7)
+            size = float(np.clip(0.1 + 1.7 * grade + own.normal(0, 0.1), 0.18, 1.8)) * (1 if number == 0 else 0.7)
             polyp = Shape(
                 *wall(own.uniform(0.2, 2 * np.pi - 0.2), (0.8 - 0.5 * max(grade, 0)) * size),
                 size * (1 + 0.4 * max(grade, 0)),
@@ -192,7 +192,7 @@ def gallbladder(scan: Scan, case: Case, random: Random) -> Tissue:
                 harmonics(own, 0.02 + 0.08 * max(grade, 0), range(2, 8)),
             ).distance(tissue)
             tissue.regions.setdefault("mass", polyp)
-            echo = own.uniform(4, 8) - 10 * max(grade, 0) + (1 + 2 * max(grade, 0)) * field(random, 40, 30)
+            echo = own.uniform(6, 10) - 6 * max(grade, 0) + (1 + 2 * max(grade, 0)) * field(random, 40, 30)
             tissue.paint(soft(polyp, 0.05), echo, 0.2)
     body_wall(tissue, own, own.uniform(1.2, 2.2))
     if own.random() < 0.25:
@@ -237,7 +237,7 @@ def kidney(scan: Scan, case: Case, random: Random) -> Tissue:
     renal(tissue, shape, own, random)
     if case.label != "normal":
         grade = case.severity
-        size = float(np.clip(0.6 + 2.2 * grade + own.normal(0, 0.25), 0.6, 3.2))
+        size = float(np.clip(0.9 + 2.2 * grade + own.normal(0, 0.25), 0.6, 3.2))
         turn, out = own.uniform(-0.3, np.pi + 0.3) * own.choice([-1, 1]), own.uniform(0.75, 1.1)
         u, v = out * shape.width * math.cos(turn), out * shape.height * math.sin(turn)
         cosine, sine = math.cos(shape.turn), math.sin(shape.turn)
@@ -250,10 +250,10 @@ def kidney(scan: Scan, case: Case, random: Random) -> Tissue:
             harmonics(own, 0.02 + 0.05 * max(grade, 0), range(2, 7)),
         ).distance(tissue)
         tissue.regions["mass"] = distance
-        if own.random() < 1 - grade:  # angiomyolipoma: fat, bright
+        if grade < 0.5:  # angiomyolipoma: fat, bright
             tissue.paint(soft(distance, 0.08), own.uniform(8, 12) + 2 * field(random, 30, 22), 0.3)
         else:  # oncocytoma or carcinoma: the worse, the more mixed, with necrosis and a rim
-            mixed = own.uniform(0, 6) - 9 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
+            mixed = own.uniform(0, 4) - 14 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
             tissue.paint(soft(distance, 0.08), mixed, 0.1)
             tissue.paint(soft(1.9 - 0.9 * grade - field(random, 16, 12), 0.1) * soft(distance + 0.3, 0.1), -26)
             tissue.paint(0.8 * soft(np.abs(distance) - 0.08, 0.06), -15)

@@ -122,9 +122,9 @@ def aul(settings: SimulateSettings, random: Random) -> Iterator[File]:
 
 
 def fetal_planes(settings: SimulateSettings, random: Random) -> Iterator[File]:
-    """FETAL_PLANES_DB: several planes of every patient, RGBA PNGs but for a few; spaces end the header and the rows."""
+    """FETAL_PLANES_DB: planes of every patient (not seven but two), RGBA PNGs but for a few; spaces end rows."""
     scans = machines(ORGANS["fetus"].probe, settings.image_size, random)
-    visits = np.minimum(random.geometric(1 / 5, settings.patients), 30)
+    visits = np.minimum(random.geometric(1 / 2, settings.patients), 30)
     planes = shuffled(shares(int(visits.sum()), FETUS), random)
     odd = {3: "P", 7: "L", 11: "RGB", 15: "LA"}
     rows: list[list[object]] = []
@@ -156,7 +156,7 @@ def lepset(settings: SimulateSettings, random: Random) -> Iterator[File]:
     for label in shuffled(shares(settings.patients, PANCREAS), random):
         number[label] += 1
         case, scan = new_case(label, random), scans[int(random.integers(len(scans)))]
-        for image in range(1, int(random.integers(*((1, 4) if label == "cancer" else (3, 6)))) + 1):
+        for image in range(1, int(random.integers(*((1, 3) if label == "cancer" else (2, 5)))) + 1):
             picture = take_picture(ENDOSCOPY, scan, case, random).image.convert("RGB")
             name = f"labeled/{'PC' if label == 'cancer' else 'NPC'}/{number[label]}/{image}.jpg"
             originals[f"{label} {number[label]}"] = name, picture

@@ -66,7 +66,7 @@ def uterus(scan: Scan, case: Case, random: Random) -> Tissue:
     masses = []
     for _ in range(1 + int(own.poisson(1.2 * severity))):
         size, reach, angle = (
-            (0.35 + 1.3 * severity) * own.uniform(0.7, 1.2),
+            (0.2 + 1.8 * severity) * own.uniform(0.7, 1.2),
             own.uniform(0.3, 1.0),
             own.uniform(0, 6.28),
         )
@@ -95,7 +95,7 @@ def uterus(scan: Scan, case: Case, random: Random) -> Tissue:
     tissue.paint(soft(away - stripe, 0.08) * cavity, own.uniform(5, 9) + 2 * field(random, 34, 24))
     for distance in distances:
         whorls = 2.5 * np.sin(distance / 0.09 + 2 * field(random, 12, 10))
-        tissue.paint(soft(distance, 0.08), -5 - 9 * severity * own.uniform(0.7, 1.1) + whorls, 0.9 * severity)
+        tissue.paint(soft(distance, 0.08), -5 - 13 * severity * own.uniform(0.7, 1.1) + whorls, 0.9 * severity)
         if severity > 0.4 and own.random() < 0.3:  # calcified rim
             tissue.interface(distance, 14, 0.08, loss=1.5)
         tissue.interface(distance - 0.03, 6 * severity - 3, 0.06)

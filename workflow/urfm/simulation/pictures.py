@@ -81,19 +81,20 @@ ORGANS = {
 }
 ENDOSCOPY = Organ(abdomen.endoscopic_pancreas, ENDOSCOPIC, ("PANC HEAD", "PANC BODY", "EUS"))
 
-# How far gone a lesion looks: mean of a label's patients, 0 to 1. The classes are two standard deviations apart, so
-# nobody can tell all of them.
+# How far gone a lesion looks: mean of a label's patients, 0 to 1, and their standard deviation. Means are four
+# deviations apart: classes that a small network can learn from a hundred patients, and a few patients between them.
 SEVERITY = {
-    "benign": 0.28, "malignant": 0.78, "normal": 0.0, "mvi": 0.76, "non_mvi": 0.28, "cancer": 0.78, "non_cancer": 0.26,
-    "fibroid": 0.76, "non_fibroid": 0.22,
+    "benign": 0.2, "malignant": 0.82, "normal": 0.0, "mvi": 0.82, "non_mvi": 0.2, "cancer": 0.82, "non_cancer": 0.2,
+    "fibroid": 0.82, "non_fibroid": 0.2,
 }  # fmt: skip
+SPREAD = 0.15
 
 
 def new_case(label: str, random: Random) -> Case:
     """A patient with this label; without one (images for pre-training) a healthy person or a patient."""
     if not label:
         label = str(random.choice(["normal", "normal", "benign", "malignant"]))
-    severity = float(random.normal(SEVERITY.get(label, 0.4), 0.24))
+    severity = float(random.normal(SEVERITY.get(label, 0.4), SPREAD))
     return Case(label, severity, int(random.integers(2**31)))
 
 

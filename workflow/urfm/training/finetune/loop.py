@@ -28,6 +28,7 @@ from urfm.data.images.store import ImageStore
 from urfm.metrics import SELECTION, validation_f1
 from urfm.models.classifier import load_classifier
 from urfm.training import optimisation, state
+from urfm.training.finetune.head import probe_head
 from urfm.training.finetune.images import (
     EVALUATION_BATCH,
     STEP,
@@ -64,6 +65,8 @@ class Training:
     def __init__(self, cell: Cell, seed: int) -> None:
         settings, device = cell.settings, cell.device
         model = load_classifier(cell.encoder, len(settings.classes), settings.pooling, settings.drop_path, seed)
+        if settings.head == "linear_probe":
+            probe_head(model, cell.encoder, cell.parts, cell.store, settings, seed)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         optimisation.suit(self.model, device)
         groups = parameter_groups(self.model, settings.weight_decay, settings.layer_decay)

@@ -6,7 +6,10 @@ for every few epochs of pre-training, and tell of the features rather than of a 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
@@ -44,30 +47,49 @@ def knn_probabilities(
     return _all_classes(nearest.predict_proba(features), nearest.classes_, classes)
 
 
-def linear_probabilities(
-    train: FloatArray,
-    labels: IntArray,
-    validation: FloatArray,
-    validation_labels: IntArray,
-    features: FloatArray,
-    classes: int,
-) -> tuple[FloatArray, float]:
+class LinearProbe(NamedTuple):
+    """A linear classifier of features that are not standardised."""
+
+    weight: FloatArray  # (classes, dim)
+    bias: FloatArray  # (classes,); -inf for a class that no training image has
+    strength: float  # C
+
+    def probabilities(self, features: FloatArray) -> FloatArray:
+        """(m, classes) of (m, dim), rows sum to 1."""
+        result: FloatArray = softmax(features @ self.weight.T + self.bias, axis=1)
+        return result
+
+
+def linear_probe(
+    train: FloatArray, labels: IntArray, validation: FloatArray, validation_labels: IntArray, classes: int
+) -> LinearProbe:
     """Multinomial logistic regression on standardised features, its penalty chosen on the validation part.
 
     Chosen is the C of STRENGTHS with the smallest log loss on the validation part, the smallest of equal ones.
-    Arguments as of `knn_probabilities`; returns (m, classes) and C.
+    Arguments as of `knn_probabilities`; at least two classes must be among `labels`.
     """
     scaler = StandardScaler().fit(train)
     model = LogisticRegression(max_iter=2000, warm_start=True)
-    best, result, chosen = np.inf, np.empty(0), STRENGTHS[0]
+    best, chosen = np.inf, None
     for strength in STRENGTHS:
         model.set_params(C=strength).fit(scaler.transform(train), labels)
-        guess = _all_classes(model.predict_proba(scaler.transform(validation)), model.classes_, classes)
-        loss = float(log_loss(validation_labels, guess, labels=range(classes)))
+        probe = _unscaled(model, scaler, classes)
+        loss = float(log_loss(validation_labels, probe.probabilities(validation), labels=range(classes)))
         if loss < best:
-            best, chosen = loss, strength
-            result = _all_classes(model.predict_proba(scaler.transform(features)), model.classes_, classes)
-    return result, chosen
+            best, chosen = loss, probe
+    assert chosen is not None
+    return chosen
+
+
+def _unscaled(model: LogisticRegression, scaler: StandardScaler, classes: int) -> LinearProbe:
+    """The classifier of features as they were before the scaler, with rows for all classes."""
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(coefficients) == 1:  # scikit-learn's form of two classes: the logit of the second
+        coefficients, intercepts = np.concatenate([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercepts / 2
+    weight, bias = np.zeros((classes, coefficients.shape[1])), np.full(classes, -np.inf)
+    weight[model.classes_] = coefficients / scaler.scale_
+    bias[model.classes_] = intercepts - weight[model.classes_] @ scaler.mean_
+    return LinearProbe(weight, bias, model.C)
 
 
 def _all_classes(probabilities: FloatArray, present: IntArray, classes: int) -> FloatArray:

@@ -36,7 +36,7 @@ from urfm.training.finetune.cell import (
     rows_of,
     write_cell,
 )
-from urfm.training.frozen.probes import knn_probabilities, linear_probabilities
+from urfm.training.frozen.probes import knn_probabilities, linear_probe
 
 THUMBNAIL = 32  # pixels a side, grey
 CHOICES = {"METHODS": "method"}  # of urfm.core.code
@@ -101,8 +101,8 @@ def linear(known: Known, features: FloatArray, settings: FrozenSettings) -> Gues
     """Logistic regression, its penalty chosen on the validation part."""
     if len(set(known.labels.tolist())) < 2:
         raise UrfmError(f"{settings.task}: {settings.share} % of the training part hold one class; nothing to fit")
-    probabilities, strength = linear_probabilities(*known, features, len(settings.classes))
-    return probabilities, {"c": strength}
+    probe = linear_probe(*known, len(settings.classes))
+    return probe.probabilities(features), {"c": probe.strength}
 
 
 def neighbours(known: Known, features: FloatArray, settings: FrozenSettings) -> Guess:
