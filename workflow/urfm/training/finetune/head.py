@@ -7,36 +7,47 @@ dozen steps little of the encoder is left by then.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from urfm.config.finetuning import FinetuneSettings
-from urfm.data.images.store import ImageStore
-from urfm.training.finetune.images import Part
-from urfm.training.frozen.features import encoder_features
+from urfm.training.finetune.images import Part, TrainingImages
+from urfm.training.frozen.features import BATCH, embed
 from urfm.training.frozen.probes import linear_probe
 
+VIEWS = 2  # of each training image, augmented as in the first epochs: what the layer will see
 ABSENT = -20.0  # bias of a class that no training image has: a probability of about 1e-9
 
 
 def probe_head(
-    model: Any, encoder: Path, parts: dict[str, Part], store: ImageStore, settings: FinetuneSettings, seed: int
+    model: Any,
+    images: TrainingImages,
+    validation: Part,
+    record: dict[str, Any],
+    settings: FinetuneSettings,
+    device: torch.device,
 ) -> None:
-    """Make the model's linear layer a logistic regression on features of the training part, not augmented.
+    """Make the model's linear layer a logistic regression on the encoder's features of the training part.
 
     The validation part chooses its penalty, as for `mode: linear_probe`. With one class only it stays as it is.
     """
-    known, chosen = parts["train"], parts["val"]
-    if len(np.unique(known.labels)) < 2:
+    if len(set(images.labels)) < 2:
         return
-    names = [(store, name) for part in (known, chosen) for name in part.rows["image_id"]]
-    number = len(settings.classes)
-    features = encoder_features(names, encoder, number, settings.pooling, settings.evaluation_resize, seed)
-    train, validation = np.split(features, [len(known.labels)])
-    probe = linear_probe(train, known.labels, validation, chosen.labels, number)
+    model.eval()
+    views = [(epoch, index) for epoch in range(VIEWS) for index in range(len(images.labels))]
+    features = []
+    for first in range(0, len(views), BATCH):
+        pixels = torch.stack([images[view][0] for view in views[first : first + BATCH]])
+        features.append(embed(model, pixels, record, device))
+    probe = linear_probe(
+        np.concatenate(features),
+        np.tile(images.labels, VIEWS),
+        embed(model, validation.pixels, record, device),
+        validation.labels,
+        len(settings.classes),
+    )
     layer = model.get_classifier()
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.weight).reshape(layer.weight.shape))
