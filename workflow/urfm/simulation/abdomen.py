@@ -93,7 +93,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
     """A cyst, a haemangioma or a solid mass; several where malignant."""
     severity, depth = case.severity, tissue.scan.machine.depth
     for number in range(1 + int(severity > 0.6) * int(own.integers(0, 3))):
-        size = (own.uniform(1.3, 2.4) + 1.2 * max(severity, 0)) * (1 if number == 0 else 0.6)
+        size = (own.uniform(1.8, 2.6) + 1.4 * max(severity, 0)) * (1 if number == 0 else 0.6)
         shape = Shape(
             x=own.uniform(-0.22, 0.22) * depth + random.normal(0, 0.2),
             z=own.uniform(0.34, 0.62) * depth,
@@ -109,7 +109,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
             tissue.interface(distance - 0.03, 6, 0.07)
             tissue.paint(soft(distance, 0.05), -40, -0.6)
         elif severity < 0.5 and kind < 0.95:  # haemangioma
-            tissue.paint(soft(distance, 0.12), 11 + 2 * field(random, 26, 20), -0.1)
+            tissue.paint(soft(distance, 0.12), 13 + 2 * field(random, 26, 20), -0.1)
         else:  # mass, with a dark rim and mixed inside the worse it is
             edge = 0.1 + 0.15 * max(severity, 0)
             mixed = own.uniform(-15, -8) + (1.5 + 3 * max(severity, 0)) * field(random, 16, 12)
@@ -120,7 +120,7 @@ def liver_masses(tissue: Tissue, case: Case, own: Random, random: Random) -> Non
 def carcinoma(tissue: Tissue, case: Case, own: Random, random: Random) -> None:
     """A hepatocellular carcinoma; microvascular invasion buds its margin, opens its capsule and sends satellites."""
     invasion, depth = float(np.clip(case.severity, 0, 1)), tissue.scan.machine.depth
-    size = own.uniform(1.2, 2.0) + 1.8 * invasion
+    size = own.uniform(1.4, 2.0) + 2.0 * invasion
     shape = Shape(
         x=own.uniform(-0.2, 0.2) * depth + random.normal(0, 0.2),
         z=own.uniform(0.38, 0.58) * depth,
@@ -253,7 +253,7 @@ def kidney(scan: Scan, case: Case, random: Random) -> Tissue:
         if grade < 0.5:  # angiomyolipoma: fat, bright
             tissue.paint(soft(distance, 0.08), own.uniform(8, 12) + 2 * field(random, 30, 22), 0.3)
         else:  # oncocytoma or carcinoma: the worse, the more mixed, with necrosis and a rim
-            mixed = own.uniform(0, 4) - 14 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
+            mixed = own.uniform(-2, 2) - 14 * grade + (1 + 2.5 * max(grade, 0)) * field(random, 20, 16)
             tissue.paint(soft(distance, 0.08), mixed, 0.1)
             tissue.paint(soft(1.9 - 0.9 * grade - field(random, 16, 12), 0.1) * soft(distance + 0.3, 0.1), -26)
             tissue.paint(0.8 * soft(np.abs(distance) - 0.08, 0.06), -15)

@@ -91,7 +91,7 @@ def thyroid(scan: Scan, case: Case, random: Random) -> Tissue:
 
     grade = case.severity
     if case.label != "normal":
-        length = own.uniform(0.3, 0.62)
+        length = own.uniform(0.45, 0.75)
         nodule = Shape(
             x=lobe.x + own.uniform(-0.35, 0.35),
             z=lobe.z + own.uniform(-0.1, 0.15),
@@ -103,7 +103,7 @@ def thyroid(scan: Scan, case: Case, random: Random) -> Tissue:
         )
         distance = nodule.distance(tissue)
         tissue.regions["mass"] = distance
-        inside = gland - 15 * grade + own.normal(0, 3) + (1.5 + 2 * max(grade, 0)) * field(random, 22, 18)
+        inside = gland - 20 * grade + own.normal(0, 2) + (1.5 + 2 * max(grade, 0)) * field(random, 22, 18)
         if grade < 0.5 and own.random() < 0.45:  # spongiform: many small cysts
             inside = np.where(field(random, 60, 44) > own.uniform(0, 1), -28, inside)
         tissue.paint(soft(distance, 0.02 + 0.06 * max(grade, 0)), inside, float(np.clip(2.5 * (grade - 0.4), -1, 2)))

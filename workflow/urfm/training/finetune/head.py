@@ -12,26 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from urfm.config.finetuning import FinetuneSettings
-from urfm.training.finetune.images import Part, TrainingImages
+from urfm.training.finetune.images import TrainingImages
 from urfm.training.frozen.features import BATCH, embed
-from urfm.training.frozen.probes import linear_probe
+from urfm.training.frozen.probes import fit_probe
 
 VIEWS = 2  # of each training image, augmented as in the first epochs: what the layer will see
 ABSENT = -20.0  # bias of a class that no training image has: a probability of about 1e-9
+STRENGTH = 0.03  # C: a firm penalty, since fine-tuning goes on from there and a large weight is hard to take back
 
 
-def probe_head(
-    model: Any,
-    images: TrainingImages,
-    validation: Part,
-    record: dict[str, Any],
-    settings: FinetuneSettings,
-    device: torch.device,
-) -> None:
-    """Make the model's linear layer a logistic regression on the encoder's features of the training part.
+def probe_head(model: Any, images: TrainingImages, record: dict[str, Any], classes: int, device: torch.device) -> None:
+    """Make the model's linear layer a logistic regression on the encoder's features of the training images.
 
-    The validation part chooses its penalty, as for `mode: linear_probe`. With one class only it stays as it is.
+    With images of one class only it stays as it is.
     """
     if len(set(images.labels)) < 2:
         return
@@ -41,13 +34,7 @@ def probe_head(
     for first in range(0, len(views), BATCH):
         pixels = torch.stack([images[view][0] for view in views[first : first + BATCH]])
         features.append(embed(model, pixels, record, device))
-    probe = linear_probe(
-        np.concatenate(features),
-        np.tile(images.labels, VIEWS),
-        embed(model, validation.pixels, record, device),
-        validation.labels,
-        len(settings.classes),
-    )
+    probe = fit_probe(np.concatenate(features), np.tile(images.labels, VIEWS), classes, STRENGTH)
     layer = model.get_classifier()
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.weight).reshape(layer.weight.shape))

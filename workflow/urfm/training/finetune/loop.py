@@ -67,7 +67,7 @@ class Training:
         model = load_classifier(cell.encoder, len(settings.classes), settings.pooling, settings.drop_path, seed)
         if settings.head == "linear_probe":
             images = TrainingImages(settings, cell.store, cell.parts["train"], cell.record, seed)
-            probe_head(model, images, cell.parts["val"], cell.record, settings, device)
+            probe_head(model, images, cell.record, len(settings.classes), device)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         optimisation.suit(self.model, device)
         groups = parameter_groups(self.model, settings.weight_decay, settings.layer_decay)

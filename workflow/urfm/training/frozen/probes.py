@@ -60,36 +60,38 @@ class LinearProbe(NamedTuple):
         return result
 
 
-def linear_probe(
-    train: FloatArray, labels: IntArray, validation: FloatArray, validation_labels: IntArray, classes: int
-) -> LinearProbe:
-    """Multinomial logistic regression on standardised features, its penalty chosen on the validation part.
+def fit_probe(train: FloatArray, labels: IntArray, classes: int, strength: float) -> LinearProbe:
+    """Multinomial logistic regression on standardised features, as a classifier of features that are not.
 
-    Chosen is the C of STRENGTHS with the smallest log loss on the validation part, the smallest of equal ones.
-    Arguments as of `knn_probabilities`; at least two classes must be among `labels`.
+    Arguments as of `knn_probabilities`; at least two classes must be among `labels`. `strength` is C.
     """
     scaler = StandardScaler().fit(train)
-    model = LogisticRegression(max_iter=2000, warm_start=True)
-    best, chosen = np.inf, None
-    for strength in STRENGTHS:
-        model.set_params(C=strength).fit(scaler.transform(train), labels)
-        probe = _unscaled(model, scaler, classes)
-        loss = float(log_loss(validation_labels, probe.probabilities(validation), labels=range(classes)))
-        if loss < best:
-            best, chosen = loss, probe
-    assert chosen is not None
-    return chosen
-
-
-def _unscaled(model: LogisticRegression, scaler: StandardScaler, classes: int) -> LinearProbe:
-    """The classifier of features as they were before the scaler, with rows for all classes."""
+    model = LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(train), labels)
     coefficients, intercepts = model.coef_, model.intercept_
     if len(coefficients) == 1:  # scikit-learn's form of two classes: the logit of the second
         coefficients, intercepts = np.concatenate([-coefficients, coefficients]) / 2, np.array([-1, 1]) * intercepts / 2
     weight, bias = np.zeros((classes, coefficients.shape[1])), np.full(classes, -np.inf)
     weight[model.classes_] = coefficients / scaler.scale_
     bias[model.classes_] = intercepts - weight[model.classes_] @ scaler.mean_
-    return LinearProbe(weight, bias, model.C)
+    return LinearProbe(weight, bias, strength)
+
+
+def linear_probe(
+    train: FloatArray, labels: IntArray, validation: FloatArray, validation_labels: IntArray, classes: int
+) -> LinearProbe:
+    """Multinomial logistic regression on standardised features, its penalty chosen on the validation part.
+
+    Chosen is the C of STRENGTHS with the smallest log loss on the validation part, the smallest of equal ones.
+    Arguments as of `fit_probe`.
+    """
+    best, chosen = np.inf, None
+    for strength in STRENGTHS:
+        probe = fit_probe(train, labels, classes, strength)
+        loss = float(log_loss(validation_labels, probe.probabilities(validation), labels=range(classes)))
+        if loss < best:
+            best, chosen = loss, probe
+    assert chosen is not None
+    return chosen
 
 
 def _all_classes(probabilities: FloatArray, present: IntArray, classes: int) -> FloatArray:
