@@ -46,7 +46,7 @@ CASES: dict[str, dict[str, object]] = {
     "busbra": {"patients": 16},
     "buv": {"patients": 9},
     "camus": {"patients": 3},
-    "fetal_planes": {"patients": 10},
+    "fetal_planes": {"patients": 25},
     "generic": {"patients": 16, "images_per_patient": 2.0, **THYROID},
     "lepset": {"patients": 12},
     "mmotu": {"patients": 32},
