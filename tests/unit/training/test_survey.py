@@ -80,6 +80,17 @@ def test_moments_are_numpys(samples: Samples, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(found.channel_std, np.sqrt(between + within))
 
 
+def test_concentration_is_the_share_of_the_strongest_channels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    deviation = torch.ones(200, dtype=torch.float64)
+    deviation[[3, 150]] = 10.0
+    found = module.TargetSurvey(torch.zeros(4, 200, dtype=torch.float64), deviation.square().expand(4, 200))
+    assert found.concentration() == pytest.approx(200 / (200 + 198))
+    alike = module.TargetSurvey(torch.randn(1, 200, generator=generator).expand(4, 200), torch.ones(4, 200))
+    assert alike.concentration() == pytest.approx(0.01)
+    assert module.TargetSurvey(torch.zeros(4, 3), torch.ones(4, 3)).concentration() == pytest.approx(1 / 3)
+
+
 @pytest.mark.parametrize("target_norm", ["none", "layernorm", "channel"])
 def test_the_floor_is_the_loss_of_guessing_each_positions_mean(samples: Samples, target_norm: Any) -> None:
     """Of the network's own loss, with the mean of the sample in place of its predictions: smaller by (n - 1) / n."""
@@ -87,7 +98,7 @@ def test_the_floor_is_the_loss_of_guessing_each_positions_mean(samples: Samples,
     encoder = build_encoder(chosen.architecture, chosen.model_args, chosen.input_size)
     teacher = load_teacher(chosen.teacher, Path(), chosen.input_size)
     model = masked_autoencoder(chosen, encoder, teacher.dim)
-    floor = measure_targets(chosen, model, Objective(chosen, model, teacher, CPU), samples)
+    floor, _ = measure_targets(chosen, model, Objective(chosen, model, teacher, CPU), samples)
     tokens = torch.cat([teacher.tokens(batch["student"]) for batch in sampled(samples, 0)])
     standardised = model.standardise(tokens)
     guess = standardised.mean(0).expand_as(standardised)

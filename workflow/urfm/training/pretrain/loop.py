@@ -187,13 +187,13 @@ def train(
     if teacher is not None:
         teacher.to(job.device)
     objective = Objective(settings, model, teacher, job)
-    floor = measure_targets(settings, model, objective, samples)
+    floor, concentration = measure_targets(settings, model, objective, samples)
     training = Training(settings, model, job.device, floor)
     if saved := restore(folder / "checkpoint.pt", job):
         training.load_state_dict(saved)
     loader = load_batches(samples, batch_size, job, training.step, steps, workers)
     if job.is_main:
-        announce(settings, training, job, len(samples), batch_size)
+        announce(settings, training, job, len(samples), batch_size, concentration)
         if training.step == 0:
             keep_snapshot(settings, training, folder, 0)
 
@@ -249,8 +249,10 @@ def train(
 
 def measure_targets(
     settings: PretrainSettings, model: MaskedAutoencoder, objective: Objective, samples: Samples
-) -> float:
-    """The loss of guessing the mean target of each position; the network learns the scale of its channels, if wanted.
+) -> tuple[float, float]:
+    """The loss of guessing the mean target of each position, and what part of the variance 1 % of the channels hold.
+
+    The network learns the scale of its channels, if wanted.
 
     A loss of this size means that nothing of the images has been learnt yet. It is the same before and after an
     interruption, and the same in every process.
@@ -263,12 +265,19 @@ def measure_targets(
 
     found = survey(samples, settings.seed, raw)
     if settings.target_norm != "channel":
-        return found.floor()
+        return found.floor(), found.concentration()
     model.scale_targets(found.channel_mean, found.channel_std)
-    return found.floor(found.channel_std)
+    return found.floor(found.channel_std), found.concentration()
 
 
-def announce(settings: PretrainSettings, training: Training, job: Processes, images: int, batch_size: int) -> None:
+def announce(
+    settings: PretrainSettings,
+    training: Training,
+    job: Processes,
+    images: int,
+    batch_size: int,
+    concentration: float,
+) -> None:
     """Say what is about to be trained, on what, and from where on."""
     peak = optimisation.peak_learning_rate(settings.base_lr, batch_size)
     millions = sum(parameter.numel() for parameter in training.model.parameters()) / 1e6
@@ -276,7 +285,8 @@ def announce(settings: PretrainSettings, training: Training, job: Processes, ima
         f"{settings.run}: {images:,} images, {settings.epochs} epochs of {images // batch_size:,} steps of "
         f"{batch_size}, {settings.precision} on {job.world_size} x {job.device.type}, peak lr {peak:.3g}; "
         + (f"going on at step {training.step:,}" if training.step else f"{millions:.1f} M parameters")
-        + f"; guessing the mean target of each position costs {training.floor:.4f}, R² is above that"
+        + f"; guessing the mean target of each position costs {training.floor:.4f}, R² is above that; "
+        f"the strongest 1 % of the targets' channels hold {concentration:.0%} of their variance"
     )
 
 

@@ -68,6 +68,14 @@ class TargetSurvey:
         deviation = (within + between).sqrt()
         return torch.where(deviation > 0, deviation, 1.0)
 
+    def concentration(self, share: float = 0.01) -> float:
+        """What part of the targets' variance this share of the channels holds, at least one: the strongest.
+
+        Plain mean squared error sees little else: `share` if all channels vary alike, near 1 if a few hold all.
+        """
+        variance = self.channel_std.square().sort(descending=True).values
+        return float(variance[: max(1, round(share * len(variance)))].sum() / variance.sum())
+
     def floor(self, scale: Tensor | None = None) -> float:
         """Mean squared error of guessing every position's mean token; with channels divided by `scale` (dim,)."""
         variance = self.variance if scale is None else self.variance / scale.square()
