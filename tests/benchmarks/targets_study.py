@@ -7,9 +7,9 @@
 
 A small vision transformer learns EfficientNet-Lite0's tokens on the training part of BUS-BRA, by the workflow's own
 engine. Then the pre-training loss on views of the other images that all share, with masks that all share, and the AUROC
-(benign, malignant) of a linear probe and of k nearest neighbours on frozen features: fitted on the training part, scored
-on validation and test part together, of which pre-training saw nothing and by which nothing is chosen. Nothing is
-asserted; the table stands in docs/benchmarks.md.
+(benign, malignant) of a linear probe and of k nearest neighbours on frozen features: fitted on the training part,
+scored on validation and test part together, of which pre-training saw nothing and by which nothing is chosen. Nothing
+is asserted; the table stands in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ def run_settings(arguments: argparse.Namespace, views: int, seed: int) -> Pretra
         betas=(0.9, 0.95),
         crop_scale=CROP,
         flip=True,
-        mean=MEAN,
-        std=STD,
+        normalisation=(MEAN[0], STD[0]),
         precision="fp32",
         ema_decay=0,
         sampling="natural",
