@@ -2,7 +2,8 @@
 
 Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution" (LP-FT), ICLR 2022. A
 layer that begins near zero sends noise into the encoder until it has been learnt; with a hundred images and a few
-dozen steps little of the encoder is left by then.
+dozen steps little of the encoder is left by then. The features are those of evaluation; with batch norm training sees
+others, so it is not for such networks.
 """
 
 from __future__ import annotations
