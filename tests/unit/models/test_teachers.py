@@ -204,3 +204,21 @@ def test_pixels_are_the_students_normalised_patches(tmp_path: Path) -> None:
     assert standardised.mean(-1).abs().max().item() < 1e-5
     assert standardised.var(-1, unbiased=True).numpy() == pytest.approx(1, abs=1e-4)
     assert not math.isclose(tokens.mean().item(), 0, abs_tol=1e-3)
+
+
+def test_teacher_with_pictures_of_its_own_size(tmp_path: Path) -> None:
+    """At twice the side, a layer of twice the stride has the same grid; its tokens are the network's at that side."""
+    settings: dict[str, Any] = {"kind": "efficientnet_lite0", "block": 15}
+    own = teacher(tmp_path, 128, **settings, input_size=256)
+    plain = teacher(tmp_path, 256, **settings)
+    assert own.grid == teacher(tmp_path, 128, kind="efficientnet_lite0").grid == (8, 8)
+    assert own.input_size == 256
+    assert torch.equal(own.tokens(images(256)), plain.tokens(images(256)))
+    # Another record: targets of the two are never taken for each other.
+    assert own.layer == f"{plain.layer}, at 256 pixels"
+    assert "at" not in plain.layer.split()
+
+
+def test_pixels_have_no_size_of_their_own() -> None:
+    with pytest.raises(ValueError, match="pixels are the student's own"):
+        TeacherSettings(name="pixels", kind="pixels", input_size=256)

@@ -23,6 +23,8 @@ def test_efficientnet_is_what_the_network_says(block: int, tmp_path: object) -> 
     for size in (96, 112):
         teacher = load_teacher(settings, tmp_path, size)  # type: ignore[arg-type]
         assert token_shape(settings.model_dump(), size) == (teacher.grid[0] * teacher.grid[1], teacher.dim)
+        own = settings.model_copy(update={"input_size": size})
+        assert token_shape(own.model_dump(), 64) == token_shape(settings.model_dump(), size)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"embed_dim": 64, "depth": 1, "num_heads": 4, "patch_size": 32}])

@@ -32,11 +32,13 @@ from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.store import ImageStore
 from urfm.data.pretrain_set import column_sha256
+from urfm.data.views import take_view
 from urfm.interpret.autoencoder import load_autoencoder
 from urfm.models.mim import MaskedAutoencoder, build_encoder
 from urfm.models.stand_ins import StandInSettings, write_stand_in
 from urfm.models.teachers import load_teacher
-from urfm.targets.build import build
+from urfm.targets.build import build, verify
+from urfm.targets.store import TargetStore
 from urfm.training import state
 from urfm.training.distributed import Processes
 from urfm.training.pretrain.samples import Batches, Samples, list_images, mask_noise
@@ -560,13 +562,39 @@ def test_teacher_and_stored_targets(stores: list[Path], tmp_path: Path) -> None:
     other = settings(teacher=teacher, targets="cached", crop_scale=[0.5, 1.0])
     with pytest.raises(UrfmError, match=r"other settings \(crop_scale\)"):
         here(other, stores, tmp_path / "wrong", targets=folders)
-    for changed in ({"block": 6}, {"kind": "clip"}, {"sha256": "0" * 64}):
+    for changed in ({"block": 6}, {"kind": "clip"}, {"sha256": "0" * 64}, {"input_size": 64}):
         other = settings(teacher=teacher | changed, targets="cached")
         with pytest.raises(UrfmError, match=r"other settings \(teacher\)"):
             here(other, stores, tmp_path / "wrong", targets=folders)
     named = settings(teacher=teacher | {"sha256": network.weights_sha256}, targets="cached")
     here(named, stores[::-1], tmp_path / "cached", targets=folders[::-1])  # the order of the data sets is nothing
     assert len(list((tmp_path / "cached" / "state").iterdir())) == 1
+
+
+def test_teacher_of_larger_pictures(stores: list[Path], tmp_path: Path) -> None:
+    """It sees the student's box at its own side, stored or online, and sharp where the student's picture is blurred."""
+    teacher = {"name": "lite", "kind": "efficientnet_lite0", "block": 11, "input_size": 64}
+    opened = [ImageStore(folder) for folder in stores]
+    at_64 = Samples(settings(input_size=64), images_of(stores), opened, [])[2, 5]["student"]
+    at_32 = Samples(settings(), images_of(stores), opened, [])[2, 5]["student"]
+    for blur_sigma in (0.0, 1.1):
+        chosen = settings(teacher=teacher, blur_sigma=blur_sigma)
+        sample = Samples(chosen, images_of(stores), opened, [])[2, 5]
+        assert torch.equal(sample["teacher"], at_64)
+        assert torch.equal(sample["student"], at_32) == (blur_sigma == 0)
+    assert np.isfinite(here(settings(teacher=teacher), stores, tmp_path / "online")["loss"]).all()
+
+    cached = settings(teacher=teacher, targets="cached")
+    own = TargetSettings.model_validate(cached.model_dump(include=set(TargetSettings.model_fields)))
+    network = load_teacher(own.teacher, tmp_path, 32)
+    folders = [tmp_path / "targets" / folder.name for folder in stores]
+    for store, folder in zip(opened, folders, strict=True):
+        build(store, own, network, folder, torch.device("cpu"))
+        tokens = TargetStore(folder)
+        pixels = take_view(store.read_row(0), tokens.view(0, 0), 64)
+        assert torch.allclose(tokens.tokens(0, 0).float(), network.tokens(pixels[None])[0], rtol=0.01, atol=0.01)
+        assert verify(folder, store, network, np.random.default_rng(0)) < 0.01
+    assert np.isfinite(here(cached, stores, tmp_path / "cached", targets=folders)["loss"]).all()
 
 
 def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:

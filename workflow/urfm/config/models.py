@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,12 +38,27 @@ class TeacherWeights(Settings):
     normalise_tokens: bool = Field(default=True, description="tokens after the final LayerNorm, or before")
     block: int = Field(default=10, ge=0, le=15, description="EfficientNet-Lite0 block whose output is the target")
     norm_pix: bool = Field(default=False, description="pixels: standardise each patch, MAE's norm_pix_loss")
+    input_size: Count | None = Field(
+        default=None,
+        description="side of the pictures that it sees, cut from the same box as the student's; if left out, of the "
+        "student's size. It must have a token for each of the student's patches",
+    )
+
+    @model_validator(mode="after")
+    def _pixels_are_the_students(self) -> Self:
+        if self.kind == "pixels" and self.input_size is not None:
+            raise ValueError("input_size: pixels are the student's own; leave it out")
+        return self
 
 
 class TeacherSettings(TeacherWeights):
     """An entry of `teachers` with its name, as stages get it."""
 
     name: str
+
+    def sees(self, student: int) -> int:
+        """Side of the pictures that it sees, for a student of so many pixels a side."""
+        return self.input_size or student
 
 
 class Teacher(TeacherWeights):

@@ -187,19 +187,21 @@ class Scene:
     """A test image as the networks see it."""
 
     pixels: Tensor  # uint8 (3, S, S)
+    teachers: Tensor  # the same of the teacher's size
     lesion: npt.NDArray[np.bool_] | None  # (S, S), if it is outlined
     aspect: float  # width over height of what was made square
 
 
 def open_scene(
-    image_id: str, store: ImageStore, origin: Mapping[Any, Any], reader: str, root: Path, size: int, resize: str
+    image: Image.Image, origin: Mapping[Any, Any], reader: str, root: Path, sizes: tuple[int, int], resize: str
 ) -> Scene:
-    """The image of a store and its outline; `origin` is its row of the manifest."""
-    transform = evaluation_transform(size, resize)
+    """A stored image and its outline; `origin` is its row of the manifest, `sizes` are the student's, the teacher's."""
+    transform, teachers = (evaluation_transform(size, resize) for size in sizes)
     mask = lesion_mask(reader, root / origin["path"], int(origin["width"]), int(origin["height"]))
     lesion = None if mask is None else transform(Image.fromarray(mask).convert("L"))[0].numpy() > 127
     return Scene(
-        pixels=transform(Image.fromarray(store.read(image_id))),
+        pixels=transform(image),
+        teachers=teachers(image),
         lesion=lesion if lesion is not None and lesion.any() else None,
         aspect=origin["width"] / origin["height"] if resize == "squash" else 1.0,
     )
@@ -214,7 +216,7 @@ def look(networks: Networks, scene: Scene) -> dict[str, Array]:
     vit = networks.classifier
     gradcam, predicted = grad_cam(vit, vit.blocks[-1].norm1, vit.num_prefix_tokens, images)
     with torch.inference_mode():
-        teacher, target = teacher_map(networks.teacher, pixels)
+        teacher, target = teacher_map(networks.teacher, scene.teachers[None].to(networks.device))
         reconstruction, predictions, masks = reconstruct(model, images, noise)
         target = model.standardise(target)
         r2 = explained(target, predictions, masks)
@@ -292,10 +294,12 @@ def main() -> None:
     tested = read_cell(arguments.cell).predictions
     tested = tested[(tested["seed"] == cell["weights"]["seed"]) & (tested["subset"] == "test")].set_index("image_id")
     order = hash_order(tested.index.to_series(), 0, "attention").sort_values().index[: settings.images]
-    size, resize = networks.record["input_size"], cell["weights"]["evaluation_resize"]
+    sizes = (networks.record["input_size"], networks.teacher.input_size)
+    resize = cell["weights"]["evaluation_resize"]
 
     def scene(image_id: str) -> Scene:
-        return open_scene(image_id, store, origins[image_id], settings.reader, arguments.root, size, resize)
+        image = Image.fromarray(store.read(image_id))
+        return open_scene(image, origins[image_id], settings.reader, arguments.root, sizes, resize)
 
     rows: list[dict[str, Any]] = []
     for image_id in progress(order, f"maps of {cell['task']}"):

@@ -51,12 +51,13 @@ def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
 
 
 def whole_images(chosen: pd.DataFrame, stores: list[ImageStore], settings: PretrainSettings) -> tuple[Tensor, Tensor]:
-    """uint8 (n, 3, S, S), squashed to a square: as the student sees them, which may be blurred, and sharp."""
+    """uint8 (n, 3, S, S) twice, squashed to a square: as the student sees them, which may be blurred, and as the
+    teacher does, sharp and of its own size."""
     student, sharp = [], []
     for number, row in zip(*list_images(chosen, stores), strict=True):
         image = stores[number].read_row(int(row))
         view = View(0, 0, image.shape[0], image.shape[1], flip=False)
-        sharp.append(take_view(image, view, settings.input_size))
+        sharp.append(take_view(image, view, settings.teacher.sees(settings.input_size)))
         blurred = blur(image, settings.blur_sigma) if settings.blur_sigma > 0 else image
         student.append(take_view(blurred, view, settings.input_size))
     return torch.stack(student), torch.stack(sharp)

@@ -61,6 +61,7 @@ class _Pixels(Dataset[Tensor]):
 
     def __init__(self, store: ImageStore, settings: TargetSettings) -> None:
         self.store, self.settings = store, settings
+        self.side = settings.teacher.sees(settings.input_size)
 
     def __len__(self) -> int:
         return len(self.store)
@@ -68,7 +69,7 @@ class _Pixels(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         image = self.store.read_row(index)
         views = stored_views(self.store, self.settings, index)
-        return torch.stack([take_view(image, view, self.settings.input_size) for view in views])
+        return torch.stack([take_view(image, view, self.side) for view in views])
 
 
 def quantise(tokens: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
@@ -203,7 +204,7 @@ def verify(folder: Path, store: ImageStore, teacher: Teacher, random: np.random.
         raise UrfmError(f"{folder}: made with another version of teacher {teacher.name}; delete it and rebuild it")
     worst = 0.0
     for row, view in _sample(targets, random):
-        pixels = take_view(store.read_row(row), targets.view(row, view), settings.input_size)
+        pixels = take_view(store.read_row(row), targets.view(row, view), teacher.input_size)
         expected = teacher.tokens(pixels[None])[0].float().numpy()
         difference = np.abs(targets.tokens(row, view).float().numpy() - expected)
         beyond = np.maximum(difference - targets.scale(row, view)[:, None] / 2, 0)

@@ -13,7 +13,7 @@ EFFICIENTNET = [(16, 2), *[(24, 4)] * 2, *[(40, 8)] * 2, *[(80, 16)] * 3, *[(112
 
 def token_shape(teacher: dict[str, Any], input_size: int) -> tuple[int, int]:
     """(tokens, channels) of a view, for an entry of `teachers` whose targets can be stored."""
-    return TOKEN_SHAPES[teacher["kind"]](teacher, input_size)
+    return TOKEN_SHAPES[teacher["kind"]](teacher, teacher.get("input_size") or input_size)
 
 
 def vision_tower(teacher: dict[str, Any], input_size: int) -> tuple[int, int]:

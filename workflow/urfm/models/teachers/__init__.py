@@ -35,7 +35,7 @@ def load_teacher(
     mean: Colour | None = IMAGENET_DEFAULT_MEAN,
     std: Colour | None = IMAGENET_DEFAULT_STD,
 ) -> Teacher:
-    """Build a teacher for square images of `input_size` pixels.
+    """Build a teacher for a student of square images of `input_size` pixels.
 
     Parameters
     ----------
@@ -49,4 +49,5 @@ def load_teacher(
     patch_size, mean, std
         The student's: pixels of a patch's side, what its input in [0, 1] is normalised with; None: each image's own.
     """
-    return TEACHERS[settings.kind](settings, checkpoint_root, Student(input_size, patch_size, mean, std))
+    student = Student(settings.sees(input_size), patch_size, mean, std)
+    return TEACHERS[settings.kind](settings, checkpoint_root, student)

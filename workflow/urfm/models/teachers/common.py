@@ -18,7 +18,7 @@ PATCH_SIZE = 16  # of every teacher's network; `pixels` follows the student
 class Student(NamedTuple):
     """What a teacher must know of the network that learns from it; patches and colours matter to `pixels` alone."""
 
-    input_size: int  # pixels of a side of its square images
+    input_size: int  # pixels of a side of its square images, or of those that the teacher has of its own
     patch_size: int = PATCH_SIZE
     mean: Colour | None = IMAGENET_DEFAULT_MEAN  # None: each image's own
     std: Colour | None = IMAGENET_DEFAULT_STD
@@ -40,7 +40,9 @@ class Teacher(nn.Module):
     name, kind
         As configured.
     layer
-        What is taken as tokens, in words.
+        What is taken as tokens, in words, and of pictures of which size if that is the teacher's own.
+    input_size
+        Pixels of a side of the pictures that it sees.
     grid
         (h, w), tokens in raster order.
     dim
@@ -67,8 +69,10 @@ class Teacher(nn.Module):
         super().__init__()
         self._mean: Tensor
         self._std: Tensor
-        self.name, self.kind, self.layer, self.weights_sha256 = settings.name, settings.kind, layer, weights_sha256
-        self.mean, self.std, self.stand_in = mean, std, stand_in
+        self.name, self.kind, self.stand_in = settings.name, settings.kind, stand_in
+        self.weights_sha256 = weights_sha256
+        self.layer = f"{layer}, at {input_size} pixels" if settings.input_size else layer
+        self.input_size, self.mean, self.std = input_size, mean, std
         self.network = network.eval().requires_grad_(False)
         self.register_buffer("_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)

@@ -72,7 +72,7 @@ def open_data(
 
 def _same_teacher(wanted: TeacherSettings, made: TeacherSettings, found: dict[str, Any]) -> bool:
     """Whether targets made by `made`, whose record is `found`, are those of `wanted`; weights as far as it says."""
-    same = {"kind", "block", "normalise_tokens"}
+    same = {"kind", "block", "normalise_tokens", "input_size"}
     weights_agree = wanted.sha256 in (None, found["weights_sha256"])
     return weights_agree and wanted.model_dump(include=same) == made.model_dump(include=same)
 
@@ -99,8 +99,8 @@ class Samples(Dataset[Sample]):
     """Crops of the images: `samples[turn, index]`, index in the order of the pre-training set, sorted by image id.
 
     A sample holds `student` (3, S, S) uint8 and, beside it, `target` (h * w, dim) if targets are stored, or `teacher`
-    (3, S, S) uint8 if the teacher sees another picture than the student: the sharp one. `organs` numbers the organ of
-    each image in the order of their names.
+    (3, T, T) uint8 if the teacher sees another picture than the student: the sharp one, or one of its own size.
+    `organs` numbers the organ of each image in the order of their names.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class Samples(Dataset[Sample]):
         targets: list[TargetStore],
     ) -> None:
         self.settings, self.stores, self.targets = settings, stores, targets
+        self.teacher_side = settings.teacher.sees(settings.input_size)
         self.numbers, self.rows = list_images(pretrain_set, stores)
         self.organs: Codes = pd.factorize(pretrain_set["organ"], sort=True)[0].astype(np.uint8)
 
@@ -129,9 +130,9 @@ class Samples(Dataset[Sample]):
             sample["target"] = self.targets[number].tokens(row, stored)
         else:
             view = draw_view(random, image.shape[0], image.shape[1], settings.crop_scale, settings.flip)
+            if self.teacher_side != settings.input_size or settings.blur_sigma > 0:
+                sample["teacher"] = take_view(image, view, self.teacher_side)
         if settings.blur_sigma > 0:
-            if not self.targets:
-                sample["teacher"] = take_view(image, view, settings.input_size)
             image = blur(image, settings.blur_sigma)  # before cropping: sigma is in pixels of the stored image
         sample["student"] = take_view(image, view, settings.input_size)
         return sample
