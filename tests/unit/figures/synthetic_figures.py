@@ -88,6 +88,7 @@ def make_statistics(
         confidence=0.95,
         t_test="welch",
         bootstrap_resamples=resamples,
+        permutations=1000,
         bootstrap_seed=0,
         specificity=0.9,
         calibration_bins=10,

@@ -203,7 +203,7 @@ def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(case, tmp_pa
     values = {"scores": {"nb_low": 0.11, "nb_high": 0.22}, "differences": p, "average_differences": p}
     drawn = Drawn(tmp_path, next(iter(case))[7], case | {"resplit": True, "values": values})
     found = drawn.table.groupby("quantity")["value"].agg(lambda column: set(column.round(6)))
-    assert not [name for name in found.index if name.startswith("boot") or name == "ensemble"]
+    assert not [name for name in found.index if name.startswith(("boot", "perm"))]
     assert found["nb_p_holm"] == {0.026}
     bars = drawn.table[drawn.table["chart"].isin(["bars", "scaling"])].groupby("quantity")["value"].unique()
     assert (list(bars["nb_low"]), list(bars["nb_high"])) == ([11], [22])

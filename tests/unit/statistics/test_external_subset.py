@@ -24,6 +24,7 @@ def statistics(paths: list[Path], subset: str) -> dict[str, pd.DataFrame]:
             "confidence": 0.95,
             "t_test": "welch",
             "bootstrap_resamples": 100,
+            "permutations": 100,
             "bootstrap_seed": 0,
             "specificity": 0.9,
             "calibration_bins": 10,

@@ -13,6 +13,7 @@ from synthetic_cells import write_cells
 from urfm.core.cli import run
 from urfm.statistics.predictions import read_cell
 from urfm.statistics.stage import StatisticsSettings, compute, write
+from urfm.statistics.stored import interval_words
 from urfm.tables import comparison
 from urfm.tables.comparison import p_text
 
@@ -29,7 +30,7 @@ SETTINGS = {
 
 
 def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = None, **how: object) -> Path:
-    paths = write_cells(folder / "cells", SKILLS, tasks, patients=60, **how)
+    paths = write_cells(folder / "cells", SKILLS, tasks, **{"patients": 60, **how})
     settings = StatisticsSettings(
         comparison="mine",
         lines=lines or [],
@@ -37,6 +38,7 @@ def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = No
         confidence=0.9,
         t_test="welch",
         bootstrap_resamples=300,
+        permutations=1000,
         bootstrap_seed=0,
         specificity=0.9,
         calibration_bins=10,
@@ -88,11 +90,12 @@ def test_intervals_and_p_are_over_patients_and_corrected(folder, monkeypatch):
     printed = table.loc[("Liver mass", "F1", "URFM")]
     assert printed["Interval (%)"] == f"{100 * row['boot_low']:.2f} to {100 * row['boot_high']:.2f}"
     differences = pd.read_parquet(folder / "differences.parquet").set_index(["task", "metric", "model"])
-    assert printed["P"] == p_text(differences.loc[("liver_mass", "f1_macro", "urfm"), "boot_p_holm"])
+    assert printed["P"] == f"{differences.loc[('liver_mass', 'f1_macro', 'urfm'), 'perm_p_holm']:.3f}"
     assert set(table.xs("Mine", level="Model")["P"]) == {"–"}
     assert "USFM (stand-in)" in table.index.get_level_values("Model")
     assert "SIMULATED DATA" in text
-    assert "Intervals: 90 %, bootstrap over patients" in text
+    assert "Intervals: 90 %, over patients by bootstrap, 300 resamples" in text
+    assert "models exchanged patient by patient, 1,000 draws" in text
     assert "difference to Mine" in text
     assert "Not available: MVI (private)." in text
 
@@ -125,7 +128,25 @@ def test_a_split_a_seed_has_the_corrected_interval(tmp_path, monkeypatch):
 
 
 def test_p_values_as_words():
-    assert [p_text(p) for p in (0.0004, 0.012, 1.0, float("nan"))] == ["< 0.001", "0.012", "1.000", "–"]
+    rows = [{"perm_p_holm": p, "nb_p_holm": 0.5, "few_patients": False} for p in (0.0004, 0.012, 1.0, float("nan"))]
+    assert [p_text(row, False) for row in rows] == ["< 0.001", "0.012", "1.000", "–"]
+    assert p_text(rows[0], True) == "0.500"
+    assert p_text(rows[3] | {"few_patients": True}, False) == "too few patients"
+    assert p_text(None, False) == "–"
+
+
+def test_intervals_as_words():
+    assert interval_words(0.8402, 0.88414) == "84.02 to 88.41"
+    assert interval_words(0.65, 0.65) == "65.00 in every resample"
+    assert interval_words(float("nan"), float("nan")) is None
+    assert interval_words(float("nan"), float("nan"), few=True) == "too few patients"
+
+
+def test_too_few_patients_are_said(tmp_path, monkeypatch):
+    folder = statistics(tmp_path, {"breast_tumor": 2}, patients=9)
+    table, _ = built(folder, monkeypatch, tasks=[["breast_tumor", "Breast tumor"]])
+    row = table.loc[("Breast tumor", "AUC", "URFM")]
+    assert (row["Interval (%)"], row["P"]) == ("too few patients",) * 2
 
 
 def test_lines_have_scores_and_no_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

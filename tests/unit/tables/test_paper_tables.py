@@ -38,6 +38,7 @@ def statistics(folder: Path, resplit: bool = False) -> Path:
         confidence=0.95,
         t_test="welch",
         bootstrap_resamples=400,
+        permutations=1000,
         bootstrap_seed=0,
         specificity=0.9,
         calibration_bins=10,
@@ -120,21 +121,21 @@ def test_claims_count_what_each_test_finds(record, tmp_path, monkeypatch):
     own = found.merge(others[["task", "metric", "model"]], on=["task", "metric", "model"])
     assert first["Comparisons"] == "6" == str(len(own))
     assert first["(a) seeds"] == str(int(((own["difference"] > 0) & (own["t_p"] < 0.05)).sum()))
-    assert first["(b) patients"] == str(int(((own["boot_difference"] > 0) & (own["boot_p"] < 0.05)).sum()))
+    assert first["(b) patients"] == str(int(((own["difference"] > 0) & (own["perm_p"] < 0.05)).sum()))
     details = pd.read_csv(tmp_path / "claims_comparisons.csv")
     part = details[(details["claim"] == first["Claim"]) & (details["metric"] == "auroc")]
-    assert part["boot_p_holm"].tolist() == pytest.approx(holm(part["boot_p"].to_numpy()).tolist())
+    assert part["perm_p_holm"].tolist() == pytest.approx(holm(part["perm_p"].to_numpy()).tolist())
     text = (tmp_path / "claims.md").read_text()
     assert "are significant by the t-test over seeds (a); of these" in text
     assert table[table["Figure"] == "3"]["Comparisons"].tolist() == ["0"]
 
 
-def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_the_bootstrap(tmp_path, monkeypatch):
+def test_with_a_split_a_seed_the_corrected_test_takes_the_place_of_that_over_patients(tmp_path, monkeypatch):
     record = statistics(tmp_path, resplit=True)
     table = build(claims, sections.tables.claims(CONFIG), [record], tmp_path, monkeypatch)
     assert not [name for name in table if "(b)" in name]
     found = pd.read_parquet(record.with_name("differences.parquet"))
-    assert found["boot_p"].isna().all()
+    assert found["perm_p"].isna().all()
     win = next(claim for claim in CONFIG["tables"]["claims"] if claim["comparison"] == "figure_2")
     row = table[table["Claim"] == win["says"]].iloc[0]
     details = pd.read_csv(tmp_path / "claims_comparisons.csv").query("claim == @win['says']")
@@ -167,7 +168,7 @@ def test_a_claim_for_a_model_that_is_not_the_reference_has_the_other_sign(record
     win = {"better": "urfm", "worse": ["mim_us"], "tasks": ["breast_tumor"]}
     forward = claims.comparisons(claims.Claim(**says, wins=[win]), stored).iloc[0]
     assert reverse["difference"] == -forward["difference"] < 0
-    assert reverse["boot_p"] == forward["boot_p"]
+    assert reverse["perm_p"] == forward["perm_p"]
     average = claims.Claim(**says, average=True, wins=[{"better": "urfm", "worse": ["mim_us", "usfm"]}])
     assert set(claims.comparisons(average, stored)["task"]) == {"average"}
 

@@ -17,7 +17,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons, records
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, p_words, read_comparisons, records
 from urfm.figures.style import LINE, Appearance
 from urfm.metrics import METRICS
 
@@ -133,7 +133,7 @@ def mean_sentence(numbers: Numbers, settings: Comparison) -> str:
     sentence = f"Dashed lines: unweighted mean of {len(numbers.common)} tasks"
     sentence += f", without {', '.join(left_out)}, where a model has no result" if left_out else ""
     for row in numbers.average[numbers.average["metric"] == METRIC].to_dict("records"):
-        p, t = (style.format_p(row[key]) for key in (numbers.over.p, "t_p"))
+        p, t = p_words(row, numbers.over), style.format_p(row["t_p"])
         sentence += f"; {settings.models[settings.reference]} against {settings.models[row['model']]}: {p} (t: {t})"
     return sentence + ". "
 

@@ -28,7 +28,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, p_words, read_comparisons
 from urfm.figures.style import GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import count_seeds
 from urfm.metrics import METRICS
@@ -222,10 +222,6 @@ def draw_scaling(
     for row in there.to_dict("records"):
         axes.plot([row["x"]] * 2, np.clip([row["ci_low"], row["ci_high"]], 0, 100), color="black", zorder=4)
         axes.plot([row["x"]] * 2, [row[over.low], row[over.high]], color=GREY, linewidth=0.5, transform=aside)
-        axes.plot(
-            [row["x"]], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
-            markeredgewidth=0.4, zorder=5, transform=aside,
-        )  # fmt: skip
     percent_axis(axes, there[over.score].to_numpy())
     ticks = [sizes[model] for model in there["model"]]
     unit = compact if name == "figure_8a" else millions
@@ -240,7 +236,7 @@ def draw_scaling(
         (numbers.comparisons["task"] == task) & (numbers.comparisons["metric"] == METRIC)
     ].to_dict("records"):
         other = sizes.get(row["model"])
-        p, over_seeds = style.format_p(row[over.p]), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
+        p, over_seeds = p_words(row, over), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
         against = (other.name or unit(other.x)) if other else settings.models[row["model"]]
         written += [p if np.isnan(row["t_p"]) else f"{p} (t: {over_seeds})", f"against {against}"]
     head(title=settings.tasks[task].title, lines=written)
@@ -371,8 +367,8 @@ def foot(
         sentences.append(
             f"{' and '.join(PANELS[name][0] for name in placed)}: "
             + (f"black line: {interval} (the paper's error bar); " if several else "")
-            + notes.grey_lines([first], level).replace("Diamond", "diamond").replace("Grey", "grey")
-            + f"P: {compared(placed, settings)} against the strongest other, two-sided, {first.over.name}"
+            + notes.grey_lines([first], level).replace("Grey", "grey", 1)
+            + f"P: {compared(placed, settings)} against the strongest other, two-sided, {notes.test_over(first)}"
             + ("; t: the paper's t-test over seeds." if several else ".")
             + notes.corrected(first)
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from urfm.figures import style
-from urfm.figures.read import BOOTSTRAP, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
+from urfm.figures.read import PATIENTS, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
 
 LISTED = 6  # cells with a warning that a note names one by one
 
@@ -17,7 +17,7 @@ def several_seeds(numbers: Iterable[Numbers]) -> bool:
 
 
 def bars(numbers: Sequence[Numbers], confidence: float) -> str:
-    """What bars, lines and diamonds are."""
+    """What bars and lines are."""
     level = f"{100 * confidence:g} %"
     if several_seeds(numbers):
         start = f"Bars: mean over seeds. Black line: {level} t interval over seeds (the paper's error bar). "
@@ -53,21 +53,23 @@ def grey_lines(numbers: Sequence[Numbers], level: str) -> str:
     """What takes other patients into account, of each kind that is drawn."""
     kinds = [one.over for one in numbers]
     said = ""
-    if BOOTSTRAP in kinds:
+    if PATIENTS in kinds:
         said += (
-            f"Diamond and grey line: seed-averaged predictions and their {level} interval over patients "
+            f"Grey line: {level} interval over patients of the same mean "
             f"(bootstrap, {numbers[0].resamples:,} resamples of patients within classes). "
         )
     if RESPLITS in kinds:
-        alone = " without diamond" if BOOTSTRAP in kinds else ""
-        said += f"Grey line{alone}: {level} interval, {RESPLITS.name} (every seed has a split of its own). "
+        beside = " where every seed has a split of its own" if PATIENTS in kinds else ""
+        said += f"Grey line{beside}: {level} interval, {RESPLITS.name}. "
+    if any(one.scores["few_patients"].any() for one in numbers):
+        said += "Without grey line: too few patients of a class. "
     return said
 
 
 def roc(numbers: Sequence[Numbers]) -> str:
     """What the ROC curves are of."""
     kinds = [one.over for one in numbers]
-    of = ["of seed-averaged predictions"] if BOOTSTRAP in kinds else []
+    of = ["of seed-averaged predictions"] if PATIENTS in kinds else []
     of += ["averaged over re-splits"] if RESPLITS in kinds else []
     return f"ROC curves {', or '.join(of)}; one-vs-rest, averaged, for more than two classes."
 
@@ -86,6 +88,12 @@ def corrected(numbers: Numbers) -> str:
     return " Not corrected for several tests; Holm-corrected values are in the CSV file."
 
 
+def test_over(numbers: Numbers) -> str:
+    """How P was found."""
+    draws = "" if numbers.over == RESPLITS else f" ({numbers.draws:,} draws)"
+    return numbers.over.name + draws
+
+
 def highest(numbers: Numbers) -> float:
     return float(np.nanmax(numbers.scores[numbers.over.score]))
 
@@ -100,7 +108,7 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
     test = {"welch": "Welch", "paired": "paired"}[numbers.t_test]
     return (
         f"P: {reference} against {strongest or 'the strongest other model'} ({mark}), two-sided, "
-        + numbers.over.name
+        + test_over(numbers)
         + (
             f"; t: the paper's two-sided {test} t-test, its P, which {blind_to(numbers)}."
             if several_seeds([numbers])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from pydantic import Field, field_validator
 from urfm.core.cli import Ordered, Settings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
+from urfm.figures import style
 from urfm.figures.style import Unavailable
 from urfm.metrics import METRICS
-from urfm.statistics.stored import read_statistics, strongest
+from urfm.statistics.stored import TOO_FEW, read_statistics, strongest
 
 TABLES = ("scores", "differences", "curves", "average_scores", "average_differences", "lines")
 
@@ -27,7 +29,7 @@ class Uncertainty:
     Attributes
     ----------
     name
-        What a note calls it.
+        What a note calls the test.
     score, difference
         Columns of the two tables of the statistics: all that is drawn.
     low, high
@@ -45,17 +47,15 @@ class Uncertainty:
     p_holm: str
 
 
-BOOTSTRAP = Uncertainty(
-    name="bootstrap over patients",
-    score=["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"],
-    difference=[
-        "difference", "boot_difference", "boot_low", "boot_high", "boot_p", "boot_p_holm", "t_p", "t_p_holm",
-    ],
+PATIENTS = Uncertainty(
+    name="models exchanged patient by patient",
+    score=["mean", "ci_low", "ci_high", "boot_low", "boot_high"],
+    difference=["difference", "boot_low", "boot_high", "perm_p", "perm_p_holm", "t_p", "t_p_holm"],
     low="boot_low",
     high="boot_high",
-    p="boot_p",
-    p_holm="boot_p_holm",
-)  # fmt: skip
+    p="perm_p",
+    p_holm="perm_p_holm",
+)
 RESPLITS = Uncertainty(
     name="Nadeau-Bengio corrected, over re-splits",
     score=["mean", "ci_low", "ci_high", "nb_low", "nb_high"],
@@ -68,8 +68,8 @@ RESPLITS = Uncertainty(
 
 
 def uncertainty(scores: pd.DataFrame) -> Uncertainty:
-    """The bootstrap; with a split per seed, which has no seed-averaged predictions, Nadeau and Bengio's correction."""
-    return RESPLITS if scores["ensemble"].isna().all() else BOOTSTRAP
+    """Over patients; with a split per seed, whose test parts differ, Nadeau and Bengio's correction."""
+    return RESPLITS if scores["resplit"].all() else PATIENTS
 
 
 class Task(Settings):
@@ -153,6 +153,7 @@ class Numbers:
     warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
+    draws: int
     over: Uncertainty
 
 
@@ -227,6 +228,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         warnings=[row for row in stored.warnings if (row["model"], row["task"], row["share"]) in cells],
         t_test=stored.t_test,
         resamples=stored.resamples,
+        draws=stored.draws,
         over=over,
     )
 
@@ -248,6 +250,12 @@ def to_strongest(
     """The difference to the strongest other model (of `against`, if any), a row per task, share and metric."""
     others = scores[scores["model"].isin(against)] if against else scores
     return strongest(others, reference).merge(differences, on=["task", "share", "metric", "model"])
+
+
+def p_words(row: Mapping[Any, Any], over: Uncertainty) -> str:
+    """The P of a comparison, or that there are too few patients for one."""
+    p = float(row[over.p])
+    return TOO_FEW if math.isnan(p) and row["few_patients"] else style.format_p(p)
 
 
 def records(table: pd.DataFrame, *keys: str) -> dict[Any, dict[str, Any]]:

@@ -1,9 +1,9 @@
 """The paper's claims that one model is better, read critically (stage `claims`).
 
 A claim is a list of comparisons. Each is tested (a) as the paper does, by a t-test over seeds, and (b) over patients,
-by the bootstrap, with and without Holm's correction within the claim's comparisons of one metric. With a split per seed
-(c), the corrected t-test over re-splits, takes the place of (b). Both tests use our runs; the question is how many of
-the comparisons that (a) calls significant the other calls so too.
+by exchanging the models, with and without Holm's correction within the claim's comparisons of one metric. With a split
+per seed (c), the corrected t-test over re-splits, takes the place of (b). Both tests use our runs; the question is how
+many of the comparisons that (a) calls significant the other calls so too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
 
 DETAIL_COLUMNS = [
     "claim", "figure", "task", "share", "metric", "better", "worse", "difference", "t_p", "t_p_holm",
-    "boot_difference", "boot_p", "boot_p_holm", "nb_p", "nb_p_holm", "delong_p", "simulated",
+    "perm_p", "perm_p_holm", "nb_p", "nb_p_holm", "delong_p", "few_patients", "simulated",
 ]  # fmt: skip
-RAW = ("t_p", "boot_p", "nb_p")
+RAW = ("t_p", "perm_p", "nb_p")
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,26 @@ class Test:
     over: str
     words: str
     note: str
-    difference: str
     p: str
 
     def finds(self, table: pd.DataFrame, level: float, suffix: str = "") -> pd.Series[bool]:
         """Where the comparison is in the claim's favour with P below the level; suffix `_holm`: the corrected P."""
-        return (table[self.difference] > 0) & (table[f"{self.p}{suffix}"] < level)
+        return (table["difference"] > 0) & (table[f"{self.p}{suffix}"] < level)
 
 
-SEEDS = Test("(a)", "seeds", "the t-test over seeds (a)", "t-test over seeds", "difference", "t_p")
+SEEDS = Test("(a)", "seeds", "the t-test over seeds (a)", "t-test over seeds", "t_p")
 PATIENTS = Test(
     "(b)",
     "patients",
-    "the bootstrap over patients (b)",
-    "bootstrap of patients of the seed-averaged predictions",
-    "boot_difference",
-    "boot_p",
+    "the test over patients (b)",
+    "models exchanged patient by patient",
+    "perm_p",
 )
 RESPLITS = Test(
     "(c)",
     "re-splits",
     "Nadeau and Bengio's corrected t-test over re-splits (c)",
     "Nadeau and Bengio's corrected t-test over re-splits, since each seed has its own and there is no (b)",
-    "difference",
     "nb_p",
 )
 
@@ -90,7 +87,7 @@ def _of_win(win: Win, claim: Claim, scores: pd.DataFrame, differences: pd.DataFr
     # The table holds reference minus model; a claim may be for the model.
     forward = differences.rename(columns={"reference": "better", "model": "worse"})
     backward = differences.rename(columns={"model": "better", "reference": "worse"})
-    backward = backward.assign(difference=-backward["difference"], boot_difference=-backward["boot_difference"])
+    backward = backward.assign(difference=-backward["difference"])
     both = pd.concat([forward, backward], ignore_index=True)
     rows = both[(both["better"] == win.better) & both["metric"].isin(claim.metrics)]
     if win.tasks:
@@ -103,7 +100,7 @@ def _of_win(win: Win, claim: Claim, scores: pd.DataFrame, differences: pd.DataFr
 
 def held_against(comparisons: pd.DataFrame) -> Test:
     """Over patients, unless every seed has a split of its own."""
-    resplit = comparisons["boot_p"].isna().all() and comparisons["nb_p"].notna().any()
+    resplit = comparisons["perm_p"].isna().all() and comparisons["nb_p"].notna().any()
     return RESPLITS if resplit else PATIENTS
 
 
