@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
-from urfm.config.fields import Name, Text
+from urfm.config.fields import Name, NotNegative, Text
 from urfm.config.finetuning import Finetuning
 from urfm.config.models import Baseline, Checkpoint, Mode
 from urfm.config.pretraining import Defaults
@@ -64,6 +64,11 @@ class Model(Settings):
         description="what is done with the encoder: all of it is trained; or nothing, and logistic regression "
         "(linear_probe) or nearest neighbours (knn, as probes.neighbours and probes.temperature say) on its features",
     )
+    blur_sigma: NotNegative | None = Field(
+        default=None,
+        description="Gaussian blur of all images that the encoder sees downstream, in pixels of the file, as those who "
+        "deblur demand of it; 0 none; if left out, as in its pre-training here",
+    )
     finetuning: ModelFinetuning | None = Field(
         default=None,
         description="keys that differ from the section finetuning, for this model; of a frozen encoder pooling and "
@@ -75,6 +80,6 @@ class Model(Settings):
         sources = ("pretraining", "checkpoint", "baseline")
         if sum(getattr(self, name) is not None for name in sources) != 1:
             raise ValueError("needs exactly one of `pretraining`, `checkpoint` and `baseline`")
-        if self.baseline and {"mode", "finetuning"} & self.model_fields_set:
-            raise ValueError("a baseline has no encoder; leave out `mode` and `finetuning`")
+        if self.baseline and {"mode", "finetuning", "blur_sigma"} & self.model_fields_set:
+            raise ValueError("a baseline has no encoder; leave out `mode`, `finetuning` and `blur_sigma`")
         return self

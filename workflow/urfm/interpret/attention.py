@@ -45,7 +45,7 @@ from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
 from urfm.statistics.predictions import read_cell
-from urfm.training.finetune.images import evaluation_transform, normalise
+from urfm.training.finetune.images import evaluation_transform, normalise, open_image
 
 CHOICES = {"OUTLINES": "reader", "TEACHERS": "teacher.kind"}  # of urfm.core.code
 
@@ -298,7 +298,7 @@ def main() -> None:
     resize = cell["weights"]["evaluation_resize"]
 
     def scene(image_id: str) -> Scene:
-        image = Image.fromarray(store.read(image_id))
+        image = open_image(store, image_id, networks.record)
         return open_scene(image, origins[image_id], settings.reader, arguments.root, sizes, resize)
 
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -32,7 +31,7 @@ from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.classifier import load_classifier
-from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise
+from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise, open_image
 
 Array = npt.NDArray[np.float64]
 
@@ -62,7 +61,7 @@ def embed(
     vectors = []
     for first in progress(range(0, len(image_ids), EVALUATION_BATCH), f"embeddings of {store.folder.name}"):
         names = image_ids[first : first + EVALUATION_BATCH]
-        pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in names])
+        pixels = torch.stack([transform(open_image(store, name, record)) for name in names])
         with torch.inference_mode():
             features = model.forward_features(normalise(pixels, record, device))
             vectors.append(model.forward_head(features, pre_logits=True).double().cpu().numpy())

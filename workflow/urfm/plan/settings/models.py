@@ -9,7 +9,9 @@ from urfm.plan.settings.pretraining import teacher
 
 def encoder(config: Config, model: str) -> Config:
     record = config["models"][model]
-    return {"model": model, "checkpoint": weights(config, record["checkpoint"]) if "checkpoint" in record else None}
+    blurred = {"blur_sigma": record["blur_sigma"]} if "blur_sigma" in record else {}
+    checkpoint = weights(config, record["checkpoint"]) if "checkpoint" in record else None
+    return {"model": model, "checkpoint": checkpoint, **blurred}
 
 
 def stand_in(config: Config, file: str) -> Config:
