@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from urfm.metrics import METRICS, FloatArray, IntArray
+from urfm.metrics import METRICS, FloatArray, IntArray, accuracy, macro_auroc
 
+Weighted = Callable[[IntArray, FloatArray, FloatArray], FloatArray]  # as `urfm.metrics.Metric.weighted`
 BLOCK = 250  # draws at a time
 FEW = 10  # patients: with fewer there is no P; six that all agree would already give 0.03
 
@@ -45,23 +46,23 @@ def exchanged_differences(
     -------
     Metric to (draws,) differences in [-1, 1], the first of them the one that was observed; NaN where undefined.
     """
-    return {
-        metric: np.bincount(patients, CONTRIBUTIONS[metric](labels, first, second), len(signs)) @ signs
-        if metric in CONTRIBUTIONS
-        else by_weights(metric, labels, patients, first, second, signs)
-        for metric in METRICS
-    }
+    found = {}
+    for name, metric in METRICS.items():
+        if contributions := CONTRIBUTIONS.get(metric.weighted):
+            found[name] = np.bincount(patients, contributions(labels, first, second), len(signs)) @ signs
+        else:
+            found[name] = by_weights(metric.weighted, labels, patients, first, second, signs)
+    return found
 
 
 def by_weights(
-    metric: str, labels: IntArray, patients: IntArray, first: FloatArray, second: FloatArray, signs: FloatArray
+    weighted: Weighted, labels: IntArray, patients: IntArray, first: FloatArray, second: FloatArray, signs: FloatArray
 ) -> FloatArray:
     """Any metric's differences: both models' images are one set, of which each of the two has half in every draw."""
-    blocks = []
+    twice, blocks = np.tile(labels, 2), []
     for start in range(0, signs.shape[1], BLOCK):
         stays = ((1 + signs[:, start : start + BLOCK]) / 2)[patients]
         own, others = np.concatenate([stays, 1 - stays]), np.concatenate([1 - stays, stays])
-        twice, weighted = np.tile(labels, 2), METRICS[metric].weighted
         differences = [
             weighted(twice, both, own) - weighted(twice, both, others)
             for both in (np.concatenate(pair) for pair in zip(first, second, strict=True))
@@ -111,9 +112,9 @@ def below(scores: FloatArray, others: FloatArray) -> FloatArray:
 
 
 # Metrics whose difference is a sum over images: fast, whatever the number of draws.
-CONTRIBUTIONS: dict[str, Callable[[IntArray, FloatArray, FloatArray], FloatArray]] = {
-    "accuracy": accuracy_contributions,
-    "auroc": auroc_contributions,
+CONTRIBUTIONS: dict[Weighted, Callable[[IntArray, FloatArray, FloatArray], FloatArray]] = {
+    accuracy: accuracy_contributions,
+    macro_auroc: auroc_contributions,
 }
 
 
