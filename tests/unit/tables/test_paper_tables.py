@@ -211,6 +211,11 @@ def test_a_marginal_gain_is_decided_by_its_interval_not_by_p(record, tmp_path, m
         assert (row["Comparisons"], row["(a) seeds"], row["(b) patients"]) == ("1", "–", counted)
         assert row["In favour"] == str(int(100 * own["difference"] < margin))
         assert details["finding"].tolist() == [finding]
+    wins = [{"better": "mim_us", "worse": ["urfm"], "tasks": ["breast_tumor"]}]
+    claim = {"kind": "marginal", "metrics": ["f1_macro"], "margin": 1, "wins": wins}
+    row, _ = one_claim(record, tmp_path, monkeypatch, **claim)
+    said = f"Breast tumor: {-100 * own['difference']:.2f} ({-high:.2f} to {-low:.2f}), holds (a loss)"
+    assert (row["Finding"], row["(b) patients"]) == (said, "1")
     text = (tmp_path / "claims.md").read_text()
     assert "No comparison of the paper's claims of superiority" in text  # it is not counted among them
     assert "undecided where it includes it" in text

@@ -41,7 +41,7 @@ DETAIL_COLUMNS = [
 RAW = ("t_p", "perm_p", "nb_p")
 EPOCHS = "epochs"
 BY_INTERVAL = ("marginal", "below", "above")
-HOLDS, FAILS, OPEN = "holds", "fails", "undecided"
+HOLDS, LOSS, FAILS, OPEN = "holds", "holds (a loss)", "fails", "undecided"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ def findings(claim: Claim, table: pd.DataFrame) -> list[str]:
     limit = float(claim.margin or claim.bound or 0) / 100
     under, over = table["high"] < limit, table["low"] > limit
     holds, fails = (over, under) if claim.kind == "above" else (under, over)
-    return list(np.select([holds, fails, table["low"].notna()], [HOLDS, FAILS, OPEN], default=""))
+    loss = (table["high"] < 0) & (claim.kind == "marginal")
+    return list(np.select([loss, holds, fails, table["low"].notna()], [LOSS, HOLDS, FAILS, OPEN], default=""))
 
 
 def held_against(comparisons: pd.DataFrame) -> Test:
@@ -186,7 +187,7 @@ def row(claim: Claim, table: pd.DataFrame, titles: Mapping[str, str], test: Test
         return [*head, "0", *[NONE] * 5, "not available here"]
     counts: list[pd.Series[bool] | None]
     if claim.kind in BY_INTERVAL:
-        counts = [in_favour(claim, table), None, table["finding"] == HOLDS, None, None]
+        counts = [in_favour(claim, table), None, table["finding"].isin([HOLDS, LOSS]), None, None]
         lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
         said = "; ".join(interval_of(line, table, titles) for line in lines)
     elif claim.kind == "faster":
@@ -271,7 +272,8 @@ def explanations(test: Test, statistics: Mapping[str, Stored]) -> list[str]:
         "Holm: within the claim's comparisons of one metric.",
         f"Marginal gains (in points) and bounds are read off the interval over {test.over}"
         f"{f' ({levels[0]})' if len(levels) == 1 else ''}: a claim holds where all of it lies on the claim's side of "
-        "the margin or bound, fails where all of it lies on the other, and is undecided where it includes it. "
+        "the margin or bound, fails where all of it lies on the other, and is undecided where it includes it; below "
+        "zero a gain is a loss. "
         f"Column {test.letter} {test.over} counts those that hold.",
         f"Convergence: the first epoch at which a seed's validation F1 reaches {100 * REACHED:g} % of its best. "
         "A validation curve has no patients, so it is tested over seeds alone.",
