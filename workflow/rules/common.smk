@@ -225,7 +225,7 @@ def measured(wildcards):
     """Statistics with scores of a model, of the comparisons that are drawn already: a model card waits for none."""
     return [
         f"<results>/statistics/{name}/statistics.json"
-        for name, item in config["comparisons"].items()
+        for name, item in grid.trained(config).items()
         if wildcards.model in grid.wanted_models(item) and (RESULTS / "statistics" / name / "statistics.json").is_file()
     ]
 
@@ -323,5 +323,8 @@ def scaled_runs(panel):
 
 def efficiency_cells():
     """Folders of the cells of panels C and D."""
-    cells = grid.cells(config, config["figures"]["figure_8"]["labels"])
+    return folders_of(grid.cells(config, config["figures"]["figure_8"]["labels"]))
+
+
+def folders_of(cells):
     return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]

@@ -264,12 +264,13 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
     organs = [f"urfm_{organ}" for organ in ("thyroid", "breast", "liver", "gallbladder", "pancreas", "ovary")]
     assert set(grid.runs(config)) == {
         "mim_us", "deblur_mim", "urfm", "urfm_clip", *organs,
-        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge",
+        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge", "urfm_balanced",
     }  # fmt: skip
-    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_balanced", "urfm_clean"]
+    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_clean"]
     # Figure 3 adds six cells; 4 adds three models and CLIP on ten tasks; 5 six organ models on seven; 8 three parts of
-    # the images on four tasks, two sizes on six, and three smaller shares of six models on four.
-    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72
+    # the images on four tasks, two sizes on six, and three smaller shares of six models on four; balanced sampling one
+    # model on ten.
+    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72 + 10
     assert grid.drawn(config, "figure_4") == ["figure_4a", "figure_4b"]
     assert grid.unavailable(config, config["comparisons"]["figure_2"]["models"], list(config["tasks"])) == []
     with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
@@ -629,8 +630,9 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
         assert stage.checkpoint.file == file
         assert stage.checkpoint.sha256 == ""
         assert availability.missing_file(demo, file) is None
-    for figure in demo["comparisons"]:
-        assert grid.available_models(demo, figure) == demo["comparisons"][figure]["models"]
+    for figure, item in demo["comparisons"].items():
+        if item["tasks"]:
+            assert grid.available_models(demo, figure) == item["models"]
     demo["teachers"]["clip"]["sha256"] = "0" * 64
     assert "sha256" not in settings.pretraining.teacher(demo, "clip")
     assert "sha256" in settings.pretraining.teacher(PAPER, "biomedclip")
@@ -638,6 +640,8 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
 
 def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
     """Those that no figure draws; every one is a target, but for those with the name of a figure."""
+    assert grid.own_comparisons(config) == ["balanced_sampling"]
+    config["comparisons"]["balanced_sampling"]["tasks"] = []
     assert grid.own_comparisons(config) == []
     entry = {"models": ["urfm", "usfm"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [10, 100]}
     config["comparisons"] |= {"my_benchmark": entry, "left_out": entry | {"tasks": []}}
@@ -650,6 +654,36 @@ def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
     assert grid.own_comparisons(config) == []
     config["figures"]["figure_4"]["methods"] = "my_benchmark"
     assert grid.own_comparisons(config) == ["figure_4a"]
+
+
+def test_comparisons_of_the_claims_alone_train_nothing(config: dict[str, Any]) -> None:
+    """They score cells that other comparisons train, where the reference and another model are among these."""
+    config["data_root"] = "nowhere"
+    names = [name for name, item in config["comparisons"].items() if item.get("claims_only")]
+    cells = {name: grid.cells(config, name) for name in names}
+    assert {name: len(found) for name, found in cells.items()} == {
+        "claim_sl_imagenet": 50, "claim_mim_imagenet": 50, "claim_usfm": 5, "claim_clip": 20, "claim_organs": 49,
+        "claim_data10": 24, "claim_data20": 24, "claim_data50": 24, "claim_large": 8,
+    }  # fmt: skip
+    assert set(names) <= set(grid.stated(config, "claims"))
+    assert not set(names) & {*grid.targets(config), *grid.own_comparisons(config)}
+    without = config | {
+        "comparisons": {name: item for name, item in config["comparisons"].items() if name not in names}
+    }
+    for wanted in (grid.all_cells, grid.models, grid.runs, grid.tasks, grid.summary, settings.figures.loss_curves):
+        assert wanted(config) == wanted(without), wanted.__name__
+    config["comparisons"]["figure_8a"]["tasks"] = ["kidney_tumor"]
+    assert {cell.task for cell in grid.cells(config, "claim_data10")} == {"kidney_tumor"}
+    config["comparisons"]["figure_8a"]["tasks"] = []
+    assert grid.cells(config, "claim_data10") == []  # the other models' cells are there, the reference's are not
+    assert "urfm_data10" not in grid.models(config)
+
+
+def test_the_claim_of_faster_convergence_reads_the_histories_of_panel_d(config: dict[str, Any]) -> None:
+    config["data_root"] = "nowhere"
+    drawn = [cell for cell in grid.cells(config, "figure_8c") if cell.share == 100]
+    assert grid.converging_cells(config) == drawn
+    assert len(drawn) == 6 * 4
 
 
 def test_what_a_comparison_of_ones_own_prints(config: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, p_wo
 from urfm.figures.style import GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import count_seeds
 from urfm.metrics import METRICS
+from urfm.statistics.convergence import REACHED
 
 PANELS = {
     "figure_8a": ("A", "Pre-training images"),
@@ -42,7 +43,6 @@ CURVES = ("D", "Epochs of fine-tuning, validation part")
 METRIC = "f1_macro"
 SCORE = f"val_{METRIC}"
 HISTORY = ["seed", "epoch", SCORE, "seconds"]
-REACHED = 0.99  # of its best mean: the epoch that a dot marks
 MOST_COLUMNS, WIDEST_CELL = 6, 58.0
 LEFT, RIGHT = 8.0, 2.5  # mm beside the axes of a cell
 HEIGHT = 23.0  # mm of these axes

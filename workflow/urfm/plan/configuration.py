@@ -186,8 +186,12 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         if entry["task"] != "average":
             yield f"{where}.task", "tasks", entry["task"]
     for number, claim in enumerate(config["tables"]["claims"]):
-        yield f"tables.claims.{number}.comparison", "comparisons", claim["comparison"]
-        for win in claim["wins"]:
+        if "comparison" in claim:
+            yield f"tables.claims.{number}.comparison", "comparisons", claim["comparison"]
+        if "model" in claim:
+            yield f"tables.claims.{number}.model", "models", claim["model"]
+        yield from ((f"tables.claims.{number}.tasks", "tasks", task) for task in claim.get("tasks", []))
+        for win in claim.get("wins", []):
             worse = [] if win["worse"] == "strongest" else win["worse"]
             yield from ((f"tables.claims.{number}.wins", "models", model) for model in [win["better"], *worse])
             yield from ((f"tables.claims.{number}.wins", "tasks", task) for task in win.get("tasks", []))

@@ -73,16 +73,31 @@ def external_task(config: Config, task: str) -> str | None:
 def cells(config: Config, comparison: str) -> list[Cell]:
     """The fine-tuning cells of a comparison that can be had here."""
     item = config["comparisons"][comparison]
-    return [
+    found = [
         Cell(model, task, share)
         for task in available_tasks(config, item)
         for share in item["shares"]
         for model in scored_models(config, comparison)
     ]
+    return _borrowed(config, found, item["reference"]) if item.get("claims_only") else found
+
+
+def _borrowed(config: Config, cells: Sequence[Cell], reference: str) -> list[Cell]:
+    """Those that other comparisons train, where there are some of the reference and of another model to compare."""
+    trained_anyway = set(all_cells(config))
+    there = [cell for cell in cells if cell in trained_anyway]
+    own = {cell[1:] for cell in there if cell.model == reference}
+    others = {cell[1:] for cell in there if cell.model != reference}
+    return [cell for cell in there if cell[1:] in own & others]
+
+
+def trained(config: Config) -> Config:
+    """The comparisons for which cells are trained: all but those that only the claims read."""
+    return {name: item for name, item in config["comparisons"].items() if not item.get("claims_only")}
 
 
 def comparisons(config: Config) -> list[str]:
-    """The comparisons of which something can be drawn here."""
+    """The comparisons that have cells here."""
     return [name for name in config["comparisons"] if cells(config, name)]
 
 
@@ -90,8 +105,20 @@ def stated(config: Config, table: str) -> list[str]:
     """The comparisons with something to draw that comparison_with_paper or claims speak of."""
     item = config["tables"][table]
     entries = item["paper"] if table == "comparison_with_paper" else item
-    named = {entry["comparison"] for entry in entries}
+    named = {entry.get("comparison") for entry in entries}
     return [name for name in comparisons(config) if name in named]
+
+
+def converging_cells(config: Config) -> list[Cell]:
+    """The cells whose histories the claims of faster convergence read: those of the largest share."""
+    claims = config["tables"]["claims"]
+    named = _unique(claim["comparison"] for claim in claims if claim.get("kind") == "faster")
+    return _unique(
+        cell
+        for name in named
+        for cell in cells(config, name)
+        if cell.share == max(config["comparisons"][name]["shares"])
+    )
 
 
 def drawn(config: Config, figure: str) -> list[str]:
@@ -106,7 +133,7 @@ def figure_of(config: Config, comparison: str) -> str | None:
 
 def targets(config: Config) -> list[str]:
     """The comparisons that are targets by their names: all but those named as a figure, which is the target then."""
-    return [name for name in config["comparisons"] if name not in COMPARING]
+    return [name for name in trained(config) if name not in COMPARING]
 
 
 def own_comparisons(config: Config) -> list[str]:
@@ -134,12 +161,12 @@ def kept_tasks(config: Config) -> list[str]:
 
 def all_cells(config: Config) -> list[Cell]:
     """The cells of all comparisons, each once."""
-    return _unique(cell for name in config["comparisons"] for cell in cells(config, name))
+    return _unique(cell for name in trained(config) for cell in cells(config, name))
 
 
 def models(config: Config) -> list[str]:
     """The models of all comparisons that can be had here, each once."""
-    wanted = [name for name, item in config["comparisons"].items() if item["tasks"]]
+    wanted = [name for name, item in trained(config).items() if item["tasks"]]
     return _unique(model for name in wanted for model in scored_models(config, name))
 
 
@@ -157,7 +184,7 @@ def exported(config: Config) -> list[str]:
 
 def tasks(config: Config) -> list[str]:
     """The tasks of all comparisons and tables that have data, each once."""
-    items = [*config["comparisons"].values(), config["tables"]["table_2"]]
+    items = [*trained(config).values(), config["tables"]["table_2"]]
     return _unique(task for item in items for task in available_tasks(config, item))
 
 
@@ -298,7 +325,7 @@ def summary(config: Config) -> list[str]:
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
         lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
-    wanted = {name: item for name, item in sorted(config["comparisons"].items()) if item["tasks"]}
+    wanted = {name: item for name, item in sorted(trained(config).items()) if item["tasks"]}
     absent: dict[str, list[str]] = {}
     for name, item in wanted.items():
         lines.append(

@@ -63,7 +63,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
 def in_order(config: Config) -> list[tuple[str, Config]]:
     """Comparisons by name, those of the paper first."""
     own = grid.own_comparisons(config)
-    return sorted(config["comparisons"].items(), key=lambda entry: (entry[0] in own, entry[0]))
+    return sorted(grid.trained(config).items(), key=lambda entry: (entry[0] in own, entry[0]))
 
 
 def own_titles(config: Config) -> dict[str, str]:
@@ -153,7 +153,7 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
 
 def status(config: Config, results: Path) -> dict[str, Any]:
     """What kind of run this is: simulated data sets, stand-in encoders, and tasks and models that are missing."""
-    wanted = [item for item in config["comparisons"].values() if item["tasks"]]
+    wanted = [item for item in grid.trained(config).values() if item["tasks"]]
     tasks = dict.fromkeys(task for item in wanted for task in item["tasks"])
     models = dict.fromkeys(model for item in wanted for model in grid.wanted_models(item))
     manifests = records(results, "manifests/*.json")

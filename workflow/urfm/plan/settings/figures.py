@@ -218,7 +218,7 @@ def loss_curves(config: Config) -> Config:
     wanted = [run for line in config["probes"]["runs"] for run in line] + config["reconstructions"]["runs"]
     wanted += [
         config["models"][model]["pretraining"]
-        for item in config["comparisons"].values()
+        for item in grid.trained(config).values()
         for model in item["models"]
         if item["tasks"] and "pretraining" in config["models"][model]
     ]

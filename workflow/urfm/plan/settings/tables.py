@@ -134,9 +134,18 @@ def comparison(config: Config, name: str) -> Config:
 
 
 def claims(config: Config) -> Config:
-    names = {claim["comparison"] for claim in config["tables"]["claims"]}
-    titles = {name: name.replace("figure_", "").upper() for name in sorted(names)}
-    return {"claims": config["tables"]["claims"], "titles": titles}
+    """The claims, and what is printed for the models and tasks of those whose numbers are."""
+    compared = {name for claim in config["tables"]["claims"] if (name := claim.get("comparison"))}
+    items = [config["comparisons"][name] for name in sorted(compared)]
+    models = sorted({model for item in items for model in item["models"]})
+    tasks = sorted({task for item in items for task in item["tasks"]})
+    return {
+        "claims": config["tables"]["claims"],
+        "titles": {
+            **{model: config["models"][model]["title"] for model in models},
+            **{task: config["tasks"][task]["title"] for task in tasks},
+        },
+    }
 
 
 def settings_table(config: Config, table: str) -> Config:
