@@ -90,6 +90,7 @@ def make_statistics(
         bootstrap_resamples=resamples,
         permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
         specificity=0.9,
         calibration_bins=10,
     )

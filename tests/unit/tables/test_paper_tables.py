@@ -40,6 +40,7 @@ def statistics(folder: Path, resplit: bool = False) -> Path:
         bootstrap_resamples=400,
         permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
         specificity=0.9,
         calibration_bins=10,
     )

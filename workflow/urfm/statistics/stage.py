@@ -66,13 +66,14 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     lines = [only(group, [model for model in group.models if model in settings.lines]) for group in groups]
     groups = [only(group, [model for model in group.models if model not in settings.lines]) for group in groups]
     averages = averaged_over_tasks(groups)
+    how = (settings.reference, settings.t_test, confidence, settings.margin)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
     of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
     return {
         "scores": score_table(groups, confidence),
-        "differences": difference_table(groups, settings.reference, settings.t_test, confidence),
+        "differences": difference_table(groups, *how),
         "average_scores": score_table(averages, confidence),
-        "average_differences": difference_table(averages, settings.reference, settings.t_test, confidence),
+        "average_differences": difference_table(averages, *how),
         "ensembles": ensemble_table(groups, confidence),
         "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
