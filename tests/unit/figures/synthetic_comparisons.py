@@ -104,6 +104,7 @@ def write_statistics(
         permutations=1000,
         bootstrap_seed=0,
         margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )

@@ -27,6 +27,7 @@ def statistics(paths: list[Path], subset: str) -> dict[str, pd.DataFrame]:
             "permutations": 100,
             "bootstrap_seed": 0,
             "margin": 0.02,
+            "threshold": "youden",
             "specificity": 0.9,
             "calibration_bins": 10,
         }

@@ -25,7 +25,7 @@ from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
     comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200,
-    permutations=1000, bootstrap_seed=0, margin=0.02, specificity=0.9, calibration_bins=10,
+    permutations=1000, bootstrap_seed=0, margin=0.02, threshold="youden", specificity=0.9, calibration_bins=10,
 )  # fmt: skip
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}

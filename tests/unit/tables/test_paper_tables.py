@@ -41,6 +41,7 @@ def statistics(folder: Path, resplit: bool = False) -> Path:
         permutations=1000,
         bootstrap_seed=0,
         margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )

@@ -10,6 +10,7 @@ from urfm.config.fields import AnyNames, AnySeeds, Count, Level, Names, Pooling,
 from urfm.core.cli import Settings
 
 TTest = Literal["welch", "paired"]
+ThresholdRule = Literal["youden", "specificity"]
 
 
 class Statistics(Settings):
@@ -28,6 +29,10 @@ class Statistics(Settings):
     margin: Level = Field(
         description="difference of two models that does not matter, as a share, for tests of equivalence; 0.02 for "
         "2 points of a score in percent"
+    )
+    threshold: ThresholdRule = Field(
+        description="how the threshold of two classes is chosen, on the validation part: youden, the highest sum of "
+        "sensitivity and specificity, or specificity, the highest sensitivity at that of the next key at least"
     )
     specificity: Level = Field(description="at which sensitivity is read off the ROC curve; 0.9 for 90 %")
     calibration_bins: int = Field(

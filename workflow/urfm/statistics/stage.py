@@ -26,6 +26,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.metrics import METRICS
+from urfm.statistics.clinical import clinical_tables
 from urfm.statistics.details import DETAILS, cell_details
 from urfm.statistics.groups import averaged_over_tasks, compared, only
 from urfm.statistics.predictions import Cell, read_cell
@@ -78,6 +79,7 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
         "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
         **{name: pd.concat([tables[name] for tables in of_cells], ignore_index=True) for name in DETAILS},
+        **clinical_tables(ordered, subset, settings),
         "ranks": rank_table,
         "rank_pairs": pair_table,
     }
