@@ -45,7 +45,8 @@ def detectable(error: float, level: float, unit: float = 0.0, freedom: float = n
         What a single image counts in a score of answers (1 / images for accuracy), 0 for one of ranks. Answers that
         differ by d differ on d / unit images at least, so the variance of a difference of d is at least d x unit,
         however little these two models happen to disagree. Without it, two models with equal answers to 49 images
-        would be said to tell the least of differences apart.
+        would be said to tell the least of differences apart. Of means over seeds that err on different images it is
+        somewhat too large, the cautious side.
     freedom
         Degrees of freedom of a t-test.
     """
