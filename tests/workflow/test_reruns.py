@@ -9,7 +9,8 @@ from working_copy import Repository
 
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6)
-SCORED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1)  # pictures of the statistics
+# Pictures of the statistics, and the table of the two-class tasks.
+SCORED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1, decision_curves=1, operating_points=1)
 SUMMARY = Counter(comparison_statistics=1, comparison_with_paper=1, claims=1) + SCORED
 LOOKED_AT = Counter(attention=2, figure_6=1, finetuned_embeddings=2, figure_7=1)  # two fine-tuned networks of urfm
 AUDIT = Counter(audit=1, duplicates_sheet=1)

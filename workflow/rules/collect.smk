@@ -74,6 +74,7 @@ FIGURES = {
     rules.figure_8: grid.drawn(config, "figure_8"),
     rules.critical_difference: grid.cells(config, COMPARED),
     rules.calibration: grid.cells(config, COMPARED),
+    rules.decision_curves: grid.two_class_tasks(config, COMPARED),
     rules.probe_curves: probe_files("json"),
     rules.loss_curves: grid.curve_runs(config),
 }
@@ -86,6 +87,7 @@ PRODUCTS = [
     rules.table_5.output,
     rules.comparison_with_paper.output,
     rules.claims.output,
+    *([rules.operating_points.output] if grid.two_class_tasks(config, COMPARED) else []),
     rules.audit.output,
     rules.duplicates_sheet.output,
     rules.reconstructions.input,

@@ -142,3 +142,12 @@ use rule critical_difference as calibration with:
         "<logs>/figures/calibration.log",
     params:
         **depends("urfm.figures.calibration", lambda wildcards: settings.figures.summary(config, COMPARED)),
+
+
+use rule critical_difference as decision_curves with:
+    output:
+        **drawing("decision_curves", "Decision curves", "net benefit"),
+    log:
+        "<logs>/figures/decision_curves.log",
+    params:
+        **depends("urfm.figures.decision_curves", lambda wildcards: settings.figures.summary(config, COMPARED)),

@@ -157,3 +157,26 @@ rule claims:
             --output "$(dirname {output.csv:q})/claims" \
             2>&1 | tee -i {log:q}
         """
+
+
+rule operating_points:
+    input:
+        f"<results>/statistics/{COMPARED}/statistics.json",
+    output:
+        **tabulating("operating_points", "Operating points", "sensitivity and specificity"),
+    log:
+        "<logs>/tables/operating_points.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        **needs("small"),
+    params:
+        **depends("urfm.tables.operating_points", lambda wildcards: settings.tables.operating_points(config, COMPARED)),
+    shell:
+        """
+        python -m urfm.tables.operating_points \
+            --settings {params.settings:q} \
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/operating_points" \
+            2>&1 | tee -i {log:q}
+        """

@@ -90,6 +90,8 @@ def make_statistics(
         bootstrap_resamples=resamples,
         permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )

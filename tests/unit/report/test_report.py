@@ -73,6 +73,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     write(folder / "statistics/figure_2/scores.csv", pd.DataFrame(rows).to_csv(index=False))
     write(folder / "statistics/figure_2/differences.csv", "model,task,difference\nmim_us,breast_tumor,0.1\n")
+    point = "model,task,sensitivity,specificity\nurfm,breast_tumor,0.875,0.9125\n"
+    write(folder / "statistics/figure_2/operating_points.csv", point)
     write(
         folder / "audit/audit.json",
         json.dumps({"images": 1662, "kinds": {"file": 9, "near": 31}, "findings": {"within a data set": 15}}),

@@ -25,7 +25,7 @@ from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
     comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200,
-    permutations=1000, bootstrap_seed=0, specificity=0.9, calibration_bins=10,
+    permutations=1000, bootstrap_seed=0, margin=0.02, threshold="youden", specificity=0.9, calibration_bins=10,
 )  # fmt: skip
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}
@@ -122,6 +122,35 @@ def test_differences_and_p_values(statistics):
         assert (family["t_p_holm"] >= family["t_p"]).all()
 
 
+def test_detectable_differences_and_equivalence_are_of_the_paired_difference(paths):
+    """Of accuracy, whose standard error over patients drawn within classes has a closed form."""
+    found = compute(load(paths), SETTINGS.model_copy(update={"bootstrap_resamples": 4000}))
+    variances = {}
+    for task in TASKS:
+        parts = {cell.model: read_subset(cell, "test") for cell in load(paths) if cell.task == task}
+        right = {model: (p.probabilities.argmax(axis=2) == p.labels).mean(axis=0) for model, p in parts.items()}
+        row = found["differences"].query("task == @task and metric == 'accuracy' and model == 'usfm'").iloc[0]
+        one = parts["urfm"]
+        patients = pd.DataFrame({"patient": one.patients, "class": one.labels, "gap": right["urfm"] - right["usfm"]})
+        sums = patients.groupby(["class", "patient"])["gap"].sum().groupby("class")
+        variances[task] = float((sums.size() * sums.var()).sum() / len(patients) ** 2)
+        assert row["detectable"] == pytest.approx(2.80159 * np.sqrt(variances[task]), rel=0.05)
+        steps = (0.02 - abs(row["difference"]) - 0.5 / 70) / np.sqrt(variances[task])
+        assert row["equivalence_p"] == pytest.approx(stats.t.sf(steps, sums.size().min() - 1), abs=0.02)
+        assert row["equivalence_p_holm"] >= row["equivalence_p"]
+    mean = found["average_differences"].query("metric == 'accuracy' and model == 'usfm'").iloc[0]
+    assert mean["detectable"] == pytest.approx(2.80159 * np.sqrt(sum(variances.values())) / 2, rel=0.05)
+
+
+def test_identical_answers_of_few_patients_do_not_show_equivalence(tmp_path):
+    table = predictions(1.0, ["a", "b"], patients=48)
+    paths = [write_cell(tmp_path, model, "toy", table, ["a", "b"]) for model in ("urfm", "copy")]
+    gaps = compute(load(paths), SETTINGS)["differences"].set_index("metric")
+    assert gaps.loc[["accuracy", "f1_macro"], "detectable"].tolist() == pytest.approx([2.80159**2 / 48] * 2, rel=1e-4)
+    assert (gaps.loc[["accuracy", "f1_macro"], "equivalence_p"] > 0.2).all()
+    assert gaps.loc["auroc", ["detectable", "equivalence_p"]].isna().all()
+
+
 def test_paired_t_test(paths, statistics):
     paired = compute(load(paths), SETTINGS.model_copy(update={"t_test": "paired"}))
     values = statistics["seeds"].query("subset == 'test' and task == 'liver_mass' and metric == 'auroc'")
@@ -211,6 +240,7 @@ def test_too_few_patients_have_no_p_and_no_interval(tmp_path, capsys, patients, 
         (found["ensembles"][["boot_low", "boot_high"]], interval),
         (gaps[["boot_low", "boot_high"]], interval),
         (gaps[["perm_p", "perm_p_holm"]], p),
+        (gaps[["detectable", "equivalence_p", "equivalence_p_holm"]], p and interval),
     ):
         assert (table.notna() == there).all(axis=None)
     if not interval:
@@ -358,6 +388,9 @@ def test_resplits_get_the_corrected_t_and_nothing_of_seed_averages(resplit, caps
         row = gaps[gaps["metric"] == metric].iloc[0]
         assert row["nb_p"] == pytest.approx(2 * stats.t.sf(abs(t), 3))
         assert row["nb_low"] < row["difference"] < row["nb_high"]
+        error = np.sqrt((1 / 4 + 1 / 3) * values.var(ddof=1))
+        assert row["detectable"] == pytest.approx((stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)) * error)
+        assert row["equivalence_p"] == pytest.approx(stats.t.sf((0.02 - abs(values.mean())) / error, 3))
     assert (scores["nb_high"] - scores["nb_low"] > scores["ci_high"] - scores["ci_low"]).all()
     assert found["confusion"].groupby("model")["images"].sum().tolist() == [240, 240]
     assert found["calibration"]["ece"].notna().all()

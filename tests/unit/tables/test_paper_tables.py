@@ -42,6 +42,8 @@ def statistics(folder: Path, resplit: bool = False, patients: int = 80) -> Path:
         bootstrap_resamples=400,
         permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )

@@ -143,6 +143,12 @@ def own_comparisons(config: Config) -> list[str]:
     ]
 
 
+def two_class_tasks(config: Config, comparison: str) -> list[str]:
+    """The tasks of a comparison that decision curves and operating points can be had of."""
+    wanted = dict.fromkeys(cell.task for cell in cells(config, comparison))
+    return [task for task in wanted if len(config["tasks"][task]["classes"]) == 2]
+
+
 def title_of(config: Config, comparison: str) -> str:
     """What is printed for a comparison: its title, or its name in words."""
     return str(config["comparisons"][comparison].get("title", comparison.replace("_", " ").capitalize()))

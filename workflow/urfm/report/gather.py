@@ -37,7 +37,7 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
-    """Each comparison that has statistics: its name, models, tasks, scores and differences, in order."""
+    """Each comparison that has statistics, in order: its name, models, tasks, and what is shown of its tables."""
     found = []
     for name, item in in_order(config):
         folder = results / "statistics" / name
@@ -55,6 +55,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
                     "leaders": leaders(config, scores, item),
                     "scores": read_table(folder / "scores.csv"),
                     "differences": read_table(folder / "differences.csv"),
+                    "operating": read_table(folder / "operating_points.csv"),
                 }
             )
     return found

@@ -42,6 +42,8 @@ class Group:
         Whether a class has too few patients for intervals.
     stratum
         Patients of the smallest stratum that is resampled; of an average, the sum of the tasks'.
+    unit
+        What one patient counts in a score of answers: 1 / patients; of an average, smaller by the number of tasks.
     resampled
         Model to metric to (resamples,) means over seeds; empty for re-splits.
     ensemble, ensemble_resampled
@@ -64,6 +66,7 @@ class Group:
     ratio: float = 0.0
     few: bool = False
     stratum: int = 0
+    unit: float = 0.0
     resampled: Scores = field(default_factory=dict)
     ensemble: Scores = field(default_factory=dict)
     ensemble_resampled: Scores = field(default_factory=dict)
@@ -140,6 +143,7 @@ def over_patients(
         group,
         few=bootstrap.rarest(first.patients, labels) < bootstrap.FEW,
         stratum=min(map(len, strata)),
+        unit=1 / group.independent,
         resampled=bootstrap.bootstrap_scores(labels, first.patients, probabilities, resamples, seed),
         ensemble={model: score(labels, averaged[0], one) for model, averaged in ensembles.items()},
         ensemble_resampled=bootstrap.bootstrap_scores(labels, first.patients, ensembles, resamples, seed),
@@ -238,6 +242,7 @@ def averaged_over_tasks(groups: Sequence[Group]) -> list[Group]:
                 ratio=float(np.mean([part.ratio for part in parts])),
                 few=any(part.few for part in parts),
                 stratum=sum(part.stratum for part in parts),
+                unit=sum(part.unit for part in parts) / len(parts) ** 2,
                 resampled=_average([part.resampled for part in parts]),
                 ensemble=_average([part.ensemble for part in parts]),
                 ensemble_resampled=_average([part.ensemble_resampled for part in parts]),

@@ -143,6 +143,11 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
     )
 
 
+def positive_class(cell: Cell) -> int | None:
+    """Number of the class that is the disease, for two classes: the second. None for more."""
+    return 1 if len(cell.classes) == 2 else None
+
+
 def read_seeds(cell: Cell, subset: str) -> dict[int, Subset]:
     """Each seed's images of one subset ("val" or "test"); probabilities are (1, images, classes)."""
     part = cell.predictions[cell.predictions["subset"] == subset].sort_values(["seed", "image_id"])

@@ -11,9 +11,11 @@ from urfm.config.statistics import TTest
 from urfm.metrics import METRICS
 from urfm.statistics import delong
 from urfm.statistics.bootstrap import expanded_interval
+from urfm.statistics.equivalence import detectable, equivalence_p, standard_error
 from urfm.statistics.groups import Group
 from urfm.statistics.permutation import permutation_p
 from urfm.statistics.significance import (
+    corrected_error,
     corrected_interval,
     corrected_t_test,
     deviation,
@@ -30,7 +32,7 @@ ENSEMBLE_COLUMNS = ["model", "task", "share", "metric", "score", "boot_low", "bo
 DIFFERENCE_COLUMNS = [
     "model", "reference", "task", "share", "metric", "difference", "t_p", "t_p_holm",
     "nb_low", "nb_high", "nb_p", "nb_p_holm", "boot_low", "boot_high", "perm_p", "perm_p_holm",
-    "delong_p", "delong_p_holm", "few_patients", "simulated",
+    "delong_p", "delong_p_holm", "detectable", "equivalence_p", "equivalence_p_holm", "few_patients", "simulated",
 ]  # fmt: skip
 ORDER = ["task", "share", "metric", "model"]
 
@@ -80,13 +82,16 @@ def ensemble_table(groups: Sequence[Group], confidence: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ENSEMBLE_COLUMNS).sort_values(ORDER, ignore_index=True)
 
 
-def difference_table(groups: Sequence[Group], reference: str, test: TTest, confidence: float) -> pd.DataFrame:
+def difference_table(
+    groups: Sequence[Group], reference: str, test: TTest, confidence: float, margin: float
+) -> pd.DataFrame:
     """Reference minus model: one row per model that is not the reference, task, share and metric.
 
-    A family of Holm's correction is every comparison of one metric: all tasks, shares and models.
+    A family of Holm's correction is every comparison of one metric: all tasks, shares and models. `margin` is a
+    difference, as a share, that does not matter.
     """
     rows = [
-        difference_row(group, reference, model, metric, test, confidence)
+        difference_row(group, reference, model, metric, test, confidence, margin)
         for group in groups
         if reference in group.models
         for model in group.models
@@ -94,13 +99,13 @@ def difference_table(groups: Sequence[Group], reference: str, test: TTest, confi
         for metric in METRICS
     ]
     table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS).sort_values(ORDER, ignore_index=True)
-    for raw in ("t_p", "nb_p", "perm_p", "delong_p"):
+    for raw in ("t_p", "nb_p", "perm_p", "delong_p", "equivalence_p"):
         table[f"{raw}_holm"] = table.groupby("metric")[raw].transform(lambda p: holm(p.to_numpy()))
     return table
 
 
 def difference_row(
-    group: Group, reference: str, model: str, metric: str, test: TTest, confidence: float
+    group: Group, reference: str, model: str, metric: str, test: TTest, confidence: float, margin: float
 ) -> tuple[object, ...]:
     first, second = (group.seeds[name, metric].to_numpy() for name in (reference, model))
     corrected = over_patients = (np.nan, np.nan)
@@ -122,5 +127,25 @@ def difference_row(
         model, reference, group.task, group.share, metric, float(first.mean() - second.mean()),
         t_test(first, second, test), np.nan,
         *corrected, nb_p, np.nan, *over_patients, perm_p, np.nan, delong_p, np.nan,
+        *power_and_equivalence(group, reference, model, metric, 1 - confidence, margin), np.nan,
         group.few or group.no_p, group.simulated[model] or group.simulated[reference],
     )  # fmt: skip
+
+
+def power_and_equivalence(
+    group: Group, reference: str, model: str, metric: str, level: float, margin: float
+) -> tuple[float, float]:
+    """The smallest difference that this group could have shown, and P of equivalence; NaN for too few patients."""
+    first, second = (group.seeds[name, metric].to_numpy() for name in (reference, model))
+    difference = float(first.mean() - second.mean())
+    if group.ratio:
+        error, freedom = corrected_error(first - second, group.ratio), len(first) - 1
+        return detectable(error, level, freedom=freedom), equivalence_p(difference, error, margin, freedom=freedom)
+    if not group.resampled or group.few or group.no_p:
+        return np.nan, np.nan
+    error = standard_error(group.resampled[reference][metric] - group.resampled[model][metric], group.stratum)
+    unit = 0.0 if METRICS[metric].of_ranks else group.unit
+    return (
+        detectable(error, level, unit * group.independent / group.images),
+        equivalence_p(difference, error, margin, unit, group.stratum - 1),
+    )

@@ -26,6 +26,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
 from urfm.metrics import METRICS
+from urfm.statistics.clinical import clinical_tables
 from urfm.statistics.details import DETAILS, cell_details
 from urfm.statistics.groups import averaged_over_tasks, compared, only
 from urfm.statistics.predictions import Cell, read_cell
@@ -66,17 +67,19 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     lines = [only(group, [model for model in group.models if model in settings.lines]) for group in groups]
     groups = [only(group, [model for model in group.models if model not in settings.lines]) for group in groups]
     averages = averaged_over_tasks(groups)
+    how = (settings.reference, settings.t_test, confidence, settings.margin)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
     of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
     return {
         "scores": score_table(groups, confidence),
-        "differences": difference_table(groups, settings.reference, settings.t_test, confidence),
+        "differences": difference_table(groups, *how),
         "average_scores": score_table(averages, confidence),
-        "average_differences": difference_table(averages, settings.reference, settings.t_test, confidence),
+        "average_differences": difference_table(averages, *how),
         "ensembles": ensemble_table(groups, confidence),
         "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
         **{name: pd.concat([tables[name] for tables in of_cells], ignore_index=True) for name in DETAILS},
+        **clinical_tables(ordered, subset, settings),
         "ranks": rank_table,
         "rank_pairs": pair_table,
     }

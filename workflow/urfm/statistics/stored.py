@@ -34,6 +34,7 @@ class Stored:
     resamples: int
     draws: int
     confidence: float
+    margin: float
     tables: dict[str, pd.DataFrame]
 
 
@@ -54,6 +55,7 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         resamples=content["settings"]["bootstrap_resamples"],
         draws=content["draws"],
         confidence=content["settings"]["confidence"],
+        margin=content["settings"]["margin"],
         tables={name: pd.read_parquet(record.with_name(f"{name}.parquet")) for name in tables},
     )
 

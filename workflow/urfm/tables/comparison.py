@@ -14,12 +14,14 @@ from pydantic import Field
 from urfm.core.cli import Ordered, Settings, parse_settings, run
 from urfm.core.progress import say
 from urfm.metrics import METRICS, MetricName, led_by
+from urfm.statistics.equivalence import POWER
 from urfm.statistics.stored import AVERAGE, TOO_FEW, Stored, interval_words, read_statistics
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, count, write_table
 
 KEYS = ["task", "share", "metric", "model"]
 COLUMNS = [
-    "Task", "Training part", "Metric", "Model", "Score (%)", "Interval (%)", "P", "Seeds", "Images", "Patients",
+    "Task", "Training part", "Metric", "Model", "Score (%)", "Interval (%)", "P", "Detectable", "Equivalence",
+    "Seeds", "Images", "Patients",
 ]  # fmt: skip
 
 
@@ -57,7 +59,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     resplit = bool(stored.tables["scores"]["resplit"].all())
     found = dict(zip(keys(scores), scores.to_dict("records"), strict=True))
     tested = [model for model in settings.against or settings.models if model != settings.reference]
-    p = {
+    against = {
         key: row
         for key, row in zip(keys(differences), differences.to_dict("records"), strict=True)
         if key[-1] in tested
@@ -73,7 +75,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
             rows.append([
                 title, f"{share} %", METRICS[metric].short, name + (" (stand-in)" if model in stored.stand_ins else ""),
                 mean_text(row, model in stored.deterministic), interval_text(row, resplit),
-                p_text(p.get((task, share, metric, model)), resplit),
+                *difference_texts(against.get((task, share, metric, model)), resplit),
                 count(row["seeds"]), count(row["images"]), count(patients),
             ])  # fmt: skip
     columns = COLUMNS
@@ -85,7 +87,7 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
         columns=columns,
         rows=rows,
         notes=[*([SIMULATED] if stored.simulated else []), *explanations(stored, settings, resplit), *settings.notes],
-        numbers=COLUMNS[-3:],
+        numbers=[column for column in COLUMNS[-5:] if column != "Equivalence"],
     )
 
 
@@ -107,14 +109,27 @@ def interval_text(row: Mapping[Any, Any], resplit: bool) -> str:
     return interval_words(row[f"{over}_low"], row[f"{over}_high"], row["few_patients"]) or NONE
 
 
-def p_text(row: Mapping[Any, Any] | None, resplit: bool) -> str:
-    """0.012, or < 0.001."""
+def difference_texts(row: Mapping[Any, Any] | None, resplit: bool) -> tuple[str, str, str]:
+    """P, the detectable difference in points, and P of equivalence; dashes for the reference itself."""
     if row is None:
-        return NONE
-    p = row["nb_p_holm" if resplit else "perm_p_holm"]
+        return NONE, NONE, NONE
+    few = bool(row["few_patients"])
+    return (
+        p_text(row["nb_p_holm" if resplit else "perm_p_holm"], few),
+        missing_text(few) if math.isnan(row["detectable"]) else f"{100 * row['detectable']:.1f}",
+        p_text(row["equivalence_p_holm"], few),
+    )
+
+
+def p_text(p: float, few: bool) -> str:
+    """0.012, or < 0.001."""
     if math.isnan(p):
-        return TOO_FEW if row["few_patients"] else NONE
+        return missing_text(few)
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def missing_text(few: bool) -> str:
+    return TOO_FEW if few else NONE
 
 
 def explanations(stored: Stored, settings: ComparisonSettings, resplit: bool) -> Sequence[str]:
@@ -131,6 +146,13 @@ def explanations(stored: Stored, settings: ComparisonSettings, resplit: bool) ->
         said.append(
             f"P: difference to {reference}, two-sided, {test}; corrected by Holm's method for all tasks and "
             "models of a metric, means over tasks by themselves."
+        )
+        said.append(
+            f"Detectable: the smallest true difference to {reference}, in points, that a test on these "
+            f"{'re-splits' if resplit else 'patients'} would find with a power of {100 * POWER:g} % (two-sided, "
+            f"{100 * (1 - stored.confidence):.3g} %, one comparison by itself); smaller ones may be there. "
+            f"Equivalence: P of two one-sided tests, small where the models differ by less than "
+            f"{100 * stored.margin:g} points (`statistics.margin`), corrected as the other."
         )
     shown = settings.models | settings.lines
     if same := [title for model, title in shown.items() if model in stored.deterministic]:

@@ -93,7 +93,7 @@ def against(config: Config, name: str) -> list[str]:
 
 
 def summary(config: Config, name: str) -> Config:
-    """What the critical-difference diagram and the reliability curves of a comparison print."""
+    """What the critical-difference diagram, the reliability and the decision curves of a comparison print."""
     drawn = comparison(config, name)
     return {
         "models": drawn["models"],

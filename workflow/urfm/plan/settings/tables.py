@@ -133,6 +133,17 @@ def comparison(config: Config, name: str) -> Config:
     }
 
 
+def operating_points(config: Config, name: str) -> Config:
+    """What the table of sensitivity and specificity of a comparison prints."""
+    described = figures.comparison(config, name)
+    return {
+        "models": described["models"],
+        "tasks": [[task, title] for task, title, _ in described["tasks"]],
+        "specificity": config["statistics"]["specificity"],
+        "notes": described["notes"],
+    }
+
+
 def claims(config: Config) -> Config:
     """The claims, and what is printed for the models and tasks of those whose numbers are."""
     compared = {name for claim in config["tables"]["claims"] if (name := claim.get("comparison"))}
