@@ -10,7 +10,7 @@ from snakemake.utils import update_config
 
 from urfm.core import code, provenance
 from urfm.core.errors import UrfmError
-from urfm.plan import availability, completion, configuration, grid, settings
+from urfm.plan import availability, completion, configuration, grid, products, settings
 
 if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
     overlay, config = config, parts.load(HOME)
@@ -56,7 +56,7 @@ start = f'python() ( shift; exec python -I -S {client} "$URFM_WARM" "$@" ); '
 shell.prefix(f"set -euo pipefail; {exports}{start if os.environ.get('URFM_WARM') else ''}")
 
 if workflow.is_main_process:
-    for line in grid.summary(config):
+    for line in grid.summary(config) + products.summary(config):
         print(line, file=sys.stderr)
 
 
@@ -298,22 +298,27 @@ def task_stores(tasks, name):
     return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
 
 
+def needed(product, files):
+    """The input of a figure; an error that says what it needs where that is not here."""
+
+    def checked(wildcards):
+        if gap := products.missing(config, product):
+            raise WorkflowError(f"{product}: {gap.reason} ({gap.detail})")
+        return files
+
+    return checked
+
+
 def drawn_statistics(figure, *names):
-    """Files of the statistics that a figure draws; an error when there are none."""
-
-    def files(wildcards):
-        found = grid.drawn(config, figure)
-        if not found:
-            raise WorkflowError(f"{figure}: nothing to draw; the lines above say which models and tasks are missing")
-        return [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names]
-
-    return files
+    """Files of the statistics that a figure draws."""
+    found = grid.drawn(config, figure)
+    return needed(figure, [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names])
 
 
 def scaled_models(panel):
     """The models of a panel of figure 8 whose sizes stand on its axis."""
     comparison = config["figures"]["figure_8"][panel]
-    return grid.available_models(config, comparison) if grid.cells(config, comparison) else []
+    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
 
 
 def scaled_runs(panel):

@@ -113,7 +113,7 @@ rule figure_8:
 
 rule critical_difference:
     input:
-        f"<results>/statistics/{COMPARED}/statistics.json",
+        needed("critical_difference", f"<results>/statistics/{COMPARED}/statistics.json"),
     output:
         **drawing("critical_difference", "Critical difference", "ranks over tasks"),
     log:
@@ -136,6 +136,8 @@ rule critical_difference:
 
 
 use rule critical_difference as calibration with:
+    input:
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         **drawing("calibration", "Calibration", "reliability curves"),
     log:

@@ -2,11 +2,9 @@
 PICTURED = config["figures"]["model"]
 PICTURED_RUN = f"<results>/pretrain/{FROM_RUN[PICTURED]}"
 EMBEDDED = grid.available_tasks(config, config["figures"]["figure_7"])
-FIGURE_7 = {
-    name: f"<results>/embeddings/{model}.json"
-    for name, model in (("before", config["figures"]["figure_7"]["before"]), ("after", PICTURED))
-    if EMBEDDED and availability.missing_model(config, model) is None
-} | {task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")}
+FIGURE_7 = {name: f"<results>/embeddings/{model}.json" for name, model in grid.embedded_models(config).items()} | {
+    task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")
+}
 OVERVIEW = config["figures"]["figure_1"]
 OVERVIEW_RUN = [OVERVIEW["run"]] if availability.missing_images(config, OVERVIEW["run"]) is None else []
 OVERVIEW_SAMPLE = [
@@ -59,7 +57,7 @@ rule embeddings:
     input:
         pixels=ancient(task_stores(EMBEDDED, "pixels.bin")),
         stores=task_stores(EMBEDDED, "store.json"),
-        splits=[f"<results>/splits/{task}/paper.json" for task in EMBEDDED],
+        splits=[f"<results>/splits/{task}/{grid.shown_split(config)}.json" for task in EMBEDDED],
         weights=ancient("<results>/encoders/{model}.safetensors"),
         encoder="<results>/encoders/{model}.json",
     output:
@@ -183,7 +181,10 @@ rule figure_1:
         statistics=[f"<results>/statistics/{name}/statistics.json" for name in OVERVIEW_SCORES],
         pixels=ancient(task_stores(OVERVIEW["tasks"], "pixels.bin")),
         stores=task_stores(OVERVIEW["tasks"], "store.json"),
-        splits=[f"<results>/splits/{task}/paper.json" for task in grid.available_tasks(config, OVERVIEW)],
+        splits=[
+            f"<results>/splits/{task}/{grid.shown_split(config)}.json"
+            for task in grid.available_tasks(config, OVERVIEW)
+        ],
     output:
         **drawing("figure_1", "Figure 1", "overview of the study"),
     log:

@@ -121,6 +121,8 @@ def test_figure_7_of_nothing_says_so() -> None:
     named = {"before": ["mim_imagenet", "MIM-ImageNet"], "after": ["urfm", "URFM"]}
     settings = figure_7.Figure7Settings.model_validate({**common([], NINE), **named})
     assert "no task has data" in checked(figure_7.draw({}, settings))
+    one = figure_7.Figure7Settings.model_validate({**common(NINE[:1], NINE[1:]), **named})
+    assert checked(figure_7.draw({}, one)).count("needs two data sets") == 2
     assert figure_7.numbers_drawn({}).empty
 
 

@@ -756,3 +756,16 @@ def test_baselines_are_lines_of_demo_and_pocket_alone() -> None:
         lines = settings.figures.figure(own, "figure_2")["lines"]
         assert lines == [["majority", "Majority class"], ["thumbnails", "Thumbnails"]]
         assert not {"majority", "thumbnails"} & {*grid.encoders(own), *grid.available_models(own, "figure_2")}
+
+
+def test_the_narrow_decoder_of_d79_is_one_key() -> None:
+    """The line that docs/decisions.md prints for MAE's decoder; other runs keep theirs."""
+    section = (HOME / "docs" / "decisions.md").read_text().split("### D79\n")[1].split("\n## ")[0]
+    line = re.search(r"`(pretraining: .+)`", section)
+    assert line
+    config = overlaid(line[1])
+    configuration.check(config)
+    assert settings.pretraining.pretraining(config, "mim_us")["decoder"] == {"width": 512, "depth": 8, "heads": 16}
+    assert {settings.pretraining.pretraining(config, run)["decoder"]["width"] for run in ("urfm", "deblur_mim")} == {
+        768
+    }

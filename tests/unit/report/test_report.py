@@ -152,7 +152,7 @@ def test_the_page_says_what_it_is(page: str) -> None:
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "SIMULATED DATA: demonstration only. The images of 1 of 1 data sets" in words
     assert "taught by such: usfm" in words
-    assert "Not built here: Figure 3. External validation;" in words
+    assert "Not built here: Figure 3. External validation (none of its models and tasks is here); External" in words
     assert "80.00 70.00 to 90.00" in words  # the average over tasks, with its interval
     assert "Breast tumor 40 40 70.00 (60.00 to 80.00)" in words
     assert "1,662 images compared with one another: 9 pairs by equal files, 31 pairs by near duplicates." in words

@@ -70,7 +70,8 @@ def draw(clouds: dict[str, Cloud], settings: Figure7Settings) -> Figure:
     for place, name in enumerate(("before", "after")):
         model = settings.before if name == "before" else settings.after
         heading = f"{name.capitalize()} pre-training: {model[1]}"
-        draw_cloud(figure, MARGIN + place * (UPPER + 2), top, UPPER, SIDE, heading, clouds.get(name), sets)
+        without = "not available" if len(sets) > 1 else "needs two data sets"
+        draw_cloud(figure, MARGIN + place * (UPPER + 2), top, UPPER, SIDE, heading, clouds.get(name), sets, without)
     draw_legend(figure, MARGIN + 2 * (UPPER + 2), top + HEAD, list(sets.values()), width=41)
     top += upper
     if rows:
@@ -94,14 +95,15 @@ def draw_cloud(
     heading: str,
     cloud: Cloud | None,
     groups: dict[str, str],
+    without: str = "not available",
 ) -> None:
-    """Heading, two lines of numbers, and the points; or that there are none."""
+    """Heading, two lines of numbers, and the points; or why there are none."""
     style.add_text(figure, left, top, heading, LABEL, weight="bold")
     axes = style.add_axes(figure, left, top + HEAD, width, height)
     axes.set(xticks=[], yticks=[])
     axes.spines[["left", "bottom", "top", "right"]].set(visible=True, color="#BBBBBB")
     if cloud is None:
-        axes.text(0.5, 0.5, "not available", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.5, without, ha="center", va="center", color=GREY, transform=axes.transAxes)
         return
     for line, text in enumerate(measures(cloud)):
         style.add_text(figure, left, top + 3.4 + LINE * line, text, color=GREY)

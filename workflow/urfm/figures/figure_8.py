@@ -155,7 +155,8 @@ def draw(
 
 def method_of(settings: Comparison) -> str:
     """The model of a scaling panel that other figures show too; its sizes are drawn in its look."""
-    return next((model for model in settings.models if model in style.KNOWN), settings.reference)
+    there = [settings.reference, *settings.models] if settings.reference in settings.models else list(settings.models)
+    return next((model for model in settings.models if model in style.KNOWN), there[0])
 
 
 LABEL_LINES = {"figure_8a": 4, "figure_8b": 3}  # grey lines below a task's title
@@ -368,9 +369,7 @@ def foot(
             f"{' and '.join(PANELS[name][0] for name in placed)}: "
             + (f"black line: {interval} (the paper's error bar); " if several else "")
             + notes.grey_lines([first], level).replace("Grey", "grey", 1)
-            + f"P: {compared(placed, settings)} against the strongest other, two-sided, {notes.test_over(first)}"
-            + ("; t: the paper's t-test over seeds." if several else ".")
-            + notes.corrected(first)
+            + p_sentence({name: numbers[name] for name in placed}, settings, several)
         )
     for name in placed:
         unknown = [model for model in numbers[name].models if model not in sizes[name]]
@@ -381,20 +380,30 @@ def foot(
         sentences.append(
             "C: shares of the training part are nested, drawn by patient within classes"
             + (f"; lines: {interval}" if several else "")
-            + "; P values are in the CSV file. D: after each epoch, on the validation part"
+            + ("" if numbers["figure_8c"].comparisons.empty else "; P values are in the CSV file")
+            + ". D: after each epoch, on the validation part"
             + (f"; shaded: {interval}" if several else "")
             + f"; marker: the first epoch whose mean reaches {100 * REACHED:g} % of the curve's best."
         )
     return sentences + notes.missing(settings, numbers)
 
 
+def p_sentence(placed: Mapping[str, Numbers], settings: Figure8Settings, several: bool) -> str:
+    """Which models the P values of panels A and B compare, and how; or why there are none."""
+    tested = [name for name, one in placed.items() if not one.comparisons.empty]
+    if not tested:
+        return notes.without_p(settings.comparisons[next(iter(placed))])
+    first = placed[tested[0]]
+    return (
+        f"P: {compared(tested, settings)} against the strongest other, two-sided, {notes.test_over(first)}"
+        + ("; t: the paper's t-test over seeds." if several else ".")
+        + notes.corrected(first)
+    )
+
+
 def compared(names: Sequence[str], settings: Figure8Settings) -> str:
     """The references of panels, with the letters where they differ: "URFM (A), URFM, ViT-Huge (B)"."""
-    references = {
-        PANELS[name][0]: settings.comparisons[name].models.get(reference, reference)
-        for name in names
-        for reference in [settings.comparisons[name].reference]
-    }
+    references = {PANELS[name][0]: notes.reference_title(settings.comparisons[name]) for name in names}
     if len(set(references.values())) == 1:
         return next(iter(references.values()))
     return " and ".join(f"in {letter} {title}" for letter, title in references.items())

@@ -98,11 +98,22 @@ def highest(numbers: Numbers) -> float:
     return float(np.nanmax(numbers.scores[numbers.over.score]))
 
 
+def reference_title(settings: Comparison) -> str:
+    """The title of the model that others are compared with, whether it is here or not."""
+    absent = {entry.name: entry.title for entry in settings.unavailable if entry.kind == "model"}
+    return (absent | settings.models).get(settings.reference, settings.reference)
+
+
+def without_p(settings: Comparison) -> str:
+    """Why there are no P values."""
+    return f"No P values: they need {reference_title(settings)} and another model."
+
+
 def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> str:
     """Which models the printed P values compare, and how."""
-    reference = settings.models.get(settings.reference, settings.reference)
+    reference = reference_title(settings)
     if numbers.comparisons.empty:
-        return f"No P values: they need {reference} and another model."
+        return without_p(settings)
     others = [settings.models[model] for model in settings.against if model in numbers.models]
     strongest = f"the strongest of {', '.join(others)}" if len(others) > 1 else "".join(others)
     test = {"welch": "Welch", "paired": "paired"}[numbers.t_test]

@@ -283,6 +283,8 @@ def unavailable(settings: Comparison, numbers: Numbers | None) -> list[Unavailab
 
 def absence(settings: Comparison) -> str:
     """Why nothing of a comparison is drawn."""
+    if settings.tasks and settings.models:  # a panel of figure 8
+        return f"Needs two models; here is {', '.join(settings.models.values())}."
     if settings.tasks or settings.unavailable:
         return "Nothing of it is available here: see the last lines."
     return "Left out of this configuration."

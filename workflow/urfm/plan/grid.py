@@ -15,7 +15,9 @@ from urfm.plan.availability import (
     missing_model,
     missing_part,
     missing_run,
+    organs_of,
     planning,
+    pretraining_settings,
     wanted_datasets,
 )
 
@@ -24,6 +26,7 @@ Item = TypeVar("Item")
 
 # The figures of the paper whose panels draw a comparison each; their entries under `figures` name it for each panel.
 COMPARING = ("figure_2", "figure_3", "figure_4", "figure_5", "figure_8")
+SCALING = ("data", "model_size")  # panels of figure 8 with a size on the axis: one model alone says nothing there
 
 
 class Cell(NamedTuple):
@@ -123,7 +126,11 @@ def converging_cells(config: Config) -> list[Cell]:
 
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure, in the order of its panels."""
-    return [name for name in config["figures"][figure].values() if cells(config, name)]
+    return [
+        name
+        for panel, name in config["figures"][figure].items()
+        if cells(config, name) and len(available_models(config, name)) >= (2 if panel in SCALING else 1)
+    ]
 
 
 def figure_of(config: Config, comparison: str) -> str | None:
@@ -158,6 +165,28 @@ def pictured_tasks(config: Config, figure: str) -> list[str]:
     """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
     item = config["figures"][figure]
     return available_tasks(config, item) if missing_model(config, config["figures"]["model"]) is None else []
+
+
+def embedded_models(config: Config) -> dict[str, str]:
+    """`before` and `after`: the encoders whose embeddings figure 7 shows; none where there are no two data sets."""
+    item = config["figures"]["figure_7"]
+    names = {"before": item["before"], "after": config["figures"]["model"]}
+    several = len(available_tasks(config, item)) > 1
+    return {place: model for place, model in names.items() if several and missing_model(config, model) is None}
+
+
+def own_tasks(config: Config, comparison: str, model: str) -> list[str]:
+    """The tasks of a model that is pre-trained on one organ: those of this organ; none of any other model."""
+    run = config["models"][model].get("pretraining")
+    organs = pretraining_settings(config, run)["organs"] if run else []
+    tasks = config["comparisons"][comparison]["tasks"]
+    return [task for task in tasks if organ_of(config, task) == organs[0]] if len(organs) == 1 else []
+
+
+def organ_of(config: Config, task: str) -> str:
+    """The organ of a task's data set; empty where it holds several."""
+    organs = organs_of(config, config["tasks"][task]["dataset"])
+    return organs[0] if len(organs) == 1 else ""
 
 
 def kept_tasks(config: Config) -> list[str]:
@@ -201,7 +230,7 @@ def splits(config: Config) -> list[str]:
 
 
 def shown_split(config: Config) -> str:
-    """The one split that table 2 and the audit describe: the paper's, where each seed has its own (D31)."""
+    """The one split that table 2, the audit and figures 1 and 7 show: the paper's where each seed has one (D31)."""
     split = str(config["finetuning"]["split"])
     return "paper" if split == "per_seed" else split
 

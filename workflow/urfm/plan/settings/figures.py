@@ -10,7 +10,6 @@ from urfm.plan.availability import (
     available_datasets,
     is_simulated,
     missing_model,
-    organs_of,
     pretraining_settings,
     stand_ins,
 )
@@ -144,19 +143,9 @@ def figure_1(config: Config) -> Config:
 
 def figure_5(config: Config) -> Config:
     """With the tasks of each model's organ, for models that are pre-trained on one organ."""
-    own, item = {}, config["comparisons"][config["figures"]["figure_5"]["comparison"]]
-    for model in item["models"]:
-        run = config["models"][model].get("pretraining")
-        organs = pretraining_settings(config, run)["organs"] if run else []
-        if len(organs) == 1:
-            own[model] = [task for task in item["tasks"] if organ_of(config, task) == organs[0]]
-    return {**comparisons(config, "figure_5"), "own": own}
-
-
-def organ_of(config: Config, task: str) -> str:
-    """The organ of a task's data set; empty where it holds several."""
-    organs = organs_of(config, config["tasks"][task]["dataset"])
-    return organs[0] if len(organs) == 1 else ""
+    name = config["figures"]["figure_5"]["comparison"]
+    own = {model: grid.own_tasks(config, name, model) for model in config["comparisons"][name]["models"]}
+    return {**comparisons(config, "figure_5"), "own": {model: tasks for model, tasks in own.items() if tasks}}
 
 
 def figure_6(config: Config) -> Config:
@@ -175,7 +164,7 @@ def figure_7(config: Config) -> Config:
 def figure_8(config: Config) -> Config:
     """With the runs of the models of panel A, and the organs of its tasks."""
     item = config["comparisons"][config["figures"]["figure_8"]["data"]]
-    organs = {task: organ_of(config, task) for task in item["tasks"]}
+    organs = {task: grid.organ_of(config, task) for task in item["tasks"]}
     return {
         **comparisons(config, "figure_8"),
         "runs": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from urfm.plan import grid
+from urfm.plan import grid, products
 from urfm.plan.availability import (
     Config,
     available_datasets,
@@ -177,6 +177,7 @@ def settings_table(config: Config, table: str) -> Config:
 
 
 def report(config: Config) -> Config:
-    """The configuration that the report prints: all of it but what no result depends on."""
+    """The configuration that the report prints, but what no result depends on; and what is left out, and why."""
     sections = ("images", "splits", "audit", "finetuning", "seeds", "statistics")
-    return doctor(config) | {key: config[key] for key in sections}
+    reasons = {name: gap.reason for name, gap in products.left_out(config).items()}
+    return doctor(config) | {key: config[key] for key in sections} | {"left_out": reasons}
