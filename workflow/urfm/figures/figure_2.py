@@ -324,15 +324,16 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note(settings.models | settings.lines, numbers.stand_ins)
     sentences += notes.warnings([(settings, numbers)])
-    sentences.append(notes.roc([numbers]))
+    sentences.append(notes.roc([(settings, numbers)]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
 
 def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
-    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value.
+    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value, positive.
 
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
-    and counts are as they are; rows of a comparison name the strongest other model.
+    and counts are as they are; rows of a comparison name the strongest other model. `positive` is the class
+    that is positive in a curve, empty elsewhere and in curves over several classes.
     """
     single = is_single(numbers, settings)
     letters = {
@@ -368,10 +369,11 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
         for model in numbers.models:
             points = numbers.curves.query("task == @task and model == @model")
             rows.extend(
-                (letters[task], "roc", task, model, "auroc", "tpr", x, y)
-                for x, y in zip(points["fpr"], points["tpr"], strict=True)
+                (letters[task], "roc", task, model, "auroc", "tpr", x, y, positive)
+                for x, y, positive in zip(points["fpr"], points["tpr"], points["positive"], strict=True)
             )
-    table = pd.DataFrame(rows, columns=["panel", "chart", "task", "model", "metric", "quantity", "x", "value"])
+    columns = ["panel", "chart", "task", "model", "metric", "quantity", "x", "value", "positive"]
+    table = pd.DataFrame([(*row, "")[: len(columns)] for row in rows], columns=columns)
     table[["x", "value"]] = table[["x", "value"]].astype(float).round(6)
     return table
 

@@ -87,6 +87,9 @@ class Comparison(Settings):
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
     tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
+    classes: dict[str, dict[str, str]] = Field(
+        default={}, description="of tasks with one ROC curve a model: label value and printed name of each class"
+    )
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
 
@@ -119,7 +122,7 @@ class Numbers:
     comparisons
         Those rows of `differences` that name the strongest other model.
     curves
-        model, task, share, fpr, tpr, auroc.
+        model, task, share, positive (a class of two, or empty), fpr, tpr, auroc.
     means
         Index model, a column per metric, over the tasks in `common`.
     average
@@ -231,6 +234,13 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         draws=stored.draws,
         over=over,
     )
+
+
+def positive_name(settings: Comparison, numbers: Numbers, task: str) -> str:
+    """Printed name of the class that is positive in a task's ROC curves; empty where each class is in its turn."""
+    curves = numbers.curves[numbers.curves["task"] == task]
+    label = str(curves["positive"].iloc[0]) if len(curves) else ""
+    return settings.classes.get(task, {}).get(label, label)
 
 
 def means_over(scores: pd.DataFrame, tasks: list[str], models: list[str]) -> pd.DataFrame:

@@ -44,6 +44,7 @@ class StatisticsSettings(Statistics):
     reference: str = Field(description="model that every other one is compared with")
     subset: Subset = Field(default="test", description="images that are scored")
     lines: list[str] = Field(default=[], description="models that are scored, and neither compared nor ranked")
+    positive: dict[str, str] = Field(default={}, description="task of two classes: the positive one; else the second")
 
 
 def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd.DataFrame]:
@@ -67,7 +68,12 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     groups = [only(group, [model for model in group.models if model not in settings.lines]) for group in groups]
     averages = averaged_over_tasks(groups)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
-    of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
+    of_cells = [
+        cell_details(
+            cell, subset, settings.specificity, settings.calibration_bins, settings.positive.get(cell.task, "")
+        )
+        for cell in ordered
+    ]
     return {
         "scores": score_table(groups, confidence),
         "differences": difference_table(groups, settings.reference, settings.t_test, confidence),

@@ -38,11 +38,20 @@ def figure(config: Config, name: str) -> Config:
     return {
         **drawn,
         **lines(config, name),
+        "classes": two_classes(config, name),
         **{key: item[key] for key in ("against", "metric") if key in item},
         "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
         "dpi": config["figures"]["dpi"],
     }
+
+
+def two_classes(config: Config, name: str) -> Config:
+    """Label value and printed name of the classes of each task of two, which has one ROC curve a model."""
+    tasks = {
+        task: config["tasks"][task]["classes"] for task in grid.available_tasks(config, config["comparisons"][name])
+    }
+    return {task: classes for task, classes in tasks.items() if len(classes) == 2}
 
 
 def lines(config: Config, name: str) -> Config:
@@ -140,6 +149,14 @@ def figure_1(config: Config) -> Config:
         "models": [[model, config["models"][model]["title"]] for model in compared],
         "model": config["models"][config["figures"]["model"]]["title"],
     }
+
+
+def figure_3(config: Config) -> Config:
+    """With the names of classes, for the ROC curves."""
+    drawn = comparisons(config, "figure_3")
+    for name, item in drawn["comparisons"]:
+        item["classes"] = two_classes(config, name)
+    return drawn
 
 
 def figure_5(config: Config) -> Config:
