@@ -435,7 +435,6 @@ def test_the_disease_is_positive(config: dict[str, Any], tmp_path: Path) -> None
     assert "liver_mvi" not in settings.models.statistics(config, "figure_2")["positive"]
     names = settings.figures.figure(config, "figure_2")["classes"]
     assert names["liver_mvi"] == {"mvi": "MVI", "non_mvi": "Non-MVI"}
-    assert "liver_mass" not in names
 
 
 def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:

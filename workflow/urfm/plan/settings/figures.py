@@ -38,7 +38,7 @@ def figure(config: Config, name: str) -> Config:
     return {
         **drawn,
         **lines(config, name),
-        "classes": two_classes(config, name),
+        "classes": class_names(config, name),
         **{key: item[key] for key in ("against", "metric") if key in item},
         "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
@@ -46,12 +46,10 @@ def figure(config: Config, name: str) -> Config:
     }
 
 
-def two_classes(config: Config, name: str) -> Config:
-    """Label value and printed name of the classes of each task of two, which has one ROC curve a model."""
-    tasks = {
-        task: config["tasks"][task]["classes"] for task in grid.available_tasks(config, config["comparisons"][name])
-    }
-    return {task: classes for task, classes in tasks.items() if len(classes) == 2}
+def class_names(config: Config, name: str) -> Config:
+    """Label value and printed name of each class, by task."""
+    tasks = grid.available_tasks(config, config["comparisons"][name])
+    return {task: config["tasks"][task]["classes"] for task in tasks}
 
 
 def lines(config: Config, name: str) -> Config:
@@ -152,10 +150,10 @@ def figure_1(config: Config) -> Config:
 
 
 def figure_3(config: Config) -> Config:
-    """With the names of classes, for the ROC curves."""
+    """With the names of classes, of which the ROC curves are."""
     drawn = comparisons(config, "figure_3")
     for name, item in drawn["comparisons"]:
-        item["classes"] = two_classes(config, name)
+        item["classes"] = class_names(config, name)
     return drawn
 
 
