@@ -140,11 +140,13 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
 
 def figure_1(config: Config) -> Config:
     item = config["figures"]["figure_1"]
-    compared = config["comparisons"][item["comparison"]]["models"]
+    compared = config["comparisons"][item["comparison"]]
+    scored = grid.available_tasks(config, compared)
     return {
         **_picture(config, "figure_1", [config["figures"]["model"]], grid.available_tasks(config, item)),
         "organs": [[organ, name] for organ, name in config["organs"].items()],
-        "models": [[model, config["models"][model]["title"]] for model in compared],
+        "models": [[model, config["models"][model]["title"]] for model in compared["models"]],
+        "compared": [[task, config["tasks"][task]["title"]] for task in scored],
         "model": config["models"][config["figures"]["model"]]["title"],
     }
 
