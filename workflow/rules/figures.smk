@@ -43,7 +43,7 @@ rule figure_3:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.comparisons(config, "figure_3")),
+        **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.figure_3(config)),
     shell:
         """
         records=({input.records:q}) figure=$(basename {output.pdf:q} .pdf)

@@ -74,6 +74,12 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         (("figures", "figure_7", "before"), "mim", r"figures\.figure_7\.before: no mim under models"),
         (("figures", "figure_1", "comparison"), "figure_9", r"no figure_9 under comparisons; did you"),
         (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
+        (
+            ("tasks", "liver_mvi", "positive"),
+            "nonmvi",
+            r"liver_mvi\.positive: 'nonmvi' is not among .*\.classes; did you mean non_mvi\?",
+        ),
+        (("tasks", "liver_mass", "positive"), "malignant", r"liver_mass\.positive: liver_mass has 3 classes, each of"),
         (("probes", "runs"), [["urfm"], ["urfn"]], r"probes\.runs: no run urfn; did you mean urfm\?"),
         (("probes", "runs"), [["urfm_clip"]], r"probes\.runs: urfm_clip keeps no snapshots; set pretraining\.runs"),
         (("reconstructions", "runs"), ["urfn"], r"reconstructions\.runs: no run urfn; did you mean urfm\?"),
@@ -407,6 +413,29 @@ def test_stored_views_are_shared(config: dict[str, Any]) -> None:
     assert "views" not in settings.pretraining.pretraining(
         config, "mim_us"
     )  # and do not start again for another number
+
+
+def test_the_disease_is_positive(config: dict[str, Any], tmp_path: Path) -> None:
+    """In curves, and nowhere else: networks keep the order of their outputs, and nothing is trained again."""
+    config["data_root"] = str(tmp_path / "nowhere")  # a plan for all data
+    positive = settings.models.statistics(config, "figure_2")["positive"]
+    assert positive == {
+        "thyroid_nodule": "malignant",
+        "breast_tumor": "malignant",
+        "liver_mvi": "mvi",
+        "gallbladder_polyp": "malignant",
+        "pancreatic_cancer": "cancer",
+        "kidney_tumor": "malignant",
+        "uterine_fibroid": "fibroid",
+    }
+    assert settings.models.statistics(config, "figure_3")["positive"] == {"breast_lesion": "malignant"}
+    trained = settings.models.finetuning(config, "urfm", "liver_mvi", 100)
+    assert trained["classes"] == ["mvi", "non_mvi"]
+    del config["tasks"]["liver_mvi"]["positive"]
+    assert settings.models.finetuning(config, "urfm", "liver_mvi", 100) == trained
+    assert "liver_mvi" not in settings.models.statistics(config, "figure_2")["positive"]
+    names = settings.figures.figure(config, "figure_2")["classes"]
+    assert names["liver_mvi"] == {"mvi": "MVI", "non_mvi": "Non-MVI"}
 
 
 def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:

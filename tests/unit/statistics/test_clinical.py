@@ -31,7 +31,7 @@ CLASSES = ["benign", "malignant"]
 
 
 def tables(paths: list[Path], **changes: object) -> dict[str, pd.DataFrame]:
-    return clinical_tables([read_cell(path) for path in paths], "test", SETTINGS.model_copy(update=changes))
+    return clinical_tables([read_cell(path) for path in paths], "test", SETTINGS.model_copy(update=changes), {})
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,17 @@ def test_thresholds_come_from_the_validation_part_of_each_seed(paths, rule):
                 worth[threshold] = sens + spec if rule == "youden" else sens if spec >= 0.8 else -1
             assert row["threshold"] == max(t for t, value in worth.items() if value >= max(worth.values()) - 1e-12)
             assert (row["part_images"], row["part_positives"]) == (len(part.labels), part.labels.sum())
+
+
+def test_the_positive_class_may_be_the_first(paths):
+    """At Youden's threshold sensitivity and specificity change places, but for scores that equal it."""
+    cells = [read_cell(path) for path in paths]
+    second = tables(paths)["operating_points"].set_index("model")
+    first = clinical_tables(cells, "test", SETTINGS, {"breast_tumor": "class_0"})["operating_points"].set_index("model")
+    assert set(first["positive"]) == {"class_0"}
+    assert (first["positives"] + second["positives"] == first["images"]).all()
+    assert first["sensitivity"].tolist() == pytest.approx(second["specificity"].tolist(), abs=0.05)
+    assert first["specificity"].tolist() == pytest.approx(second["sensitivity"].tolist(), abs=0.05)
 
 
 def test_sensitivity_and_specificity_equal_scikit_learn(paths):

@@ -154,9 +154,9 @@ def notes(clouds: dict[str, Cloud], settings: Figure7Settings) -> list[str]:
     """The sentences below the figure."""
     sentences = [
         "A point is an image, placed by t-SNE of its embedding, what the linear layer sees; axes have no unit, and "
-        "distances and sizes of clusters mean little. The numbers are of the embeddings. 10-NN: share of the ten "
-        "nearest images of other patients that are of the image's group; chance: the group's share among "
-        "these images. Silhouette: −1 to 1, above 0 where groups are apart.",
+        "distances and sizes of clusters mean little. The numbers are of the embeddings, each image among other "
+        "patients' images only. 10-NN: share of the ten nearest that are of the image's group; chance: the group's "
+        "share among them all. Silhouette: −1 to 1, above 0 where groups are apart.",
     ]
     absent = [
         title for name, (_, title) in (("before", settings.before), ("after", settings.after)) if name not in clouds

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from urfm.figures import style
-from urfm.figures.read import PATIENTS, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
+from urfm.figures.read import (
+    PATIENTS,
+    RESPLITS,
+    Comparison,
+    FigureSettings,
+    Numbers,
+    positive_name,
+    unavailable,
+)
 
 LISTED = 6  # cells with a warning that a note names one by one
 
@@ -66,12 +74,21 @@ def grey_lines(numbers: Sequence[Numbers], level: str) -> str:
     return said
 
 
-def roc(numbers: Sequence[Numbers]) -> str:
-    """What the ROC curves are of."""
-    kinds = [one.over for one in numbers]
+def roc(comparisons: Sequence[tuple[Comparison, Numbers]]) -> str:
+    """What the ROC curves are of, and what is positive in them."""
+    kinds = [one.over for _, one in comparisons]
     of = ["of seed-averaged predictions"] if PATIENTS in kinds else []
     of += ["averaged over re-splits"] if RESPLITS in kinds else []
-    return f"ROC curves {', or '.join(of)}; one-vs-rest, averaged, for more than two classes."
+    tasks: dict[str, dict[str, None]] = {}  # by name of the positive class
+    for settings, one in comparisons:
+        for task in one.tasks:
+            tasks.setdefault(positive_name(settings, one, task), {})[settings.tasks[task].title] = None
+    several = tasks.pop("", None)
+    positive = "; ".join(f"{name} ({', '.join(titles)})" for name, titles in tasks.items())
+    sentences = [f"ROC curves {', or '.join(of)}"]
+    sentences += [f"positive: {positive}"] if positive else []
+    sentences += ["one-vs-rest, averaged, for more than two classes"] if several else []
+    return f"{'; '.join(sentences)}."
 
 
 def blind_to(numbers: Numbers) -> str:

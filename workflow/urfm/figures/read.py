@@ -19,7 +19,7 @@ from urfm.figures.style import Unavailable
 from urfm.metrics import METRICS
 from urfm.statistics.stored import TOO_FEW, read_statistics, strongest
 
-TABLES = ("scores", "differences", "curves", "average_scores", "average_differences", "lines")
+TABLES = ("scores", "differences", "curves", "classes", "average_scores", "average_differences", "lines")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class Comparison(Settings):
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
     tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
+    classes: dict[str, dict[str, str]] = Field(
+        default={}, description="of each task: label value and printed name of each class; left out: the label value"
+    )
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
 
@@ -119,7 +122,9 @@ class Numbers:
     comparisons
         Those rows of `differences` that name the strongest other model.
     curves
-        model, task, share, fpr, tpr, auroc.
+        model, task, share, positive (a class of two, or empty), fpr, tpr, auroc.
+    common
+        Metric to the tasks where every model has it.
     means
         Index model, a column per metric, over the tasks in `common`.
     average
@@ -130,6 +135,8 @@ class Numbers:
         As `means`, of these.
     stand_ins
         Models that stand in for a checkpoint.
+    absent
+        Task to the classes that no test image of the largest share has, in which case AUROC is undefined.
     deterministic
         Models with the same predictions for every seed.
     warnings
@@ -144,10 +151,11 @@ class Numbers:
     average: pd.DataFrame
     lines: pd.DataFrame
     line_means: pd.DataFrame
-    common: list[str]
+    common: dict[str, list[str]]
     models: list[str]
     tasks: list[str]
     simulated: bool
+    absent: dict[str, list[str]]
     stand_ins: list[str]
     deterministic: list[str]
     warnings: list[dict[str, Any]]
@@ -177,11 +185,11 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     Without `every_share` only the largest share of the training part is kept.
     """
     stored = read_statistics(folder / "statistics.json", TABLES)
-    scores, differences, curves, lines = (
+    scores, differences, curves, classes, lines = (
         table[table["model"].isin(models) & table["task"].isin(settings.tasks)].copy()
         for models, table in (
             (settings.lines if name == "lines" else settings.models, stored.tables[name])
-            for name in ("scores", "differences", "curves", "lines")
+            for name in ("scores", "differences", "curves", "classes", "lines")
         )
     )
     if scores.empty:
@@ -207,9 +215,10 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     across = [model for model in settings.lines if model in set(lines["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
     whole = scores[scores["share"] == scores["share"].max()]
-    wide = whole.pivot_table(index=["task", "metric"], columns="model", values="mean", dropna=False)
-    complete = wide.notna().all(axis=1).groupby("task").all()
-    common = [task for task in tasks if complete.get(task, False)]
+    complete = whole.pivot_table(index=["metric", "task"], columns="model", values="mean", dropna=False).notna()
+    found = complete.all(axis=1).to_dict()
+    common = {metric: [task for task in tasks if found.get((metric, task), False)] for metric in METRICS}
+    empty = classes[(classes["images"] == 0) & (classes["share"] == scores["share"].max())]
     return Numbers(
         scores=scores,
         differences=differences,
@@ -223,6 +232,7 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         models=models,
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
+        absent={str(task): list(rows["class"].unique()) for task, rows in empty.groupby("task")},
         stand_ins=[model for model in [*models, *across] if model in stored.stand_ins],
         deterministic=[model for model in models if model in stored.deterministic],
         warnings=[row for row in stored.warnings if (row["model"], row["task"], row["share"]) in cells],
@@ -233,9 +243,19 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     )
 
 
-def means_over(scores: pd.DataFrame, tasks: list[str], models: list[str]) -> pd.DataFrame:
-    """Index model, a column per metric: the unweighted mean over tasks."""
-    rows = scores[scores["task"].isin(tasks)]
+def positive_name(settings: Comparison, numbers: Numbers, task: str) -> str:
+    """Printed name of the class that is positive in a task's ROC curves; empty where each class is in its turn."""
+    curves = numbers.curves[numbers.curves["task"] == task]
+    label = str(curves["positive"].iloc[0]) if len(curves) else ""
+    return settings.classes.get(task, {}).get(label, label)
+
+
+def means_over(scores: pd.DataFrame, common: Mapping[str, list[str]], models: list[str]) -> pd.DataFrame:
+    """Index model, a column per metric: the unweighted mean over the metric's tasks; NaN without any."""
+    pairs = pd.DataFrame(
+        [(metric, task) for metric, tasks in common.items() for task in tasks], columns=["metric", "task"]
+    )
+    rows = scores.merge(pairs, on=["metric", "task"])
     return rows.pivot_table(index="model", columns="metric", values="mean").reindex(index=models, columns=[*METRICS])
 
 

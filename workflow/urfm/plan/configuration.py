@@ -90,6 +90,22 @@ def _dead_figures(config: Config) -> Iterator[str]:
         other = task.get("external", name)
         if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
             yield f"tasks.{name}.external: {other} has the classes {', '.join(tasks[other]['classes'])}"
+    yield from _not_positive(config)
+
+
+def _not_positive(config: Config) -> Iterator[str]:
+    """Positive classes that a task does not have, or cannot have because it has more than two classes."""
+    for name, task in config["tasks"].items():
+        if (positive := task.get("positive")) is None:
+            continue
+        classes = list(task["classes"])
+        if positive not in classes:
+            yield f"tasks.{name}.positive: {positive!r} is not among tasks.{name}.classes{nearest(positive, classes)}"
+        elif len(classes) > 2:
+            yield (
+                f"tasks.{name}.positive: {name} has {len(classes)} classes, each of which is compared with the rest; "
+                "only a task of two classes has a positive one"
+            )
 
 
 def _observed(config: Config) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ All are means over seeds; intervals are over patients, as those of `urfm.statist
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,11 +119,16 @@ def choose_threshold(positive: BoolArray, scores: FloatArray, rule: ThresholdRul
     return float(thresholds[np.round(worth, 12).argmax()])  # sums that are equal but for rounding
 
 
-def clinical_tables(cells: Sequence[Cell], subset: str, settings: Statistics) -> dict[str, pd.DataFrame]:
-    """The tables of CLINICAL by name, of the cells with two classes; without rows where there are none."""
+def clinical_tables(
+    cells: Sequence[Cell], subset: str, settings: Statistics, positive: Mapping[str, str]
+) -> dict[str, pd.DataFrame]:
+    """The tables of CLINICAL by name, of the cells with two classes; without rows where there are none.
+
+    `positive` has the positive class of a task, where it is not the second.
+    """
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in CLINICAL}
     for cell in cells:
-        number = positive_class(cell)
+        number = positive_class(cell, positive.get(cell.task, ""))
         if number is None:
             continue
         about: dict[str, Any] = {

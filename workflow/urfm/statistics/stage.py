@@ -45,6 +45,7 @@ class StatisticsSettings(Statistics):
     reference: str = Field(description="model that every other one is compared with")
     subset: Subset = Field(default="test", description="images that are scored")
     lines: list[str] = Field(default=[], description="models that are scored, and neither compared nor ranked")
+    positive: dict[str, str] = Field(default={}, description="task of two classes: the positive one; else the second")
 
 
 def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd.DataFrame]:
@@ -69,7 +70,12 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     averages = averaged_over_tasks(groups)
     how = (settings.reference, settings.t_test, confidence, settings.margin)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
-    of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
+    of_cells = [
+        cell_details(
+            cell, subset, settings.specificity, settings.calibration_bins, settings.positive.get(cell.task, "")
+        )
+        for cell in ordered
+    ]
     return {
         "scores": score_table(groups, confidence),
         "differences": difference_table(groups, *how),
@@ -79,7 +85,7 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
         "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
         **{name: pd.concat([tables[name] for tables in of_cells], ignore_index=True) for name in DETAILS},
-        **clinical_tables(ordered, subset, settings),
+        **clinical_tables(ordered, subset, settings, settings.positive),
         "ranks": rank_table,
         "rank_pairs": pair_table,
     }

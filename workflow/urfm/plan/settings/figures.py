@@ -37,11 +37,18 @@ def figure(config: Config, name: str) -> Config:
     return {
         **drawn,
         **lines(config, name),
+        "classes": class_names(config, name),
         **{key: item[key] for key in ("against", "metric") if key in item},
         "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
         "dpi": config["figures"]["dpi"],
     }
+
+
+def class_names(config: Config, name: str) -> Config:
+    """Label value and printed name of each class, by task."""
+    tasks = grid.available_tasks(config, config["comparisons"][name])
+    return {task: config["tasks"][task]["classes"] for task in tasks}
 
 
 def lines(config: Config, name: str) -> Config:
@@ -132,13 +139,23 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
 
 def figure_1(config: Config) -> Config:
     item = config["figures"]["figure_1"]
-    compared = config["comparisons"][item["comparison"]]["models"]
+    compared = config["comparisons"][item["comparison"]]
+    scored = grid.available_tasks(config, compared)
     return {
         **_picture(config, "figure_1", [config["figures"]["model"]], grid.available_tasks(config, item)),
         "organs": [[organ, name] for organ, name in config["organs"].items()],
-        "models": [[model, config["models"][model]["title"]] for model in compared],
+        "models": [[model, config["models"][model]["title"]] for model in compared["models"]],
+        "compared": [[task, config["tasks"][task]["title"]] for task in scored],
         "model": config["models"][config["figures"]["model"]]["title"],
     }
+
+
+def figure_3(config: Config) -> Config:
+    """With the names of classes, of which the ROC curves are."""
+    drawn = comparisons(config, "figure_3")
+    for name, item in drawn["comparisons"]:
+        item["classes"] = class_names(config, name)
+    return drawn
 
 
 def figure_5(config: Config) -> Config:

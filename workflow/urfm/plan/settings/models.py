@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urfm.plan import grid
 from urfm.plan.availability import Config, pretraining_settings, stand_ins
 from urfm.plan.settings.common import weights
 from urfm.plan.settings.pretraining import teacher
@@ -60,6 +61,9 @@ def _cell(config: Config, model: str, task: str, share: int) -> Config:
 def statistics(config: Config, name: str) -> Config:
     item = config["comparisons"][name]
     own = {key: item[key] for key in ("subset", "lines") if item.get(key)}
+    tasks = {task: config["tasks"][task] for task in grid.available_tasks(config, item)}
+    if positive := {task: record["positive"] for task, record in tasks.items() if "positive" in record}:
+        own["positive"] = positive
     return {"comparison": name, "reference": item["reference"], **own, **config["statistics"]}
 
 
