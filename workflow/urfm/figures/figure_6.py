@@ -172,8 +172,8 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
                 else "."
             ),
             f"Attention: of the [CLS] token in the last layer, mean over heads; {seen}. Grad-CAM: of the predicted "
-            "class, on the first norm of the last block of the first seed's network. Each map runs from its least (dark) "
-            "to its greatest value (bright).",
+            "class, on the first norm of the last block of the first seed's network. Each map runs from its least "
+            "(dark) to its greatest value (bright).",
         ]
         if not teacher["attends"]:
             sentences.append(
