@@ -42,6 +42,20 @@ def checked(figure: Figure) -> str:
 # Figure 6 -------------------------------------------------------------------------------------------------------------
 
 
+def test_figure_6_says_whose_attention_it_is(tmp_path: Path) -> None:
+    settings = figure_6.Figure6Settings.model_validate({**common(NAMES[1:3], []), "model": "URFM"})
+    said = {}
+    for of in ("decoder", "encoder"):
+        paths = [make_attention(tmp_path / of, task, attention=of) for task in NAMES[1:3]]
+        said[of] = checked(figure_6.draw(figure_6.read_rows(paths, settings), settings))
+    assert "Attention of URFM" in said["encoder"]
+    assert "of URFM in the pre-trained encoder, which sees the whole image" in said["encoder"]
+    assert "ρ encoder" in said["encoder"]
+    assert "decoder" not in said["encoder"]
+    assert "struction by URFM" in said["decoder"]
+    assert "for the reconstruction in the decoder's, mean over" in said["decoder"]
+
+
 @pytest.mark.parametrize(("tasks", "attends", "simulated"), [(NAMES, True, False), (NAMES[1:4], False, True)])
 def test_figure_6(tmp_path: Path, tasks: list[str], attends: bool, simulated: bool) -> None:
     outlined = {"breast_tumor", "liver_mass", "ovarian_tumor"}

@@ -91,9 +91,13 @@ class Figure5(Settings):
 
 
 class Maps(Settings):
-    """How many images figure 6 looks at."""
+    """At what figure 6 looks."""
 
     images: Count = Field(description="test images of each task whose maps are compared, at most")
+    attention: Literal["decoder", "encoder"] = Field(
+        description="whose last layer's [CLS] token attends: the decoder's, as it reconstructs masked images; or the "
+        "pre-trained encoder's, of the whole image"
+    )
 
 
 class Figure6(Maps):

@@ -4,7 +4,8 @@ Three maps an image (paper, Figure 6), all of the patches that the networks divi
 - `teacher`: attention of the [CLS] token in the last layer of the network whose representations are the targets, mean
   over heads. A convolutional teacher has no such token: there it is the length of its output at each place;
 - `reconstruction`: the same in the last layer of the decoder, which reconstructs these representations. Every patch is
-  visible once: the image is seen through complementary masks of the ratio used in pre-training, and the maps averaged;
+  visible once: the image is seen through complementary masks of the ratio used in pre-training, and the maps averaged.
+  With `attention: encoder` it is that of the pre-trained encoder, which sees the whole image;
 - `gradcam`: Grad-CAM (Selvaraju et al. 2017) of the fine-tuned network for the class it predicts, on the tokens after
   the first norm of the last block.
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,7 @@ class Networks:
     classifier: Any
     record: dict[str, Any]
     device: torch.device
+    attention: Literal["decoder", "encoder"] = "decoder"
 
 
 @contextmanager
@@ -130,6 +132,14 @@ def teacher_map(teacher: Teacher, pixels: Tensor) -> tuple[Tensor, Tensor]:
     with watched(attention) as calls:
         tokens = teacher.tokens(pixels)
     return cls_attention(attention, calls[0][0], vit.num_prefix_tokens), tokens
+
+
+def encoder_map(model: MaskedAutoencoder, images: Tensor) -> Tensor:
+    """The pre-trained encoder's map (B, patches) of whole images."""
+    attention: Any = model.encoder.blocks[-1].attn
+    with watched(attention) as calls:
+        model.encoder.forward_features(images)
+    return cls_attention(attention, calls[0][0], model.prefix)
 
 
 def reconstruct(model: MaskedAutoencoder, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,6 +228,8 @@ def look(networks: Networks, scene: Scene) -> dict[str, Array]:
     with torch.inference_mode():
         teacher, target = teacher_map(networks.teacher, scene.teachers[None].to(networks.device))
         reconstruction, predictions, masks = reconstruct(model, images, noise)
+        if networks.attention == "encoder":
+            reconstruction = encoder_map(model, images)
         target = model.standardise(target)
         r2 = explained(target, predictions, masks)
     maps = {"teacher": teacher, "reconstruction": reconstruction, "gradcam": gradcam, "mask": masks[:1]}
@@ -264,7 +276,8 @@ def load_networks(
     if teacher.grid != grid:
         raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, the run {run_folder} has {grid}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Networks(teacher.to(device), autoencoder.to(device), classifier.to(device), record, device), described
+    on_device = (teacher.to(device), autoencoder.to(device), classifier.to(device))
+    return Networks(*on_device, record, device, settings.attention), described
 
 
 def main() -> None:
@@ -328,6 +341,7 @@ def main() -> None:
         {
             "task": cell["task"],
             "model": cell["model"],
+            "attention": settings.attention,
             "teacher": {**networks.teacher.record(), "attends": hasattr(networks.teacher.network, "vit")},
             "shown": {key: shown[key] for key in ("image_id", "label", "predicted")} | {"aspect": drawn.aspect},
             "simulated": bool(cell["simulated"]),

@@ -68,7 +68,7 @@ def statistics(config: Config, name: str) -> Config:
 def attention(config: Config, task: str) -> Config:
     return {
         "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
-        "images": config["figures"]["figure_6"]["images"],
+        **{key: config["figures"]["figure_6"][key] for key in ("images", "attention")},
         "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
     }
 
