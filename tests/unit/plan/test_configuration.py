@@ -15,6 +15,7 @@ from urfm.core import provenance
 from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
 from urfm.download.download import DownloadSettings
+from urfm.interpret.attention import AttentionSettings
 from urfm.models.stand_ins import StandInSettings
 from urfm.plan import availability, configuration, grid, settings
 from urfm.simulation.archive import SimulateSettings
@@ -70,7 +71,9 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         ),
         (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
         (("seeds",), [0, 0], r"seeds: 0 stands there twice"),
-        (("figures", "model"), "usfm", r"figures\.model: usfm is not pre-trained here"),
+        (("figures", "model"), "majority", r"figures\.model: majority is a baseline, which has no network to look at"),
+        (("models", "urfm_released", "decoder"), "urfn", r"urfm_released\.decoder: no run urfn; did you mean urfm\?"),
+        (("models", "usfm", "decoder"), "urfm", r"models\.usfm: decoder: only a checkpoint of format urfm has one"),
         (("figures", "figure_7", "before"), "mim", r"figures\.figure_7\.before: no mim under models"),
         (("figures", "figure_1", "comparison"), "figure_9", r"no figure_9 under comparisons; did you"),
         (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
@@ -413,6 +416,28 @@ def test_stored_views_are_shared(config: dict[str, Any]) -> None:
     assert "views" not in settings.pretraining.pretraining(
         config, "mim_us"
     )  # and do not start again for another number
+
+
+def test_figures_look_at_a_released_model(config: dict[str, Any], tmp_path: Path) -> None:
+    """Figure 7 needs an encoder alone; figures 1B and 6 the file's decoder and the teacher it is of."""
+    config["data_root"] = str(tmp_path / "nowhere")  # a plan for all data
+    config["figures"]["model"] = "urfm_released"
+    configuration.check(config)
+    tasks = config["figures"]["figure_6"]["tasks"]
+    assert grid.pictured_tasks(config, "figure_6") == tasks
+    found = settings.models.attention(config, "breast_tumor")
+    assert found["teacher"]["name"] == "biomedclip"
+    assert found["released"]["file"] == "urfm/mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth"
+    assert found["released"]["decoder"] == {"width": 768, "depth": 8, "heads": 16}
+    AttentionSettings.model_validate(found)
+    assert settings.figures.figure_6(config)["unavailable"] == []
+    del config["models"]["urfm_released"]["decoder"]
+    configuration.check(config)
+    assert grid.pictured_tasks(config, "figure_6") == []
+    assert grid.pictured_tasks(config, "figure_7") == config["figures"]["figure_7"]["tasks"]
+    for figure in (settings.figures.figure_1, settings.figures.figure_6):
+        assert [entry["reason"] for entry in figure(config)["unavailable"]] == ["no decoder to look at"]
+    assert settings.figures.figure_7(config)["unavailable"] == []
 
 
 def test_the_disease_is_positive(config: dict[str, Any], tmp_path: Path) -> None:

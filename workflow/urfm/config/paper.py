@@ -140,7 +140,8 @@ class Figures(Settings):
 
     dpi: Dpi = Field(description="of the PNG of each figure")
     model: Name = Field(
-        description="what figures 1, 6 and 7 look at: a name under models, one that is pre-trained here"
+        description="what figures 1, 6 and 7 look at: a name under models; figures 1B and 6 need its decoder, so one "
+        "that is pre-trained here or has the key `decoder`"
     )
     figure_1: Figure1 = Field(description="overview of the study")
     figure_2: Figure2 = Field(description="every model on every task")

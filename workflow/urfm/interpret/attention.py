@@ -40,7 +40,7 @@ from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.outlines import lesion_mask
 from urfm.data.splits.shares import hash_order
-from urfm.interpret.autoencoder import load_autoencoder
+from urfm.interpret.autoencoder import Released, load_autoencoder, load_released
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
@@ -59,6 +59,7 @@ class AttentionSettings(Maps):
 
     reader: str  # of the task's data set, which knows where its outlines are
     teacher: TeacherSettings
+    released: Released | None = None  # instead of a pre-training run's
 
 
 @dataclass(frozen=True)
@@ -262,19 +263,24 @@ def choose(table: pd.DataFrame) -> int:
 
 
 def load_networks(
-    settings: AttentionSettings, cell: Path, encoder: Path, run_folder: Path, checkpoint_root: Path
+    settings: AttentionSettings, cell: Path, encoder: Path, run_folder: Path | None, checkpoint_root: Path
 ) -> tuple[Networks, dict[str, Any]]:
     """The networks on their device, and the cell's record; an UrfmError where they divide images differently."""
     classifier, described = load_finetuned(cell, encoder)
     record = read_json(encoder)
-    autoencoder = load_autoencoder(run_folder)
+    if settings.released:
+        autoencoder, source = load_released(checkpoint_root, settings.released, record), settings.released.file
+    elif run_folder:
+        autoencoder, source = load_autoencoder(run_folder), str(run_folder)
+    else:
+        raise UrfmError(f"{cell}: give --run, the folder of a pre-training run, or settings.released")
     grid, size = autoencoder.grid, record["input_size"]
     if not hasattr(classifier, "blocks") or tuple(classifier.patch_embed.grid_size) != grid:
-        raise UrfmError(f"{cell}: its network does not divide images as that of {run_folder} does; name another model")
+        raise UrfmError(f"{cell}: its network does not divide images as that of {source} does; name another model")
     form = {"patch_size": size // grid[0], "mean": record["mean"], "std": record["std"]}
     teacher = load_teacher(settings.teacher, checkpoint_root, size, **form)
     if teacher.grid != grid:
-        raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, the run {run_folder} has {grid}")
+        raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, {source} has {grid}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_device = (teacher.to(device), autoencoder.to(device), classifier.to(device))
     return Networks(*on_device, record, device, settings.attention), described
@@ -288,7 +294,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-root", type=Path, required=True, help="where weight files lie")
     parser.add_argument("--manifest", type=Path, required=True, help="json of the data set, the table beside it")
     parser.add_argument("--images", type=Path, required=True, help="folder of the image store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the pre-training run")
+    parser.add_argument("--run", type=Path, help="folder of the pre-training run; else settings say which file")
     parser.add_argument("--encoder", type=Path, required=True, help="json of the encoder that was fine-tuned")
     parser.add_argument("--cell", type=Path, required=True, help="cell.json of the fine-tuning, with weights")
     parser.add_argument("--output", type=Path, required=True, help="path without suffix: .npz, .parquet and .json")

@@ -42,6 +42,7 @@ def _dead_names(config: Config) -> Iterator[str]:
     runs = config["pretraining"]["runs"]
     for where, run in [
         *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
+        *((f"models.{name}.decoder", model.get("decoder")) for name, model in config["models"].items()),
         ("tables.table_1.run", config["tables"]["table_1"]["run"]),
         *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
         *_observed(config),
@@ -82,8 +83,8 @@ def _without_encoder(config: Config) -> Iterator[str]:
 def _dead_figures(config: Config) -> Iterator[str]:
     """What figures 1, 6 and 7 cannot be drawn of, and sets that are no external set of a task."""
     figures, tasks = config["figures"], config["tasks"]
-    if "pretraining" not in config["models"].get(figures["model"], {"pretraining": ""}):
-        yield f"figures.model: {figures['model']} is not pre-trained here, so it has no decoder to look at"
+    if "baseline" in config["models"].get(figures["model"], {}):
+        yield f"figures.model: {figures['model']} is a baseline, which has no network to look at"
     if (run := figures["figure_1"]["run"]) not in (known := config["pretraining"]["runs"]):
         yield f"figures.figure_1.run: no {run}{nearest(run, known)}"
     for name, task in tasks.items():

@@ -11,6 +11,7 @@ from urfm.plan.availability import (
     available_datasets,
     data_root,
     is_frozen,
+    missing_decoder,
     missing_images,
     missing_model,
     missing_part,
@@ -163,8 +164,9 @@ def title_of(config: Config, comparison: str) -> str:
 
 def pictured_tasks(config: Config, figure: str) -> list[str]:
     """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
-    item = config["figures"][figure]
-    return available_tasks(config, item) if missing_model(config, config["figures"]["model"]) is None else []
+    model = config["figures"]["model"]
+    missing = missing_model(config, model) or (missing_decoder(config, model) if figure == "figure_6" else None)
+    return [] if missing else available_tasks(config, config["figures"][figure])
 
 
 def embedded_models(config: Config) -> dict[str, str]:

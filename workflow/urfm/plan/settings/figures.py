@@ -9,6 +9,7 @@ from urfm.plan.availability import (
     Config,
     available_datasets,
     is_simulated,
+    missing_decoder,
     missing_model,
     pretraining_settings,
     stand_ins,
@@ -127,11 +128,15 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
     there = [model for model in models if missing_model(config, model) is None]
     compared = config["comparisons"][config["figures"][figure]["comparison"]]["models"] if figure == "figure_1" else []
     shown = dict.fromkeys([*compared, *models])
+    no_decoder: list[Config] = []
+    if figure != "figure_7" and there and (missing := missing_decoder(config, there[0])):
+        title = config["models"][there[0]]["title"]
+        no_decoder = [{"kind": "model", "name": there[0], "title": title, "reason": missing.reason}]
     stand_ins = [config["models"][model]["title"] for model in shown if model in config["stand_ins"]["models"]]
     marked = f"Stand-in (random weights in the upstream format), not the published model: {', '.join(stand_ins)}."
     return {
         "tasks": _pictured(config, tasks),
-        "unavailable": grid.unavailable(config, models, wanted),
+        "unavailable": [*grid.unavailable(config, models, wanted), *no_decoder],
         "notes": ([marked] if stand_ins else []) + grid.split_note(config) + grid.partial_pretraining(config, there),
         "dpi": config["figures"]["dpi"],
     }

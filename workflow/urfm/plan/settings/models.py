@@ -68,10 +68,16 @@ def statistics(config: Config, name: str) -> Config:
 
 
 def attention(config: Config, task: str) -> Config:
+    record, recipe = config["models"][config["figures"]["model"]], pretraining_settings(config, pictured_run(config))
+    released: Config = {}
+    if "checkpoint" in record:
+        of_file = {"file": record["checkpoint"]["file"], "ema": record["checkpoint"].get("ema", True)}
+        released = {"released": of_file | {key: recipe[key] for key in ("decoder", "mask_ratio", "target_norm")}}
     return {
         "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
         **{key: config["figures"]["figure_6"][key] for key in ("images", "attention")},
-        "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
+        "teacher": teacher(config, recipe["teacher"]),
+        **released,
     }
 
 
@@ -81,5 +87,6 @@ def embeddings(config: Config) -> Config:
 
 
 def pictured_run(config: Config) -> str:
-    """The pre-training run of the model that figures 1, 6 and 7 look at."""
-    return str(config["models"][config["figures"]["model"]]["pretraining"])
+    """The pre-training run of the model that figures 1, 6 and 7 look at, or that its released file is like."""
+    record = config["models"][config["figures"]["model"]]
+    return str(record.get("pretraining", record.get("decoder")))
