@@ -69,7 +69,10 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
 
 def test_numbers_on_the_command_line_are_numbers(repository: Repository) -> None:
     """Those within braces and brackets too, which Snakemake takes for words; README's examples."""
-    overrides = ("--config", "finetuning={epochs: 50}", "seeds=[0, 3]", "resources={finetune: {minutes: 55}}")
+    overrides = (
+        "--config", "finetuning={epochs: 50}", "seeds=[0, 3]", "resources={finetune: {minutes: 55}}",
+        "keep_training_state=true",
+    )  # fmt: skip
     output = repository.snakemake("figure_2", "--profile", "slurm", "--dry-run", "--printshellcmds", *overrides)
     assert output.count('"epochs":50,') == output.count('"seeds":[0,3],') == 60
     assert output.count("runtime=55") == 60

@@ -16,10 +16,11 @@ if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, f
     overlay, config = config, parts.load(HOME)
     update_config(config, overlay)
 else:
-    # Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
+    # Snakemake takes numbers within --config 'key={…}' and 'key=[…]', and `true`, for words; here they are what they are
+    # in a file.
     for argument in workflow.config_settings.config_args:
         key, value = argument.split("=", 1)
-        if value.startswith(("{", "[")):
+        if value.startswith(("{", "[")) or value in ("true", "false"):
             update_config(config, {key: yaml.safe_load(value)})
 
 # Where `<results>` is for whoever does not ask Snakemake; a module may say so too, and set a prefix.
