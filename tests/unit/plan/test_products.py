@@ -43,7 +43,8 @@ def test_nothing_is_left_out_of_the_paper_and_the_demo() -> None:
 def test_one_task_and_two_models(tmp_path: Path) -> None:
     config = alone(tmp_path)
     there = [name for name in products.NEEDS if products.missing(config, name) is None]
-    assert there == ["figure_1", "figure_2", "calibration", "audit", "duplicates_sheet"]
+    of_two_classes = ["decision_curves", "operating_points"]
+    assert there == ["figure_1", "figure_2", "calibration", *of_two_classes, "audit", "duplicates_sheet"]
     assert "left out: critical_difference: needs two models and two tasks (here: 2 models, 1 task)" in products.summary(
         config
     )
@@ -68,7 +69,7 @@ def test_ranks_need_two_of_each(tmp_path: Path) -> None:
 def test_without_data_the_tables_are_left(tmp_path: Path) -> None:
     config = alone(tmp_path)
     (tmp_path / "MySet").rmdir()
-    assert set(products.left_out(config)) == set(products.NEEDS)
+    assert set(products.left_out(config)) == {*products.NEEDS, *grid.own_comparisons(config)}
 
 
 def test_a_size_needs_another_to_compare_with(tmp_path: Path) -> None:
