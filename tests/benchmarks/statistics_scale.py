@@ -42,7 +42,7 @@ def main() -> None:
     resamples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     settings = StatisticsSettings(
         comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=resamples,
-        bootstrap_seed=0, specificity=0.9, calibration_bins=10,
+        permutations=10_000, bootstrap_seed=0, margin=0.02, threshold="youden", specificity=0.9, calibration_bins=10,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         paths = cells(Path(folder) / "cells")

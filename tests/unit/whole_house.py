@@ -34,7 +34,7 @@ written += [text.get_text() for text in picture.findobj(Text)]
 
 stored = read_statistics(folder / "statistics.json", comparison_with_paper.TABLES)
 wins = [{"better": "urfm", "worse": "strongest"}]
-claim = claims.Claim(comparison="figure_2", says="x", metrics=[METRIC], level=0.05, wins=wins)
+claim = claims.Claim(comparison="figure_2", says="x", place="y", metrics=[METRIC], level=0.05, wins=wins)
 seen["claims"] = claims.comparisons(claim, stored)
 statement = {"comparison": "figure_2", "task": "liver_mass", "model": "urfm", "metric": METRIC}
 statement |= {"value": 80, "says": "x"}

@@ -116,7 +116,7 @@ def test_the_tables_numbers_are_those_of_the_predictions(out: Path) -> None:
             assert table.loc[(metric, title), "Score (%)"] == expected
         assert table.loc[("AUC", title), "Images"] == test["image_id"].nunique()
     differences = pd.read_parquet(out / "statistics" / "my_benchmark" / "differences.parquet")
-    p = differences.set_index(["model", "metric"]).loc[("urfm", "auroc"), "boot_p_holm"]
+    p = differences.set_index(["model", "metric"]).loc[("urfm", "auroc"), "perm_p_holm"]
     assert table.loc[("AUC", "URFM"), "P"] == (f"{p:.3f}" if p >= 0.001 else "< 0.001")
     assert table.loc[("AUC", "Mine"), "P"] == "–"
     predictions = pd.read_parquet(out / "finetune" / "thumbnails" / "my_task" / "100" / "predictions.parquet")

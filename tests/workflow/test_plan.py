@@ -69,7 +69,10 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
 
 def test_numbers_on_the_command_line_are_numbers(repository: Repository) -> None:
     """Those within braces and brackets too, which Snakemake takes for words; README's examples."""
-    overrides = ("--config", "finetuning={epochs: 50}", "seeds=[0, 3]", "resources={finetune: {minutes: 55}}")
+    overrides = (
+        "--config", "finetuning={epochs: 50}", "seeds=[0, 3]", "resources={finetune: {minutes: 55}}",
+        "keep_training_state=true",
+    )  # fmt: skip
     output = repository.snakemake("figure_2", "--profile", "slurm", "--dry-run", "--printshellcmds", *overrides)
     assert output.count('"epochs":50,') == output.count('"seeds":[0,3],') == 60
     assert output.count("runtime=55") == 60
@@ -92,7 +95,7 @@ def test_partition_and_account_come_from_the_environment(
         ("table_5", Counter(table_5=1)),
         ("table_1", Counter(manifest=10, pretrain_set=1, table_1=1)),
         ("table_3", Counter(manifest=6, pretrain_set=6, table_3=1)),
-        ("pretrain_sets", Counter(manifest=10, pretrain_set=15, pretrain_sets=1)),
+        ("pretrain_sets", Counter(manifest=10, pretrain_set=16, pretrain_sets=1)),
         # All seventeen runs, one of which leaves out the patients of eleven tasks.
         ("pretraining", Counter(manifest=20, images=10, split=11, pretrain_set=17, pretrain=17, pretraining=1)),
         ("results/pretrain/urfm_liver/encoder.json", Counter(manifest=1, images=1, pretrain_set=1, pretrain=1)),
@@ -123,7 +126,7 @@ def test_partition_and_account_come_from_the_environment(
         ("manifests", Counter(manifest=20, manifests=1)),
         (
             "leakage_audit",
-            Counter(manifest=20, split=11, pretrain_set=15, audit=1, duplicates_sheet=1, leakage_audit=1),
+            Counter(manifest=20, split=11, pretrain_set=16, audit=1, duplicates_sheet=1, leakage_audit=1),
         ),
     ],
 )

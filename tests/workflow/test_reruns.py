@@ -9,7 +9,9 @@ from working_copy import Repository
 
 # Two tasks, three models that can be had (usfm has no checkpoint here).
 CELLS = Counter(finetune=6)
-SCORED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1)  # pictures of the statistics
+# Pictures of the statistics, and the table of the two-class tasks.
+PICTURED = Counter(figure_1=1, figure_2=1, critical_difference=1, calibration=1, decision_curves=1)
+SCORED = PICTURED + Counter(operating_points=1)
 SUMMARY = Counter(comparison_statistics=1, comparison_with_paper=1, claims=1) + SCORED
 LOOKED_AT = Counter(attention=2, figure_6=1, finetuned_embeddings=2, figure_7=1)  # two fine-tuned networks of urfm
 AUDIT = Counter(audit=1, duplicates_sheet=1)
@@ -73,7 +75,7 @@ def test_resources(finished: Repository) -> None:
 def test_plot_setting(finished: Repository) -> None:
     with finished.configured(**{"figures.dpi": 120}):
         jobs, output = finished.plan()
-    assert jobs == SCORED + Counter(figure_6=1, figure_7=1) + OBSERVED_FIGURES
+    assert jobs == PICTURED + Counter(figure_6=1, figure_7=1) + OBSERVED_FIGURES
     assert '"dpi":120' in output
 
 
@@ -184,7 +186,7 @@ def test_one_figure(finished: Repository) -> None:
 def test_plot_style(finished: Repository) -> None:
     with finished.replaced("workflow/urfm/figures/style.py", '"font.family": "DejaVu Sans"', '"font.family": "serif"'):
         jobs, output = finished.plan()
-    assert jobs == SCORED + Counter(figure_6=1, figure_7=1, duplicates_sheet=1) + OBSERVED_FIGURES
+    assert jobs == PICTURED + Counter(figure_6=1, figure_7=1, duplicates_sheet=1) + OBSERVED_FIGURES
     assert "urfm.figures.style@" in output
 
 

@@ -62,23 +62,27 @@ rule export:
         [f"<results>/export/{name}/README.md" for name in grid.exported(config)],
 
 
-# What `all` builds and the report shows: of the figures, those of which something can be drawn.
+# What `all` builds and the report shows: of the figures, those that have what they need; the others are named.
 FIGURES = {
-    rules.figure_1: OVERVIEW_RUN or OVERVIEW_SCORES,
-    rules.figure_2: True,
-    rules.figure_3: grid.drawn(config, "figure_3"),
-    rules.figure_4: grid.drawn(config, "figure_4"),
-    rules.figure_5: grid.drawn(config, "figure_5"),
-    rules.figure_6: grid.pictured_tasks(config, "figure_6"),
-    rules.figure_7: FIGURE_7,
-    rules.figure_8: grid.drawn(config, "figure_8"),
-    rules.critical_difference: grid.cells(config, COMPARED),
-    rules.calibration: grid.cells(config, COMPARED),
-    rules.probe_curves: probe_files("json"),
-    rules.loss_curves: grid.curve_runs(config),
+    "figure_1": rules.figure_1,
+    "figure_2": rules.figure_2,
+    "figure_3": rules.figure_3,
+    "figure_4": rules.figure_4,
+    "figure_5": rules.figure_5,
+    "figure_6": rules.figure_6,
+    "figure_7": rules.figure_7,
+    "figure_8": rules.figure_8,
+    "critical_difference": rules.critical_difference,
+    "calibration": rules.calibration,
+    "decision_curves": rules.decision_curves,
+    "operating_points": rules.operating_points,
+    "probe_curves": rules.probe_curves,
+    "loss_curves": rules.loss_curves,
+    "audit": rules.audit,
+    "duplicates_sheet": rules.duplicates_sheet,
 }
 PRODUCTS = [
-    *(rule.output for rule, drawable in FIGURES.items() if drawable),
+    *(rule.output for name, rule in FIGURES.items() if products.missing(config, name) is None),
     rules.table_1.output,
     rules.table_2.output,
     rules.table_3.output,
@@ -86,8 +90,6 @@ PRODUCTS = [
     rules.table_5.output,
     rules.comparison_with_paper.output,
     rules.claims.output,
-    rules.audit.output,
-    rules.duplicates_sheet.output,
     rules.reconstructions.input,
     *(comparison_files(name) for name in grid.own_comparisons(config) if grid.cells(config, name)),
 ]

@@ -10,16 +10,17 @@ from snakemake.utils import update_config
 
 from urfm.core import code, provenance
 from urfm.core.errors import UrfmError
-from urfm.plan import availability, completion, configuration, grid, settings
+from urfm.plan import availability, completion, configuration, grid, products, settings
 
 if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
     overlay, config = config, parts.load(HOME)
     update_config(config, overlay)
 else:
-    # Snakemake takes numbers within --config 'key={…}' and 'key=[…]' for words; here they are what they are in a file.
+    # Snakemake takes numbers within --config 'key={…}' and 'key=[…]', and `true`, for words; here they are what they are
+    # in a file.
     for argument in workflow.config_settings.config_args:
         key, value = argument.split("=", 1)
-        if value.startswith(("{", "[")):
+        if value.startswith(("{", "[")) or value in ("true", "false"):
             update_config(config, {key: yaml.safe_load(value)})
 
 # Where `<results>` is for whoever does not ask Snakemake; a module may say so too, and set a prefix.
@@ -56,7 +57,7 @@ start = f'python() ( shift; exec python -I -S {client} "$URFM_WARM" "$@" ); '
 shell.prefix(f"set -euo pipefail; {exports}{start if os.environ.get('URFM_WARM') else ''}")
 
 if workflow.is_main_process:
-    for line in grid.summary(config):
+    for line in grid.summary(config) + products.summary(config):
         print(line, file=sys.stderr)
 
 
@@ -225,7 +226,7 @@ def measured(wildcards):
     """Statistics with scores of a model, of the comparisons that are drawn already: a model card waits for none."""
     return [
         f"<results>/statistics/{name}/statistics.json"
-        for name, item in config["comparisons"].items()
+        for name, item in grid.trained(config).items()
         if wildcards.model in grid.wanted_models(item) and (RESULTS / "statistics" / name / "statistics.json").is_file()
     ]
 
@@ -298,22 +299,27 @@ def task_stores(tasks, name):
     return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
 
 
+def needed(product, files):
+    """The input of a figure; an error that says what it needs where that is not here."""
+
+    def checked(wildcards):
+        if gap := products.missing(config, product):
+            raise WorkflowError(f"{product}: {gap.reason} ({gap.detail})")
+        return files
+
+    return checked
+
+
 def drawn_statistics(figure, *names):
-    """Files of the statistics that a figure draws; an error when there are none."""
-
-    def files(wildcards):
-        found = grid.drawn(config, figure)
-        if not found:
-            raise WorkflowError(f"{figure}: nothing to draw; the lines above say which models and tasks are missing")
-        return [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names]
-
-    return files
+    """Files of the statistics that a figure draws."""
+    found = grid.drawn(config, figure)
+    return needed(figure, [f"<results>/statistics/{comparison}/{name}" for comparison in found for name in names])
 
 
 def scaled_models(panel):
     """The models of a panel of figure 8 whose sizes stand on its axis."""
     comparison = config["figures"]["figure_8"][panel]
-    return grid.available_models(config, comparison) if grid.cells(config, comparison) else []
+    return grid.available_models(config, comparison) if comparison in grid.drawn(config, "figure_8") else []
 
 
 def scaled_runs(panel):
@@ -323,5 +329,8 @@ def scaled_runs(panel):
 
 def efficiency_cells():
     """Folders of the cells of panels C and D."""
-    cells = grid.cells(config, config["figures"]["figure_8"]["labels"])
+    return folders_of(grid.cells(config, config["figures"]["figure_8"]["labels"]))
+
+
+def folders_of(cells):
     return [f"<results>/finetune/{cell.model}/{cell.task}/{cell.share}" for cell in cells]

@@ -43,7 +43,7 @@ rule figure_3:
     resources:
         **needs("small"),
     params:
-        **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.comparisons(config, "figure_3")),
+        **depends("urfm.figures.figure_3", lambda wildcards: settings.figures.figure_3(config)),
     shell:
         """
         records=({input.records:q}) figure=$(basename {output.pdf:q} .pdf)
@@ -113,7 +113,7 @@ rule figure_8:
 
 rule critical_difference:
     input:
-        f"<results>/statistics/{COMPARED}/statistics.json",
+        needed("critical_difference", f"<results>/statistics/{COMPARED}/statistics.json"),
     output:
         **drawing("critical_difference", "Critical difference", "ranks over tasks"),
     log:
@@ -136,9 +136,20 @@ rule critical_difference:
 
 
 use rule critical_difference as calibration with:
+    input:
+        f"<results>/statistics/{COMPARED}/statistics.json",
     output:
         **drawing("calibration", "Calibration", "reliability curves"),
     log:
         "<logs>/figures/calibration.log",
     params:
         **depends("urfm.figures.calibration", lambda wildcards: settings.figures.summary(config, COMPARED)),
+
+
+use rule critical_difference as decision_curves with:
+    output:
+        **drawing("decision_curves", "Decision curves", "net benefit"),
+    log:
+        "<logs>/figures/decision_curves.log",
+    params:
+        **depends("urfm.figures.decision_curves", lambda wildcards: settings.figures.summary(config, COMPARED)),

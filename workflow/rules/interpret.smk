@@ -1,12 +1,16 @@
 # Looking at the networks: attention and class activation maps (figure 6), embeddings (figure 7), the overview (figure 1).
 PICTURED = config["figures"]["model"]
-PICTURED_RUN = f"<results>/pretrain/{FROM_RUN[PICTURED]}"
+PICTURED_RUN = [f"<results>/pretrain/{FROM_RUN[PICTURED]}"] if PICTURED in FROM_RUN else []
+PICTURED_FILES = (  # of a released model the decoder is in its file
+    []
+    if availability.missing_decoder(config, PICTURED)
+    else [settings.models.attention(config, next(iter(config["tasks"])))["teacher"]]
+    + ([] if PICTURED_RUN else [config["models"][PICTURED]["checkpoint"]])
+)
 EMBEDDED = grid.available_tasks(config, config["figures"]["figure_7"])
-FIGURE_7 = {
-    name: f"<results>/embeddings/{model}.json"
-    for name, model in (("before", config["figures"]["figure_7"]["before"]), ("after", PICTURED))
-    if EMBEDDED and availability.missing_model(config, model) is None
-} | {task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")}
+FIGURE_7 = {name: f"<results>/embeddings/{model}.json" for name, model in grid.embedded_models(config).items()} | {
+    task: f"<results>/embeddings/finetuned/{task}.json" for task in grid.pictured_tasks(config, "figure_7")
+}
 OVERVIEW = config["figures"]["figure_1"]
 OVERVIEW_RUN = [OVERVIEW["run"]] if availability.missing_images(config, OVERVIEW["run"]) is None else []
 OVERVIEW_SAMPLE = [
@@ -20,12 +24,12 @@ rule attention:
         pixels=ancient(task_images("pixels.bin")),
         store=task_images("store.json"),
         manifest=task_manifest("json"),
-        decoder=ancient(f"{PICTURED_RUN}/decoder.safetensors"),
-        run=f"{PICTURED_RUN}/encoder.json",
+        decoder=ancient([f"{run}/decoder.safetensors" for run in PICTURED_RUN]),
+        run=[f"{run}/encoder.json" for run in PICTURED_RUN],
         encoder=f"<results>/encoders/{PICTURED}.json",
         weights=ancient(f"<results>/finetune/{PICTURED}/{{task}}/100/weights.safetensors"),
         cell=f"<results>/finetune/{PICTURED}/{{task}}/100/cell.json",
-        teacher=local(upstream_file(settings.models.attention(config, next(iter(config["tasks"])))["teacher"])),
+        upstream=local([path for record in PICTURED_FILES for path in upstream_file(record)]),
     output:
         maps="<results>/attention/{task}.npz",
         table="<results>/attention/{task}.parquet",
@@ -41,13 +45,14 @@ rule attention:
         **depends("urfm.interpret.attention", lambda wildcards: settings.models.attention(config, wildcards.task)),
     shell:
         """
+        run={input.run:q}
         python -m urfm.interpret.attention \
             --settings {params.settings:q} \
             --root "$URFM_DATA" \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --manifest {input.manifest:q} \
             --images "$(dirname {input.store:q})" \
-            --run "$(dirname {input.run:q})" \
+            ${{run:+--run "$(dirname "$run")"}} \
             --encoder {input.encoder:q} \
             --cell {input.cell:q} \
             --output "$(dirname {output.record:q})/{wildcards.task}" \
@@ -59,7 +64,7 @@ rule embeddings:
     input:
         pixels=ancient(task_stores(EMBEDDED, "pixels.bin")),
         stores=task_stores(EMBEDDED, "store.json"),
-        splits=[f"<results>/splits/{task}/paper.json" for task in EMBEDDED],
+        splits=[f"<results>/splits/{task}/{grid.shown_split(config)}.json" for task in EMBEDDED],
         weights=ancient("<results>/encoders/{model}.safetensors"),
         encoder="<results>/encoders/{model}.json",
     output:
@@ -183,7 +188,10 @@ rule figure_1:
         statistics=[f"<results>/statistics/{name}/statistics.json" for name in OVERVIEW_SCORES],
         pixels=ancient(task_stores(OVERVIEW["tasks"], "pixels.bin")),
         stores=task_stores(OVERVIEW["tasks"], "store.json"),
-        splits=[f"<results>/splits/{task}/paper.json" for task in grid.available_tasks(config, OVERVIEW)],
+        splits=[
+            f"<results>/splits/{task}/{grid.shown_split(config)}.json"
+            for task in grid.available_tasks(config, OVERVIEW)
+        ],
     output:
         **drawing("figure_1", "Figure 1", "overview of the study"),
     log:

@@ -12,6 +12,9 @@ STATISTICS = [
     "calibration",
     "reliability",
     "confusion",
+    "thresholds",
+    "operating_points",
+    "net_benefit",
     "ranks",
     "rank_pairs",
 ]

@@ -130,7 +130,13 @@ rule comparison_with_paper:
 
 rule claims:
     input:
-        lambda wildcards: [f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "claims")],
+        statistics=lambda wildcards: [
+            f"<results>/statistics/{name}/statistics.json" for name in grid.stated(config, "claims")
+        ],
+        cells=lambda wildcards: [f"{folder}/cell.json" for folder in folders_of(grid.converging_cells(config))],
+        histories=lambda wildcards: ancient(
+            [f"{folder}/history.csv" for folder in folders_of(grid.converging_cells(config))]
+        ),
     output:
         **tabulating("claims", "Claims", "tested over seeds and over patients"),
         comparisons="<results>/tables/claims_comparisons.csv",
@@ -146,7 +152,31 @@ rule claims:
         """
         python -m urfm.tables.claims \
             --settings {params.settings:q} \
-            --statistics {input:q} \
+            --statistics {input.statistics:q} \
+            --cells {input.cells:q} \
             --output "$(dirname {output.csv:q})/claims" \
+            2>&1 | tee -i {log:q}
+        """
+
+
+rule operating_points:
+    input:
+        f"<results>/statistics/{COMPARED}/statistics.json",
+    output:
+        **tabulating("operating_points", "Operating points", "sensitivity and specificity"),
+    log:
+        "<logs>/tables/operating_points.log",
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        **needs("small"),
+    params:
+        **depends("urfm.tables.operating_points", lambda wildcards: settings.tables.operating_points(config, COMPARED)),
+    shell:
+        """
+        python -m urfm.tables.operating_points \
+            --settings {params.settings:q} \
+            --statistics {input:q} \
+            --output "$(dirname {output.csv:q})/operating_points" \
             2>&1 | tee -i {log:q}
         """

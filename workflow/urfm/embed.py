@@ -20,6 +20,7 @@ from PIL import Image
 from urfm.config.fields import Pooling
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import read_json
+from urfm.data.images.blur import blur
 from urfm.data.images.decode import decode, to_uint8
 from urfm.data.images.pixels import to_pillow
 from urfm.models.classifier import load_classifier
@@ -43,9 +44,13 @@ class Encoder:
         self.model, self.record = model, record
 
     def prepare(self, image: Picture) -> torch.Tensor:
-        """(3, size, size): the whole image squashed to a square, as in fine-tuning's evaluation, and normalised."""
+        """(3, size, size): the whole image squashed to a square, as in fine-tuning's evaluation, and normalised.
+
+        Blurred before where the encoder needs it (Deblur-MIM).
+        """
         size = self.record["input_size"]
-        square = _open(image).convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+        pixels = blur(np.array(_open(image).convert("RGB")), self.record.get("blur_sigma", 0.0))
+        square = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
         return normalise_for(self.record, torch.from_numpy(np.array(square)).permute(2, 0, 1))
 
     def embed(self, image: Picture) -> npt.NDArray[np.float32]:

@@ -30,11 +30,14 @@ class Metric(NamedTuple):
     weighted
         Labels (images,), probabilities (images, classes) and weights (images, resamples) to values (resamples,). An
         image counts as often as its weight says; ones are a plain score. NaN where the metric is not defined.
+    of_ranks
+        Whether it knows the order of probabilities alone, so that it may change while every answer stays.
     """
 
     short: str
     words: str
     weighted: Callable[[IntArray, FloatArray, FloatArray], FloatArray]
+    of_ranks: bool = False
 
     @property
     def title(self) -> str:
@@ -142,7 +145,7 @@ def auroc(positive: NDArray[np.bool_], scores: FloatArray, weights: FloatArray) 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("ACC", "accuracy", accuracy),
     "f1_macro": Metric("F1", "macro F1", macro_f1),
-    "auroc": Metric("AUC", "AUROC", macro_auroc),
+    "auroc": Metric("AUC", "AUROC", macro_auroc, of_ranks=True),
 }
 # What the best epoch is chosen by: labels and probabilities to one value, over the classes that have images, since a
 # validation part may lack some. The same as above where all are there.

@@ -1,4 +1,4 @@
-"""Crop boxes against torchvision's RandomResizedCrop, resizing against Pillow, blur against OpenCV's kernel."""
+"""Crop boxes against torchvision's RandomResizedCrop, resizing against Pillow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import stats
 from torchvision.transforms.v2 import RandomResizedCrop
 from urfm.data.streams import Stream, generator
-from urfm.data.views import View, blur, draw_view, take_view
+from urfm.data.views import View, draw_view, take_view
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,3 @@ def test_overshoot_of_the_filter_is_clamped() -> None:
     assert (np.diff(enlarged) >= -60).all()
     assert enlarged[:16].max() == 0
     assert enlarged[-16:].min() == 255
-
-
-@pytest.mark.parametrize("grey", [True, False])
-def test_blur_is_opencvs(grey: bool) -> None:
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    if grey:
-        image[:] = image[..., :1]
-    # OpenCV: ksize = round(6 sigma + 1) | 1 = 9 for 8-bit images, border reflect-101
-    offsets = np.arange(-4, 5)
-    kernel = np.exp(-(offsets**2) / (2 * 1.1**2))
-    kernel /= kernel.sum()
-    padded = np.pad(image.astype(np.float64), ((4, 4), (4, 4), (0, 0)), mode="reflect")
-    rows = sum(kernel[k] * padded[k : k + 40] for k in range(9))
-    expected = sum(kernel[k] * rows[:, k : k + 50] for k in range(9))
-    assert np.abs(blur(image, 1.1) - expected).max() <= 0.51

@@ -78,7 +78,7 @@ def test_no_data(config: dict[str, Any], there: bool) -> None:
     text = "\n".join(output)
     assert "figure_2: nothing yet; 0 of 6 models; 0 of 10 tasks" in text
     described = block(output, "- absent     radimagenet")
-    models = "URFM, MIM-US (figures 2, 3, 4, 8), Deblur-MIM (figures 2, 3, 8), URFM (CLIP"
+    models = "URFM (figures 2, 3, 4, 8, balanced_sampling), MIM-US (figures 2, 3, 4, 8), Deblur-MIM (figures 2, 3, 8), "
     assert f"389,746 images expected for pre-training of {models}" in described
     assert described.endswith(
         "images in table_1, table_3 licence: as agreed in the form get it: "

@@ -101,7 +101,10 @@ def write_statistics(
         confidence=0.95,
         t_test="welch",
         bootstrap_resamples=resamples,
+        permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -66,8 +66,9 @@ def make_statistics(
     stand_ins: Sequence[str] = (),
     resplit: bool = False,
     lines: Sequence[str] = (),
+    without: Mapping[str, str] | None = None,
 ) -> Path:
-    """Run the statistics stage on synthetic cells; return its folder."""
+    """Run the statistics stage on synthetic cells; return its folder. `without`: task to a class of no test image."""
     paths = write_cells(
         folder / "cells",
         {model: SKILLS[model] for model in [*models, *lines]},
@@ -81,6 +82,8 @@ def make_statistics(
     for path in paths:
         if path.parts[-4] in NO_SEED and not resplit:
             forget_seeds(path)
+        if absent := (without or {}).get(path.parts[-3]):
+            lose_class(path, absent)
     settings = StatisticsSettings(
         comparison="figure_2",
         lines=list(lines),
@@ -88,7 +91,10 @@ def make_statistics(
         confidence=0.95,
         t_test="welch",
         bootstrap_resamples=resamples,
+        permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )
@@ -101,6 +107,15 @@ def make_statistics(
         deterministic=same,
     )
     return folder / "statistics"
+
+
+def lose_class(path: Path, name: str) -> None:
+    """Take the images of a class out of a cell's test part."""
+    table = pd.read_parquet(path.with_name("predictions.parquet"))
+    table = table[(table["subset"] != "test") | (table["label"] != name)]
+    table.to_parquet(path.with_name("predictions.parquet"), index=False)
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"sha256": sha256(path.with_name("predictions.parquet"))}))
 
 
 def forget_seeds(path: Path) -> None:

@@ -63,7 +63,14 @@ def sha256(path: Path) -> str:
 
 
 def make_attention(
-    folder: Path, task: str, *, outlined: bool = True, attends: bool = True, simulated: bool = False, images: int = 20
+    folder: Path,
+    task: str,
+    *,
+    outlined: bool = True,
+    attends: bool = True,
+    simulated: bool = False,
+    images: int = 20,
+    attention: str = "decoder",
 ) -> Path:
     """A record of the attention stage; its lesion is where its maps are greatest."""
     random = np.random.default_rng(list(CLASSES).index(task))
@@ -89,6 +96,7 @@ def make_attention(
     record = {
         "task": task,
         "model": "urfm",
+        "attention": attention,
         "teacher": {"name": kind, "kind": kind, "attends": attends},
         "shown": {"image_id": "003", "label": first, "predicted": first, "aspect": 1.4},
         "simulated": simulated,

@@ -163,6 +163,26 @@ def test_csv_holds_what_the_statistics_say(case):
     assert (table["quantity"] == "tpr").sum() == 201 * len(numbers.tasks) * len(numbers.models)
 
 
+def test_curves_name_what_is_positive(tmp_path):
+    """By the printed name, in the note and, where there is room, above the curves; as the label in the CSV file."""
+    folder = make_statistics(tmp_path, ["mim_us", "urfm"], NAMES[1:4], patients=30, resamples=40)
+    settings = settings_of(["mim_us", "urfm"], NAMES[1:4])
+    settings = settings.model_copy(update={"classes": {"breast_tumor": {"class_0": "Benign", "class_1": "Malignant"}}})
+    numbers = read_numbers(folder, settings)
+    figure = draw(numbers, settings)
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    written = " ".join(" ".join(texts).split())
+    assert "positive: Malignant (Breast tumor); class_1 (Liver MVI); one-vs-rest, averaged, for more than" in written
+    assert {"Positive: Malignant", "Malignant"} & set(texts)
+    assert overlaps(figure) == []
+    curves = drawn_numbers(numbers, settings).query("quantity == 'tpr'").groupby("task")["positive"].unique()
+    assert {task: list(names) for task, names in curves.items()} == {
+        "breast_tumor": ["class_1"],
+        "liver_mass": [""],
+        "liver_mvi": ["class_1"],
+    }
+
+
 def test_the_strongest_other_model_is_compared(case):
     numbers = case[2]
     for row in numbers.comparisons.itertuples():
@@ -241,7 +261,7 @@ def test_stage_equals_the_golden_csv_and_repeats_its_bytes(tmp_path, monkeypatch
     assert f"{second}.pdf" in capsys.readouterr().out
     drawn = pd.read_csv(f"{first}.csv")
     drawn = drawn[drawn["quantity"] != "tpr"].reset_index(drop=True)  # curves: held against scikit-learn elsewhere
-    pd.testing.assert_frame_equal(drawn, pd.read_csv(GOLDEN), rtol=1e-6, atol=1e-6)
+    pd.testing.assert_frame_equal(drawn, pd.read_csv(GOLDEN), rtol=1e-6, atol=1e-6, check_dtype=False)
 
 
 def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
@@ -253,13 +273,44 @@ def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
     record["sha256"]["scores.parquet"] = sha256(folder / "scores.parquet")
     (folder / "statistics.json").write_text(json.dumps(record))
     numbers = read_numbers(folder, settings)
-    assert numbers.common == [NAMES[0], NAMES[2], NAMES[3]]
+    assert set(map(tuple, numbers.common.values())) == {(NAMES[0], NAMES[2], NAMES[3])}
     figure = draw(numbers, settings)
     written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
-    assert "without Breast tumor, where a score of some model is missing" in written
+    assert "without Breast tumor, where a model has no result" in written
     assert "Model not available: USFM (no result in the statistics)." in written
     assert "Task not available: Gallbladder polyp (no result in the statistics)." in written
     assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_task_without_auroc_keeps_its_other_scores(tmp_path, count):
+    """A published test part may lack a class: accuracy and F1 stay in the means, and why AUC does not is said."""
+    models, tasks = ["mim_us", "usfm", "urfm"], ["liver_mass", *NAMES[:2], *NAMES[3:5]][:count]
+    folder = make_statistics(tmp_path, models, tasks, patients=30, resamples=40, without={"liver_mass": "class_2"})
+    settings = settings_of(models, tasks).model_copy(update={"classes": {"liver_mass": {"class_2": "Normal"}}})
+    numbers = read_numbers(folder, settings)
+    assert numbers.common["accuracy"] == numbers.common["f1_macro"] == tasks
+    assert numbers.common["auroc"] == tasks[1:]
+    scores = numbers.scores.pivot_table(index="model", columns=["metric", "task"], values="mean")
+    for metric, expected in (("accuracy", tasks), ("f1_macro", tasks), ("auroc", tasks[1:])):
+        if expected:
+            truth = scores[metric][expected].mean(axis=1)
+            assert numbers.means[metric].to_numpy() == pytest.approx(truth[numbers.models].to_numpy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = draw(numbers, settings)
+        figure.canvas.draw()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert "AUC without Liver mass (no test image is of class Normal)" in " ".join(" ".join(texts).split())
+    mean = "Mean " if count > 2 else ""
+    assert (f"{mean}AUC (%), {count - 1} task{'s' * (count > 2)}" in texts) == (count > 1)
+    assert ("fewer than three tasks" in texts) == (count == 3)
+    assert ("AUC: undefined on every task" in texts) == (count == 1)
+    assert overlaps(figure) == []
+    assert clipped(figure) == []
+    drawn = drawn_numbers(numbers, settings).query("quantity == 'mean_over_tasks'")
+    assert drawn["value"].notna().all()
+    assert set(drawn["metric"]) == {"accuracy", "f1_macro", *(["auroc"] if count > 1 else [])}
 
 
 def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(tmp_path):

@@ -22,6 +22,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import sha256
 from urfm.figures import figure_3, figure_4, figure_5, figure_8, notes
 from urfm.figures.read import FigureSettings, read_comparisons, read_numbers, to_strongest
+from urfm.figures.style import Unavailable
 
 HERE = Path(__file__).parent
 NAMES = list(TASKS)
@@ -58,6 +59,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "8: one task, simulated": {"figure_8a": ["ovarian_tumor"], "figure_8b": ["liver_mvi"], "simulated": True},
     "8: a split a seed": {"figure_8a": ["ovarian_tumor", "kidney_tumor"], "figure_8b": ["liver_mvi"], "resplit": True},
+    "8: no reference": {"figure_8a": ["ovarian_tumor"], "models": ["urfm_data10", "urfm_data20"]},
+    "8: C and D only, one model": {"figure_8c": ["breast_tumor"], "models": ["urfm"], "seeds": 1},
     "8: C and D only, one seed": {"figure_8c": ["breast_tumor", "liver_mass"], "seeds": 1},
 }
 
@@ -159,6 +162,31 @@ def test_what_is_drawn_and_what_is_missing_is_written(drawn_case):
     assert ("t interval over seeds" in written) == several or drawn_case.number == "5"
 
 
+def test_notes_speak_of_what_is_drawn(drawn_case):
+    """No word on P where nothing is compared, nor on panels that are not there."""
+    written, numbers = drawn_case.written, drawn_case.numbers
+    tested = any(not one.comparisons.empty for one in numbers.values())
+    if drawn_case.number == "8":
+        assert (" against the strongest other" in written) == (tested and set(numbers) != {"figure_8c"})
+        assert ("P values are in the CSV file" in written) == (tested and "figure_8c" in numbers)
+    if drawn_case.number == "5":
+        assert ("asterisk" in written) == ("needs the reference" not in written) == tested
+    assert ("No P values" in written) == (not tested and set(numbers) != {"figure_8c"})
+
+
+def test_a_reference_that_is_not_here_is_named_by_its_title():
+    settings = FigureSettings.model_validate(
+        {
+            "comparisons": [["figure_8a", synthetic.comparison("figure_8a", ["ovarian_tumor"], ["urfm_data10"])]],
+            "confidence": 0.95,
+            "dpi": 72,
+        }
+    ).comparisons["figure_8a"]
+    absent = {"kind": "model", "name": "urfm", "title": "URFM", "reason": "no pre-training data"}
+    there = settings.model_copy(update={"unavailable": [Unavailable.model_validate(absent)]})
+    assert notes.without_p(there) == "No P values: they need URFM and another model."
+
+
 def test_csv_holds_the_statistics(drawn_case):
     """Every mean drawn is that of the statistics, in percent."""
     means = drawn_case.table.query("quantity == 'mean' and chart != 'validation'")
@@ -169,7 +197,8 @@ def test_csv_holds_the_statistics(drawn_case):
         both = drawn_case.number == "3" or len(drawn_case.folders) == 1
         rows = merged if both else merged[merged["panel"] == "A"]
         assert rows["value"].to_numpy() == pytest.approx(100 * rows["mean"].to_numpy(), abs=1e-6)
-    assert list(drawn_case.table.columns) == figure_4.drawn.COLUMNS
+    curves = ["positive"] if drawn_case.number == "3" else []
+    assert list(drawn_case.table.columns) == [*figure_4.drawn.COLUMNS, *curves]
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +232,7 @@ def test_with_a_split_a_seed_p_and_intervals_are_the_corrected_ones(case, tmp_pa
     values = {"scores": {"nb_low": 0.11, "nb_high": 0.22}, "differences": p, "average_differences": p}
     drawn = Drawn(tmp_path, next(iter(case))[7], case | {"resplit": True, "values": values})
     found = drawn.table.groupby("quantity")["value"].agg(lambda column: set(column.round(6)))
-    assert not [name for name in found.index if name.startswith("boot") or name == "ensemble"]
+    assert not [name for name in found.index if name.startswith(("boot", "perm"))]
     assert found["nb_p_holm"] == {0.026}
     bars = drawn.table[drawn.table["chart"].isin(["bars", "scaling"])].groupby("quantity")["value"].unique()
     assert (list(bars["nb_low"]), list(bars["nb_high"])) == ([11], [22])

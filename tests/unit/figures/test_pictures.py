@@ -42,6 +42,20 @@ def checked(figure: Figure) -> str:
 # Figure 6 -------------------------------------------------------------------------------------------------------------
 
 
+def test_figure_6_says_whose_attention_it_is(tmp_path: Path) -> None:
+    settings = figure_6.Figure6Settings.model_validate({**common(NAMES[1:3], []), "model": "URFM"})
+    said = {}
+    for of in ("decoder", "encoder"):
+        paths = [make_attention(tmp_path / of, task, attention=of) for task in NAMES[1:3]]
+        said[of] = checked(figure_6.draw(figure_6.read_rows(paths, settings), settings))
+    assert "Attention of URFM" in said["encoder"]
+    assert "of URFM in the pre-trained encoder, which sees the whole image" in said["encoder"]
+    assert "ρ encoder" in said["encoder"]
+    assert "decoder" not in said["encoder"]
+    assert "struction by URFM" in said["decoder"]
+    assert "for the reconstruction in the decoder's, mean over" in said["decoder"]
+
+
 @pytest.mark.parametrize(("tasks", "attends", "simulated"), [(NAMES, True, False), (NAMES[1:4], False, True)])
 def test_figure_6(tmp_path: Path, tasks: list[str], attends: bool, simulated: bool) -> None:
     outlined = {"breast_tumor", "liver_mass", "ovarian_tumor"}
@@ -121,18 +135,21 @@ def test_figure_7_of_nothing_says_so() -> None:
     named = {"before": ["mim_imagenet", "MIM-ImageNet"], "after": ["urfm", "URFM"]}
     settings = figure_7.Figure7Settings.model_validate({**common([], NINE), **named})
     assert "no task has data" in checked(figure_7.draw({}, settings))
+    one = figure_7.Figure7Settings.model_validate({**common(NINE[:1], NINE[1:]), **named})
+    assert checked(figure_7.draw({}, one)).count("needs two data sets") == 2
     assert figure_7.numbers_drawn({}).empty
 
 
 # Figure 1 -------------------------------------------------------------------------------------------------------------
 
 ORGANS = [["thyroid", "Thyroid"], ["breast", "Breast"], ["abdomen", "Abdomen - Mixed"], ["heart", "Heart"]]
+COMPARED = [[task, title] for task, (title, *_) in TASKS.items()]
 PAPER_MODELS = ["sl_imagenet", "mim_imagenet", "mim_us", "deblur_mim", "usfm", "urfm"]
 
 
 def figure_1_settings(tasks: list[str], missing: list[str]) -> dict[str, object]:
     models = [[model, TITLES[model]] for model in PAPER_MODELS]
-    return {**common(tasks, missing), "organs": ORGANS, "models": models, "model": "URFM"}
+    return {**common(tasks, missing), "organs": ORGANS, "models": models, "compared": COMPARED, "model": "URFM"}
 
 
 def write_selection(folder: Path, simulated: bool = False) -> Path:
@@ -153,30 +170,34 @@ def test_organs_are_added_up_and_sorted(tmp_path: Path) -> None:
     assert figure_1.organ_counts(None, [("heart", "Heart")]).empty
 
 
-def test_means_are_over_tasks_that_all_models_have() -> None:
+def test_scores_of_every_task_and_means_of_tasks_that_all_models_have() -> None:
     rows = [("a", "x", 0.5), ("b", "x", 0.7), ("a", "y", 0.1), ("a", "z", 0.9), ("b", "z", 0.8)]
     scores = pd.DataFrame(rows, columns=["model", "task", "mean"]).assign(metric="f1_macro", share=100)
     more = pd.concat([scores, scores.assign(share=10, mean=0.0), scores.assign(metric="auroc", mean=0.0)])
-    means, tasks = figure_1.mean_f1(more, [("b", "B"), ("a", "A"), ("c", "C")])
-    assert tasks == 2
-    assert means["title"].tolist() == ["B", "A"]
-    assert means["f1"].tolist() == pytest.approx([75, 70])
+    models, tasks = [("b", "B"), ("a", "A"), ("c", "C")], [("z", "Z"), ("x", "X"), ("y", "Y"), ("w", "W")]
+    table = figure_1.f1_scores(more, models, tasks)
+    expected = [
+        ("z", "b", 80), ("z", "a", 90), ("x", "b", 70), ("x", "a", 50), ("y", "a", 10),
+        ("average", "b", 75), ("average", "a", 70),
+    ]  # fmt: skip
+    assert list(table.itertuples(index=False, name=None)) == [(t, m, pytest.approx(f1)) for t, m, f1 in expected]
+    assert "average" not in set(figure_1.f1_scores(more, models, tasks[1:3])["task"])
 
 
-@pytest.mark.parametrize("simulated", [False, True])
-def test_figure_1(tmp_path: Path, simulated: bool) -> None:
+@pytest.mark.parametrize(("simulated", "count"), [(False, 10), (True, 3), (False, 1)])
+def test_figure_1(tmp_path: Path, simulated: bool, count: int) -> None:
     settings = figure_1.Figure1Settings.model_validate(figure_1_settings(NAMES[:4], NAMES[4:5]))
     path = make_attention(tmp_path, "breast_tumor")
     with np.load(path.with_suffix(".npz")) as arrays:
         method = {name: arrays[name] for name in ("image", "mask", "target", "prediction")}
-    statistics = make_statistics(tmp_path, PAPER_MODELS, list(TASKS)[:3], patients=40, resamples=40)
-    means, tasks = figure_1.mean_f1(pd.read_parquet(statistics / "scores.parquet"), settings.models)
+    statistics = make_statistics(tmp_path, PAPER_MODELS, list(TASKS)[:count], patients=40, resamples=40)
+    source = pd.read_parquet(statistics / "scores.parquet").query("metric == 'f1_macro'")
+    scores = figure_1.f1_scores(source, settings.models, settings.compared)
     picture = np.full((60, 90, 3), 128, np.uint8)
     content = figure_1.Content(
         organs=figure_1.organ_counts(json.loads(write_selection(tmp_path).read_text()), settings.organs),
         method=method,
-        means=means,
-        tasks=tasks,
+        scores=scores,
         examples={
             f"{title} ({source})": [figure_1.Example(picture, name) for name in names[:2]]
             for title, source, names in list(CLASSES.values())[:4]
@@ -187,12 +208,23 @@ def test_figure_1(tmp_path: Path, simulated: bool) -> None:
     text = checked(figure)
     assert "Pre-training set: 444,969 images" in text
     assert "443,985 (99.8 %)" in text
-    assert "mean over 3 tasks" in text
+    assert f"Macro F1 after fine-tuning, {count} task{'s' * (count > 1)}" in text
+    assert ("Mean: unweighted" in text) == (count > 1)
+    assert ("Fetal plane: no result." in text) == (count < 10)
     assert "Gallbladder polyp" in text
     assert ("SIMULATED DATA" in text) == simulated
-    numbers = figure_1.numbers_drawn(content).set_index(["panel", "name"])["value"]
-    assert numbers[("A", "Breast")] == 84
-    assert numbers[("C", "urfm")] == pytest.approx(means.set_index("model").loc["urfm", "f1"])
+    numbers = figure_1.numbers_drawn(content).set_index(["panel", "name", "quantity"])["value"]
+    assert numbers[("A", "Breast", "images")] == 84
+    wide = 100 * source.pivot_table(index="model", columns="task", values="mean")
+    for model in PAPER_MODELS:
+        for task in list(TASKS)[:count]:
+            assert numbers[("C", model, f"f1_percent_{task}")] == pytest.approx(wide.loc[model, task])
+        if count > 1:
+            assert numbers[("C", model, "mean_f1_percent")] == pytest.approx(wide.loc[model].mean())
+    axes = next(axes for axes in figure.axes if axes.get_xlabel() == "F1 (%)")
+    drawn = sorted(line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None")
+    assert drawn == pytest.approx(sorted(scores["f1"]))
+    assert min(drawn) >= axes.get_xlim()[0]
 
 
 def test_the_stage_draws_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +244,6 @@ def test_the_stage_draws_what_is_there(tmp_path: Path, monkeypatch: pytest.Monke
     figure_1.main()
     assert pd.read_csv(tmp_path / "figure_1.csv")["panel"].unique().tolist() == ["A"]
     assert (tmp_path / "figure_1.png").stat().st_size > 1000
-    empty = figure_1.Content(figure_1.organ_counts(None, []), {}, figure_1.mean_f1(None, [])[0], 0, {}, False)
+    empty = figure_1.Content(figure_1.organ_counts(None, []), {}, figure_1.f1_scores(None, [], []), {}, False)
     text = checked(figure_1.draw(empty, figure_1.Figure1Settings.model_validate_json(settings)))
     assert text.count("not available") >= 4

@@ -1,4 +1,4 @@
-"""Critical-difference diagram and reliability curves, drawn by the real renderer from synthetic statistics."""
+"""Critical-difference diagram, reliability and decision curves by the real renderer, from synthetic statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from synthetic_figures import NO_SEED, SKILLS, TASKS, TITLES, make_statistics
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
-from urfm.figures import calibration, critical_difference
+from urfm.figures import calibration, critical_difference, decision_curves
 from urfm.figures.summary import SummarySettings
 
 NAMES, MODELS = list(TASKS), [model for model in SKILLS if model not in NO_SEED]
@@ -58,6 +58,7 @@ def drawn(request, tmp_path_factory):
             for module, read in (
                 (critical_difference, critical_difference.read_ranks),
                 (calibration, calibration.read_curves),
+                (decision_curves, decision_curves.read_curves),
             )
         ]
         for figure in figures:
@@ -82,7 +83,8 @@ def test_models_tasks_and_what_is_missing_are_written(drawn):
     for figure in figures:
         written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
         assert all(TITLES[model] in written for model in models)
-        assert all(TASKS[task][0] in written for task in (NAMES if figure is figures[1] else set(NAMES) - set(tasks)))
+        named = {0: [], 1: tasks, 2: [task for task in tasks if TASKS[task][2] == 2]}[figures.index(figure)]
+        assert all(TASKS[task][0] in written for task in {*named, *NAMES} - ({*tasks} - {*named}))
         assert ("SIMULATED DATA" in written) == simulated
     assert f"n = {len(tasks)} tasks" in " ".join(text.get_text() for text in figures[0].findobj(Text))
 
@@ -111,7 +113,7 @@ def test_groups_are_the_largest_runs_within_the_critical_difference():
     assert critical_difference.groups([1.5, 1.5], 1.0) == [(0, 1)]
 
 
-@pytest.mark.parametrize("module", [critical_difference, calibration])
+@pytest.mark.parametrize("module", [critical_difference, calibration, decision_curves])
 def test_stage_writes_the_numbers_drawn(module, tmp_path, monkeypatch):
     folder = make_statistics(tmp_path, MODELS[4:6], NAMES[:2], patients=30, resamples=40)
     settings = json.dumps(settings_of(MODELS[4:6], NAMES[:2]))
@@ -126,6 +128,11 @@ def test_stage_writes_the_numbers_drawn(module, tmp_path, monkeypatch):
         errors = table.assign(gap=(table["accuracy"] - table["confidence"]).abs()).groupby(["model", "task"])
         weighted = errors.apply(lambda rows: np.average(rows["gap"], weights=rows["predictions"]))
         assert weighted.to_numpy() == pytest.approx(errors["ece"].first().to_numpy())
+    elif module is decision_curves:
+        points = pd.read_parquet(folder / "operating_points.parquet").set_index(["model", "task"])
+        for key, rows in table.groupby(["model", "task"]):
+            assert (len(rows), *rows["sensitivity"].unique()) == (99, pytest.approx(points.loc[key, "sensitivity"]))
+            assert set(rows["part"]) == {"val"}
     else:
         assert table.groupby("metric")["average_rank"].sum().tolist() == [3.0] * 3
 
@@ -135,3 +142,33 @@ def test_one_task_has_no_ranks(tmp_path):
     settings = SummarySettings.model_validate(settings_of(["urfm", "usfm"], ["breast_tumor"]))
     with pytest.raises(UrfmError, match="they need two tasks"):
         critical_difference.read_ranks(folder / "statistics.json", settings)
+
+
+def test_decision_curves_stand_at_their_net_benefit(drawn):
+    """The lines of the first panel: nobody, everybody (below it beyond the prevalence, one half), and each model."""
+    figure, models, tasks, record = drawn[0][2], drawn[1], drawn[2], drawn[4]
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == sum(TASKS[task][2] == 2 for task in tasks)
+    curves = pd.read_parquet(record.with_name("net_benefit.parquet")).query("task == @tasks[0]")
+    nobody, everybody, *lines = panels[0].lines
+    assert set(nobody.get_ydata()) == {0}
+    assert everybody.get_ydata()[49] == pytest.approx(0.0)
+    assert everybody.get_ydata()[74] == pytest.approx(0.5 - 0.5 * 3)
+    for model, line in zip(reversed(models), lines, strict=True):
+        own = curves[curves["model"] == model].sort_values("threshold")
+        assert line.get_ydata().tolist() == pytest.approx(own["net_benefit"].tolist())
+
+
+def test_too_few_patients_are_said_below_decision_curves(tmp_path):
+    folder = make_statistics(tmp_path, ["urfm", "usfm"], ["breast_tumor", "liver_mvi"], patients=8, resamples=40)
+    settings = SummarySettings.model_validate(settings_of(["urfm", "usfm"], ["breast_tumor", "liver_mvi"]))
+    figure = decision_curves.draw(*decision_curves.read_curves(folder / "statistics.json", settings), settings)
+    written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    assert "Breast tumor, Liver MVI: too few patients for any." in written
+
+
+def test_tasks_of_more_classes_have_no_decision_curves(tmp_path):
+    folder = make_statistics(tmp_path, ["urfm", "usfm"], ["liver_mass"], patients=30, resamples=40)
+    settings = SummarySettings.model_validate(settings_of(["urfm", "usfm"], ["liver_mass"]))
+    with pytest.raises(UrfmError, match="on a task of two classes"):
+        decision_curves.read_curves(folder / "statistics.json", settings)

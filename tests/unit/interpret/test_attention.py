@@ -34,6 +34,20 @@ def test_attention_is_the_softmax_that_timm_applies() -> None:
     assert torch.allclose(found, expected, atol=1e-6)
 
 
+def test_encoders_attention_is_that_of_its_own_forward_pass_on_the_whole_image() -> None:
+    model = MaskedAutoencoder(
+        build_encoder("vit_tiny_patch16_224", TINY, 32), 12, width=16, depth=1, heads=2, mask_ratio=0.75
+    ).eval()
+    other = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, **TINY).eval()
+    other.load_state_dict(model.encoder.state_dict())
+    layer, images = other.blocks[-1].attn, torch.randn(2, 3, 32, 32)
+    layer.fused_attn = False
+    with torch.inference_mode(), attention.watched(layer.attn_drop) as softmax:
+        other(images)
+        found = attention.encoder_map(model, images)
+    assert torch.allclose(found, softmax[0][0][:, :, 0, 1:].mean(dim=1), atol=1e-6)
+
+
 class Linear(nn.Module):
     """Tokens (B, patches, dim) to the logits of their mean, so that Grad-CAM is known."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import silhouette_samples, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from urfm.interpret import embeddings
 
@@ -36,18 +37,46 @@ def test_images_of_the_same_patient_are_no_neighbours() -> None:
     assert np.isnan(embeddings.purity(vectors[:2], groups[:2], np.zeros(2))[0])
 
 
-def test_silhouette_needs_two_groups() -> None:
+@pytest.mark.parametrize("images", [1, 3])
+def test_silhouette_is_scikit_learns_of_one_image_a_patient(images: int) -> None:
+    """Copies of a patient's image change nothing; scikit-learn's own, of all images, takes them for neighbours."""
+    vectors, groups = clouds(2.0)
+    truth = silhouette_score(vectors, groups)
+    copies, labels = np.repeat(vectors, images, axis=0), np.repeat(groups, images)
+    found = embeddings.silhouette(copies, labels, np.repeat(np.arange(len(groups)), images))
+    assert found == pytest.approx(truth)
+    assert (silhouette_score(copies, labels) > truth + 0.005) == (images > 1)
+
+
+def test_silhouette_of_patients_with_images_of_several_groups_is_counted_by_hand() -> None:
+    """Images at 0, 1, 4 and 6 on a line; the first and the third are of one patient.
+
+    At 0: own group 1 away, other group 6. At 1: own 1, other (3 + 5) / 2. At 4: own 2, other 3. At 6: own 2, other
+    (6 + 5) / 2.
+    """
+    places, groups = np.array([[0.0], [1], [4], [6]]), np.array(["a", "a", "b", "b"], dtype=object)
+    expected = np.mean([5 / 6, 3 / 4, 1 / 3, 3.5 / 5.5])
+    assert embeddings.silhouette(places, groups, np.array(["x", "y", "x", "z"])) == pytest.approx(expected)
+
+
+def test_silhouette_without_other_patients() -> None:
+    """Of the images of a group that has one patient, 0, as scikit-learn says of a group of one image."""
     vectors, groups = clouds(50.0)
-    assert embeddings.silhouette(vectors, groups) > 0.9
-    assert np.isnan(embeddings.silhouette(vectors, np.zeros(len(vectors))))
-    assert np.isnan(embeddings.silhouette(vectors[:2], np.array([0, 1])))
+    apart = np.arange(len(groups))
+    assert embeddings.silhouette(vectors, groups, apart) > 0.9
+    assert np.isnan(embeddings.silhouette(vectors, np.zeros(len(vectors)), apart))
+    assert np.isnan(embeddings.silhouette(vectors[:2], np.array([0, 1]), apart[:2]))
+    assert np.isnan(embeddings.silhouette(vectors, groups, np.repeat(np.arange(3), 30)))
+    one = np.where(np.arange(len(groups)) < 30, -1, apart)
+    expected = silhouette_samples(vectors, groups)[30:].sum() / 90
+    assert embeddings.silhouette(vectors, groups, one) == pytest.approx(expected)
 
 
 def test_projection_keeps_clusters_and_repeats() -> None:
     vectors, groups = clouds(30.0)
     places = embeddings.project(vectors, 10, seed=0)
     assert places.shape == (90, 2)
-    assert embeddings.silhouette(places, groups) > 0.8
+    assert embeddings.silhouette(places, groups, np.arange(90)) > 0.8
     assert np.array_equal(places, embeddings.project(vectors, 10, seed=0))
     assert embeddings.project(vectors[:6], 30, seed=0).shape == (6, 2)  # perplexity is cut
     assert embeddings.project(vectors[:3], 30, seed=0).shape == (3, 2)

@@ -15,6 +15,7 @@ from urfm.core import provenance
 from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
 from urfm.download.download import DownloadSettings
+from urfm.interpret.attention import AttentionSettings
 from urfm.models.stand_ins import StandInSettings
 from urfm.plan import availability, configuration, grid, settings
 from urfm.simulation.archive import SimulateSettings
@@ -70,10 +71,18 @@ def test_configurations_are_valid(content: dict[str, Any]) -> None:
         ),
         (("tables", "table_2", "notes"), {"breast": "why"}, r"tables\.table_2\.notes: no breast under tasks"),
         (("seeds",), [0, 0], r"seeds: 0 stands there twice"),
-        (("figures", "model"), "usfm", r"figures\.model: usfm is not pre-trained here"),
+        (("figures", "model"), "majority", r"figures\.model: majority is a baseline, which has no network to look at"),
+        (("models", "urfm_released", "decoder"), "urfn", r"urfm_released\.decoder: no run urfn; did you mean urfm\?"),
+        (("models", "usfm", "decoder"), "urfm", r"models\.usfm: decoder: only a checkpoint of format urfm has one"),
         (("figures", "figure_7", "before"), "mim", r"figures\.figure_7\.before: no mim under models"),
         (("figures", "figure_1", "comparison"), "figure_9", r"no figure_9 under comparisons; did you"),
         (("tasks", "breast_tumor", "external"), "liver_mass", r"external: liver_mass has the classes benign, mal"),
+        (
+            ("tasks", "liver_mvi", "positive"),
+            "nonmvi",
+            r"liver_mvi\.positive: 'nonmvi' is not among .*\.classes; did you mean non_mvi\?",
+        ),
+        (("tasks", "liver_mass", "positive"), "malignant", r"liver_mass\.positive: liver_mass has 3 classes, each of"),
         (("probes", "runs"), [["urfm"], ["urfn"]], r"probes\.runs: no run urfn; did you mean urfm\?"),
         (("probes", "runs"), [["urfm_clip"]], r"probes\.runs: urfm_clip keeps no snapshots; set pretraining\.runs"),
         (("reconstructions", "runs"), ["urfn"], r"reconstructions\.runs: no run urfn; did you mean urfm\?"),
@@ -264,12 +273,13 @@ def test_grid_of_the_paper_without_data_root(config: dict[str, Any], tmp_path: P
     organs = [f"urfm_{organ}" for organ in ("thyroid", "breast", "liver", "gallbladder", "pancreas", "ovary")]
     assert set(grid.runs(config)) == {
         "mim_us", "deblur_mim", "urfm", "urfm_clip", *organs,
-        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge",
+        "urfm_data10", "urfm_data20", "urfm_data50", "urfm_large", "urfm_huge", "urfm_balanced",
     }  # fmt: skip
-    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_balanced", "urfm_clean"]
+    assert sorted(set(grid.trainable_runs(config)) - set(grid.runs(config))) == ["urfm_clean"]
     # Figure 3 adds six cells; 4 adds three models and CLIP on ten tasks; 5 six organ models on seven; 8 three parts of
-    # the images on four tasks, two sizes on six, and three smaller shares of six models on four.
-    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72
+    # the images on four tasks, two sizes on six, and three smaller shares of six models on four; balanced sampling one
+    # model on ten.
+    assert len(grid.all_cells(config)) == 60 + 6 + 40 + 42 + 12 + 12 + 72 + 10
     assert grid.drawn(config, "figure_4") == ["figure_4a", "figure_4b"]
     assert grid.unavailable(config, config["comparisons"]["figure_2"]["models"], list(config["tasks"])) == []
     with pytest.raises(UrfmError, match=r"data_root: .*nowhere is not a folder"):
@@ -406,6 +416,51 @@ def test_stored_views_are_shared(config: dict[str, Any]) -> None:
     assert "views" not in settings.pretraining.pretraining(
         config, "mim_us"
     )  # and do not start again for another number
+
+
+def test_figures_look_at_a_released_model(config: dict[str, Any], tmp_path: Path) -> None:
+    """Figure 7 needs an encoder alone; figures 1B and 6 the file's decoder and the teacher it is of."""
+    config["data_root"] = str(tmp_path / "nowhere")  # a plan for all data
+    config["figures"]["model"] = "urfm_released"
+    configuration.check(config)
+    tasks = config["figures"]["figure_6"]["tasks"]
+    assert grid.pictured_tasks(config, "figure_6") == tasks
+    found = settings.models.attention(config, "breast_tumor")
+    assert found["teacher"]["name"] == "biomedclip"
+    assert found["released"]["file"] == "urfm/mae_vit_base_patch16_dec768d8b_all_biomedclip_1199.pth"
+    assert found["released"]["decoder"] == {"width": 768, "depth": 8, "heads": 16}
+    AttentionSettings.model_validate(found)
+    assert settings.figures.figure_6(config)["unavailable"] == []
+    del config["models"]["urfm_released"]["decoder"]
+    configuration.check(config)
+    assert grid.pictured_tasks(config, "figure_6") == []
+    assert grid.pictured_tasks(config, "figure_7") == config["figures"]["figure_7"]["tasks"]
+    for figure in (settings.figures.figure_1, settings.figures.figure_6):
+        assert [entry["reason"] for entry in figure(config)["unavailable"]] == ["no decoder to look at"]
+    assert settings.figures.figure_7(config)["unavailable"] == []
+
+
+def test_the_disease_is_positive(config: dict[str, Any], tmp_path: Path) -> None:
+    """In curves, and nowhere else: networks keep the order of their outputs, and nothing is trained again."""
+    config["data_root"] = str(tmp_path / "nowhere")  # a plan for all data
+    positive = settings.models.statistics(config, "figure_2")["positive"]
+    assert positive == {
+        "thyroid_nodule": "malignant",
+        "breast_tumor": "malignant",
+        "liver_mvi": "mvi",
+        "gallbladder_polyp": "malignant",
+        "pancreatic_cancer": "cancer",
+        "kidney_tumor": "malignant",
+        "uterine_fibroid": "fibroid",
+    }
+    assert settings.models.statistics(config, "figure_3")["positive"] == {"breast_lesion": "malignant"}
+    trained = settings.models.finetuning(config, "urfm", "liver_mvi", 100)
+    assert trained["classes"] == ["mvi", "non_mvi"]
+    del config["tasks"]["liver_mvi"]["positive"]
+    assert settings.models.finetuning(config, "urfm", "liver_mvi", 100) == trained
+    assert "liver_mvi" not in settings.models.statistics(config, "figure_2")["positive"]
+    names = settings.figures.figure(config, "figure_2")["classes"]
+    assert names["liver_mvi"] == {"mvi": "MVI", "non_mvi": "Non-MVI"}
 
 
 def test_titles_and_resources_are_no_settings(config: dict[str, Any]) -> None:
@@ -629,8 +684,9 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
         assert stage.checkpoint.file == file
         assert stage.checkpoint.sha256 == ""
         assert availability.missing_file(demo, file) is None
-    for figure in demo["comparisons"]:
-        assert grid.available_models(demo, figure) == demo["comparisons"][figure]["models"]
+    for figure, item in demo["comparisons"].items():
+        if item["tasks"]:
+            assert grid.available_models(demo, figure) == item["models"]
     demo["teachers"]["clip"]["sha256"] = "0" * 64
     assert "sha256" not in settings.pretraining.teacher(demo, "clip")
     assert "sha256" in settings.pretraining.teacher(PAPER, "biomedclip")
@@ -638,6 +694,8 @@ def test_stand_ins_have_the_sizes_of_the_demo() -> None:
 
 def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
     """Those that no figure draws; every one is a target, but for those with the name of a figure."""
+    assert grid.own_comparisons(config) == ["balanced_sampling"]
+    config["comparisons"]["balanced_sampling"]["tasks"] = []
     assert grid.own_comparisons(config) == []
     entry = {"models": ["urfm", "usfm"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [10, 100]}
     config["comparisons"] |= {"my_benchmark": entry, "left_out": entry | {"tasks": []}}
@@ -650,6 +708,36 @@ def test_comparisons_of_ones_own(config: dict[str, Any]) -> None:
     assert grid.own_comparisons(config) == []
     config["figures"]["figure_4"]["methods"] = "my_benchmark"
     assert grid.own_comparisons(config) == ["figure_4a"]
+
+
+def test_comparisons_of_the_claims_alone_train_nothing(config: dict[str, Any]) -> None:
+    """They score cells that other comparisons train, where the reference and another model are among these."""
+    config["data_root"] = "nowhere"
+    names = [name for name, item in config["comparisons"].items() if item.get("claims_only")]
+    cells = {name: grid.cells(config, name) for name in names}
+    assert {name: len(found) for name, found in cells.items()} == {
+        "claim_sl_imagenet": 50, "claim_mim_imagenet": 50, "claim_usfm": 5, "claim_clip": 20, "claim_organs": 49,
+        "claim_data10": 24, "claim_data20": 24, "claim_data50": 24, "claim_large": 8,
+    }  # fmt: skip
+    assert set(names) <= set(grid.stated(config, "claims"))
+    assert not set(names) & {*grid.targets(config), *grid.own_comparisons(config)}
+    without = config | {
+        "comparisons": {name: item for name, item in config["comparisons"].items() if name not in names}
+    }
+    for wanted in (grid.all_cells, grid.models, grid.runs, grid.tasks, grid.summary, settings.figures.loss_curves):
+        assert wanted(config) == wanted(without), wanted.__name__
+    config["comparisons"]["figure_8a"]["tasks"] = ["kidney_tumor"]
+    assert {cell.task for cell in grid.cells(config, "claim_data10")} == {"kidney_tumor"}
+    config["comparisons"]["figure_8a"]["tasks"] = []
+    assert grid.cells(config, "claim_data10") == []  # the other models' cells are there, the reference's are not
+    assert "urfm_data10" not in grid.models(config)
+
+
+def test_the_claim_of_faster_convergence_reads_the_histories_of_panel_d(config: dict[str, Any]) -> None:
+    config["data_root"] = "nowhere"
+    drawn = [cell for cell in grid.cells(config, "figure_8c") if cell.share == 100]
+    assert grid.converging_cells(config) == drawn
+    assert len(drawn) == 6 * 4
 
 
 def test_what_a_comparison_of_ones_own_prints(config: dict[str, Any]) -> None:
@@ -722,3 +810,16 @@ def test_baselines_are_lines_of_demo_and_pocket_alone() -> None:
         lines = settings.figures.figure(own, "figure_2")["lines"]
         assert lines == [["majority", "Majority class"], ["thumbnails", "Thumbnails"]]
         assert not {"majority", "thumbnails"} & {*grid.encoders(own), *grid.available_models(own, "figure_2")}
+
+
+def test_the_narrow_decoder_of_d79_is_one_key() -> None:
+    """The line that docs/decisions.md prints for MAE's decoder; other runs keep theirs."""
+    section = (HOME / "docs" / "decisions.md").read_text().split("### D79\n")[1].split("\n## ")[0]
+    line = re.search(r"`(pretraining: .+)`", section)
+    assert line
+    config = overlaid(line[1])
+    configuration.check(config)
+    assert settings.pretraining.pretraining(config, "mim_us")["decoder"] == {"width": 512, "depth": 8, "heads": 16}
+    assert {settings.pretraining.pretraining(config, run)["decoder"]["width"] for run in ("urfm", "deblur_mim")} == {
+        768
+    }

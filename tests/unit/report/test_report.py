@@ -64,8 +64,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         {
             "model": model, "task": task, "share": 100, "metric": metric, "seeds": 2, "mean": value, "sd": 0.0,
-            "ci_low": value, "ci_high": value, "ensemble": value, "boot_low": value - 0.1, "boot_high": value + 0.1,
-            "images": 40, "patients": 40, "simulated": True,
+            "ci_low": value, "ci_high": value, "boot_low": value - 0.1, "boot_high": value + 0.1,
+            "images": 40, "patients": 40, "few_patients": False, "resplit": False, "simulated": True,
         }
         for model, base in (("urfm", 0.8), ("mim_us", 0.7))
         for metric in gather.METRICS
@@ -73,6 +73,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     write(folder / "statistics/figure_2/scores.csv", pd.DataFrame(rows).to_csv(index=False))
     write(folder / "statistics/figure_2/differences.csv", "model,task,difference\nmim_us,breast_tumor,0.1\n")
+    point = "model,task,sensitivity,specificity\nurfm,breast_tumor,0.875,0.9125\n"
+    write(folder / "statistics/figure_2/operating_points.csv", point)
     write(
         folder / "audit/audit.json",
         json.dumps({"images": 1662, "kinds": {"file": 9, "near": 31}, "findings": {"within a data set": 15}}),
@@ -150,7 +152,7 @@ def test_the_page_says_what_it_is(page: str) -> None:
     words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "SIMULATED DATA: demonstration only. The images of 1 of 1 data sets" in words
     assert "taught by such: usfm" in words
-    assert "Not built here: Figure 3. External validation;" in words
+    assert "Not built here: Figure 3. External validation (none of its models and tasks is here); External" in words
     assert "80.00 70.00 to 90.00" in words  # the average over tasks, with its interval
     assert "Breast tumor 40 40 70.00 (60.00 to 80.00)" in words
     assert "1,662 images compared with one another: 9 pairs by equal files, 31 pairs by near duplicates." in words
@@ -174,15 +176,18 @@ def test_without_any_result_all_is_named(config: dict[str, Any], tmp_path: Path)
     assert Tags(text).values("img", "src") == []
 
 
-def test_averages_without_seed_averaged_predictions_are_over_splits() -> None:
-    """With a split a seed the statistics have neither ensemble nor bootstrap."""
-    columns = ["task", "metric", "mean", "nb_low", "nb_high", "ensemble", "boot_low", "boot_high"]
-    rows = [["a", "auroc", 0.8, 0.7, 0.9, *[float("nan")] * 3], ["b", "auroc", 0.6, 0.5, 0.7, *[float("nan")] * 3]]
+def test_averages_have_the_interval_that_there_is() -> None:
+    """With a split a seed the corrected one; none over tasks that no statistics averaged; none of too few patients."""
+    columns = ["task", "metric", "mean", "nb_low", "nb_high", "boot_low", "boot_high", "few_patients", "resplit"]
+    nothing = [float("nan")] * 2
+    rows = [["a", "auroc", 0.8, 0.7, 0.9, *nothing, False, True], ["b", "auroc", 0.6, 0.5, 0.7, *nothing, False, True]]
     scores = pd.DataFrame(rows, columns=columns)
     assert gather.cell_text(gather.average(scores, "auroc")) == "70.00"
     assert gather.cell_text(gather.average(scores[:1], "auroc")) == "80.00 (70.00 to 90.00)"
-    scores["ensemble"] = [0.9, 0.7]
-    assert gather.cell_text(gather.average(scores, "auroc")) == "80.00"
+    scores[["resplit", "few_patients"]] = False, True
+    assert gather.cell_text(gather.average(scores[:1], "auroc")) == "80.00 (too few patients)"
+    scores[["boot_low", "boot_high"]] = 0.75, 0.85
+    assert gather.cell_text(gather.average(scores[:1], "auroc")) == "80.00 (75.00 to 85.00)"
 
 
 def test_tables_are_rounded_and_aligned() -> None:

@@ -1,4 +1,4 @@
-"""The patient bootstrap: what it draws, its coverage, clustering, and its P."""
+"""The patient bootstrap: what it draws, its coverage, clustering, and few patients."""
 
 from __future__ import annotations
 
@@ -6,23 +6,35 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 from urfm.statistics.bootstrap import (
     bootstrap_scores,
+    expanded_interval,
+    mean_score,
     patient_counts,
     patient_strata,
-    percentile_interval,
+    rarest,
     task_seed,
-    two_sided_p,
 )
 
 
 def test_strata_follow_the_majority_class_of_a_patient():
-    patients = ["b", "a", "a", "a", "c", "c"]
-    labels = np.array([1, 0, 2, 2, 1, 0])  # a: mostly 2; b: 1; c: one each, so the first class, 0
+    """Patients 0 to 4: an image of class 1 and two of class 2; 5 to 9: one of class 1; 10 to 14: one of 1, one of 0."""
+    patients = [f"{i:02d}" for i in [*range(5)] * 3 + [*range(5, 10)] + [*range(10, 15)] * 2]
+    labels = np.repeat([1, 2, 2, 1, 1, 0], 5)
     numbers, strata = patient_strata(patients, labels)
-    assert numbers.tolist() == [1, 0, 0, 0, 2, 2]
-    assert [members.tolist() for members in strata] == [[2], [1], [0]]
+    assert numbers.tolist() == [int(patient) for patient in patients]
+    assert [members.tolist() for members in strata] == [[*range(10, 15)], [*range(5, 10)], [*range(5)]]
+    assert rarest(patients, labels) == 5  # of class 0, and of class 2
+
+
+def test_few_patients_of_a_class_are_drawn_with_those_of_the_largest():
+    labels = np.repeat([0, 1, 2], [4, 9, 6])
+    _, strata = patient_strata([f"{i:02d}" for i in range(19)], labels)
+    assert [members.tolist() for members in strata] == [[*range(13)], [*range(13, 19)]]
+    assert rarest([str(i) for i in range(19)], labels) == 4
+    assert [len(members) for members in patient_strata(list("abcd"), np.array([0, 0, 1, 2]))[1]] == [4]
 
 
 def test_resamples_keep_the_size_of_every_stratum_and_are_uniform():
@@ -41,7 +53,7 @@ def test_resampled_scores_equal_scoring_the_repeated_images():
     labels = np.repeat([0, 1, 2] * 8, 2)
     patients = [str(i) for i in np.repeat(np.arange(24), 2)]
     probabilities = generator.dirichlet(np.ones(3), 48)
-    found = bootstrap_scores(labels, patients, {"m": probabilities}, 7, [4, 2])["m"]
+    found = bootstrap_scores(labels, patients, {"m": probabilities[None]}, 7, [4, 2])["m"]
     numbers, strata = patient_strata(patients, labels)
     counts = patient_counts(strata, 7, np.random.default_rng([4, 2]))
     for column in range(7):
@@ -57,7 +69,7 @@ def test_all_models_of_a_task_share_the_resamples_and_tasks_do_not():
     generator = np.random.default_rng(0)
     labels = np.arange(40) % 2
     patients = [str(i) for i in range(40)]
-    p = generator.dirichlet([1, 1], 40)
+    p = generator.dirichlet([1, 1], (2, 40))
     found = bootstrap_scores(labels, patients, {"a": p, "b": p.copy()}, 300, task_seed(0, "breast_tumor"))
     again = bootstrap_scores(labels, patients, {"b": p}, 300, task_seed(0, "breast_tumor"))
     other = bootstrap_scores(labels, patients, {"b": p}, 300, task_seed(0, "liver_mass"))
@@ -76,8 +88,8 @@ def test_coverage_of_the_interval():
     for study in range(studies):
         right = generator.random(200) < 0.8
         chosen = np.where(right, labels, 1 - labels)
-        scores = bootstrap_scores(labels, patients, {"m": np.eye(2)[chosen]}, 250, [study])["m"]["accuracy"]
-        low, high = percentile_interval(scores, 0.95)
+        scores = bootstrap_scores(labels, patients, {"m": np.eye(2)[chosen][None]}, 250, [study])["m"]["accuracy"]
+        low, high = expanded_interval(scores, 0.95, 100)
         covered += low <= 0.8 <= high
     # binomial sd of 300 studies: 1.3 points
     assert 0.91 <= covered / studies <= 0.985
@@ -92,42 +104,47 @@ def test_clustering_widens_the_interval_by_the_design_effect(size):
     labels = patient % 2
     right = (generator.random(count // size) < 0.75)[patient]
     probabilities = np.eye(2)[np.where(right, labels, 1 - labels)]
-    clustered = bootstrap_scores(labels, [str(p) for p in patient], {"m": probabilities}, 2000, [0])["m"]
-    by_image = bootstrap_scores(labels, [str(i) for i in range(count)], {"m": probabilities}, 2000, [0])["m"]
+    clustered = bootstrap_scores(labels, [str(p) for p in patient], {"m": probabilities[None]}, 2000, [0])["m"]
+    by_image = bootstrap_scores(labels, [str(i) for i in range(count)], {"m": probabilities[None]}, 2000, [0])["m"]
     ratio = clustered["accuracy"].std() / by_image["accuracy"].std()
     assert ratio == pytest.approx(np.sqrt(size), rel=0.08)
 
 
-def test_false_positives_keep_to_the_level():
-    """Two equally good models: P < 0.05 in about 5 % of studies."""
-    generator = np.random.default_rng(5)
-    labels = np.arange(150) % 2
-    patients = [str(i) for i in range(150)]
-    found = 0
-    for study in range(300):
-        models = {
-            name: np.eye(2)[np.where(generator.random(150) < 0.8, labels, 1 - labels)] for name in ("first", "second")
-        }
-        scores = bootstrap_scores(labels, patients, models, 250, [study])
-        found += two_sided_p(scores["first"]["accuracy"] - scores["second"]["accuracy"]) < 0.05
-    assert 0.015 <= found / 300 <= 0.09
+def test_scores_are_means_over_seeds_on_each_resample():
+    """Not those of averaged predictions; two equal seeds count twice."""
+    generator = np.random.default_rng(2)
+    labels, patients = np.arange(60) % 3, [f"{i:02d}" for i in range(60)]
+    seeds = generator.dirichlet(np.ones(3), (2, 60))
+    three = np.stack([seeds[0], seeds[1], seeds[1]])
+    found = bootstrap_scores(labels, patients, {"m": three}, 50, [0])["m"]
+    alone = [bootstrap_scores(labels, patients, {"m": own[None]}, 50, [0])["m"] for own in seeds]
+    one = np.ones((60, 1))
+    for metric, values in found.items():
+        assert values == pytest.approx((alone[0][metric] + 2 * alone[1][metric]) / 3)
+    assert mean_score(labels, three, one)["accuracy"] == pytest.approx(
+        np.mean([(own.argmax(axis=1) == labels).mean() for own in three])
+    )
 
 
-def test_p_is_never_zero_and_inverts_the_interval():
-    assert two_sided_p(np.full(1999, 0.1)) == pytest.approx(2 / 2000)
-    assert two_sided_p(np.zeros(99)) == 1.0
-    assert np.isnan(two_sided_p(np.full(3, np.nan)))
-    values = np.random.default_rng(0).normal(1.0, 0.5, 1999)
-    assert two_sided_p(values) == pytest.approx(2 * (1 + (values <= 0).sum()) / 2000)
-    assert two_sided_p(values) == two_sided_p(-values)
-    low, high = percentile_interval(values, 0.95)
-    assert (two_sided_p(values) < 0.05) == (low > 0 or high < 0)
+def test_expanded_interval():
+    """Of few normal values it is as wide as Student's t interval of their mean (Hesterberg 2015, section 5.3)."""
+    generator = np.random.default_rng(0)
+    for n in (8, 20, 100):
+        sample = stats.zscore(generator.normal(size=n), ddof=1)
+        means = generator.choice(sample, (200_000, n)).mean(axis=1)
+        low, high = expanded_interval(means, 0.95, n)
+        expected = stats.t.interval(0.95, n - 1, 0, 1 / np.sqrt(n))
+        assert high - low == pytest.approx(expected[1] - expected[0], rel=0.08)
+        plain = np.subtract(*np.quantile(means, [0.975, 0.025]))
+        assert plain < high - low
+    assert expanded_interval(means, 0.95, 1_000_000) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=1e-4)
 
 
 def test_undefined_resamples_are_left_out():
     values = np.r_[np.nan, np.linspace(0, 1, 101)]
-    assert percentile_interval(values, 0.9) == (pytest.approx(0.05), pytest.approx(0.95))
-    assert all(np.isnan(percentile_interval(np.array([np.nan]), 0.95)))
+    assert expanded_interval(values, 0.9, 10**6) == (pytest.approx(0.05, abs=1e-4), pytest.approx(0.95, abs=1e-4))
+    assert all(np.isnan(expanded_interval(np.array([np.nan]), 0.95, 30)))
+    assert all(np.isnan(expanded_interval(np.array([0.5, 0.6]), 0.95, 1)))
 
 
 def test_speed():
@@ -136,7 +153,7 @@ def test_speed():
     labels = generator.integers(2, size=3000)
     probabilities = generator.dirichlet([1, 1], 3000)
     start = time.process_time()
-    bootstrap_scores(labels, [str(i) for i in range(3000)], {"m": probabilities}, 1000, [0])
+    bootstrap_scores(labels, [str(i) for i in range(3000)], {"m": probabilities[None]}, 1000, [0])
     own = (time.process_time() - start) / 1000
     start = time.process_time()
     for _ in range(20):

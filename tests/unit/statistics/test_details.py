@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from urfm.statistics.details import GRID, binary_curve, class_table, confusion_table, roc_curve, sensitivity_at
+from sklearn import metrics
+from synthetic_cells import predictions, write_cell
+from urfm.core.errors import UrfmError
+from urfm.statistics.details import (
+    GRID,
+    binary_curve,
+    cell_details,
+    class_table,
+    confusion_table,
+    roc_curve,
+    sensitivity_at,
+)
+from urfm.statistics.predictions import read_cell
 
 
 def sample(classes: int, images: int, seed: int, levels: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +83,40 @@ def test_curve_goes_through_the_rates_of_every_threshold(levels):
         false, true = zip(*rates(labels == c, probabilities[:, c]), strict=True)
         curves.append(np.interp(GRID, false, true))
         assert binary_curve(labels == c, probabilities[:, c]) == pytest.approx(curves[-1])
-    assert roc_curve(labels, probabilities) == pytest.approx(np.mean(curves, axis=0))
+    assert roc_curve(labels, probabilities, None) == pytest.approx(np.mean(curves, axis=0))
+
+
+@pytest.mark.parametrize("levels", [0, 4])
+def test_the_positive_class_of_two_turns_the_curve_round_and_keeps_its_area(levels):
+    """Sensitivity for one class is specificity for the other, so the curve is mirrored at the falling diagonal."""
+    labels, probabilities = sample(2, 200, 3, levels)
+    probabilities[:, 0] = 1 - probabilities[:, 1]  # without rounding that would tell tied images apart
+    for positive in (0, 1):
+        false, true, _ = metrics.roc_curve(labels == positive, probabilities[:, positive], drop_intermediate=False)
+        assert roc_curve(labels, probabilities, positive) == pytest.approx(np.interp(GRID, false, true))
+    false, true, _ = metrics.roc_curve(labels == 1, probabilities[:, 1], drop_intermediate=False)
+    mirrored = np.interp(GRID, (1 - true)[::-1], (1 - false)[::-1])
+    assert roc_curve(labels, probabilities, 0) == pytest.approx(mirrored)
+    assert metrics.roc_auc_score(labels == 0, probabilities[:, 0]) == pytest.approx(
+        metrics.roc_auc_score(labels == 1, probabilities[:, 1])
+    )
+
+
+def test_a_cell_says_which_class_is_positive(tmp_path):
+    tables = {}
+    for number, classes in enumerate((["mvi", "none"], ["benign", "malignant", "normal"])):
+        cell = read_cell(write_cell(tmp_path, "urfm", f"task_{number}", predictions(1.5, classes), classes))
+        named = ("", "mvi") if number == 0 else ("",)
+        tables[number] = {positive: cell_details(cell, "test", 0.9, 10, positive)["curves"] for positive in named}
+        with pytest.raises(
+            UrfmError, match=rf"positive class 'normal', .* classes {classes[0]}.*tasks\.task_{number}\.pos"
+        ):
+            cell_details(cell, "test", 0.9, 10, "normal")
+    assert {key: set(table["positive"]) for key, table in tables[0].items()} == {"": {"none"}, "mvi": {"mvi"}}
+    assert set(tables[1][""]["positive"]) == {""}
+    default, own = tables[0].values()
+    assert own["auroc"].iloc[0] == default["auroc"].iloc[0]
+    assert (own["tpr"] != default["tpr"]).any()
 
 
 def test_curve_of_a_perfect_a_useless_and_a_tied_model():

@@ -1,20 +1,23 @@
 """What the tests of a difference do when two models are equally good: the paper's calls them different, ours do not.
 
-Each study draws images of two classes with two independent sets of features; a model is a nearest-mean classifier on
-one of them, so both models are equally good. A seed is a training run on a random 80 % of the training part.
+From a hundred patients a class down to one, ours keep their level or are refused. For tests over seeds, each study
+draws images of two classes with two independent sets of features; a model is a nearest-mean classifier on one of them,
+so both models are equally good. A seed is a training run on a random 80 % of the training part.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from urfm.statistics.bootstrap import bootstrap_scores, two_sided_p
+from equal_models import GRID, METRICS, Design, findings
+from equal_models import study as study_of
+from urfm.statistics.permutation import draw_signs, exchanged_differences, permutation_p
 from urfm.statistics.significance import corrected_t_test, t_test
 
 STUDIES, IMAGES, FEATURES, SEEDS = 300, 600, 6, 10
 TRAIN, TEST = 450, 150
 LEVEL = 0.05
-PATIENTS = [str(i) for i in range(TEST)]
+PATIENTS = np.arange(TEST)
 
 
 def margins(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -57,15 +60,17 @@ def above_level(rate: float) -> float:
 @pytest.fixture(scope="module")
 def rates() -> dict[str, float]:
     """Share of studies in which each test says that the models differ."""
-    found: dict[str, list[float]] = {name: [] for name in ("welch", "paired", "bootstrap", "uncorrected", "corrected")}
+    found: dict[str, list[float]] = {
+        name: [] for name in ("welch", "paired", "permutation", "uncorrected", "corrected")
+    }
     for number in range(STUDIES):
         labels, margin = one_split(np.random.default_rng([1, number]))
         first, second = ((margin > 0) == labels).mean(axis=2)
         found["welch"].append(t_test(first, second, "welch"))
         found["paired"].append(t_test(first, second, "paired"))
-        models = {str(model): p.mean(axis=0) for model, p in enumerate(probabilities(margin))}
-        drawn = bootstrap_scores(labels, PATIENTS, models, 400, [number])
-        found["bootstrap"].append(two_sided_p(drawn["0"]["accuracy"] - drawn["1"]["accuracy"]))
+        signs = draw_signs(TEST, 400, np.random.default_rng(number))
+        exchanged = exchanged_differences(labels, PATIENTS, *probabilities(margin), signs)
+        found["permutation"].append(permutation_p(exchanged["accuracy"]))
         first, second = resplits(np.random.default_rng([2, number]))
         found["uncorrected"].append(t_test(first, second, "paired"))
         found["corrected"].append(corrected_t_test(first - second, TEST / TRAIN))
@@ -77,10 +82,38 @@ def test_tests_over_seeds_of_one_split_call_equal_models_different(rates):
     assert rates["paired"] > 0.5
 
 
-def test_the_bootstrap_over_patients_keeps_its_level(rates):
-    assert above_level(rates["bootstrap"]) < 3
+def test_the_test_over_patients_keeps_its_level(rates):
+    assert above_level(rates["permutation"]) < 3
 
 
 def test_the_corrected_t_keeps_its_level_where_the_plain_one_does_not(rates):
     assert above_level(rates["corrected"]) < 3
     assert above_level(rates["uncorrected"]) > 5
+
+
+@pytest.mark.parametrize("design", GRID, ids=str)
+def test_few_patients_keep_the_level_or_are_refused(design: Design):
+    """P below 0.05, or an interval without 0, in 5 % of studies of equally good models, up to three standard errors."""
+    studies = 150
+    bound = LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / studies)
+    found = [findings(design, number) for number in range(studies)]
+    for way in ("P", "interval"):
+        for metric in METRICS:
+            values = [one[way][metric] for one in found]
+            few = design.patients < 5 if way == "interval" else design.classes * design.patients < 10
+            assert (values == [None] * studies) == few
+            if not few:
+                assert np.mean(np.array(values, float)) < bound, (way, metric)
+
+
+def test_a_better_model_is_found():
+    """The second model made worse by half of its own logits' noise: no test of level means anything without power."""
+    found = []
+    for number in range(60):
+        labels, patients, (first, second) = study_of(Design(2, 25, 2), number)
+        noise = np.random.default_rng(number).dirichlet([1, 1], second.shape[1])
+        worse = (second + 2 * noise) / 3
+        numbers = np.unique(patients, return_inverse=True)[1]
+        signs = draw_signs(50, 400, np.random.default_rng(number))
+        found.append(permutation_p(exchanged_differences(labels, numbers, first, worse, signs)["auroc"]) < LEVEL)
+    assert np.mean(found) > 0.5

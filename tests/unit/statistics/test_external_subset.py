@@ -24,7 +24,10 @@ def statistics(paths: list[Path], subset: str) -> dict[str, pd.DataFrame]:
             "confidence": 0.95,
             "t_test": "welch",
             "bootstrap_resamples": 100,
+            "permutations": 100,
             "bootstrap_seed": 0,
+            "margin": 0.02,
+            "threshold": "youden",
             "specificity": 0.9,
             "calibration_bins": 10,
         }

@@ -24,8 +24,8 @@ from urfm.statistics.stage import StatisticsSettings, compute, main
 from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
-    comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200, bootstrap_seed=0,
-    specificity=0.9, calibration_bins=10,
+    comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=200,
+    permutations=1000, bootstrap_seed=0, margin=0.02, threshold="youden", specificity=0.9, calibration_bins=10,
 )  # fmt: skip
 MODELS = {"urfm": 1.6, "usfm": 1.2, "mim_us": 0.6}
 TASKS = {"breast_tumor": 2, "liver_mass": 3}
@@ -74,11 +74,11 @@ def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
         columns = [f"p_{name}" for name in cell.classes]
         mean = test.groupby("image_id")[columns].mean().to_numpy()
         labels = test.drop_duplicates("image_id").sort_values("image_id")["label"].map(cell.classes.index).to_numpy()
-        rows = statistics["scores"].query("model == @cell.model and task == @cell.task").set_index("metric")
-        assert rows.loc["accuracy", "ensemble"] == pytest.approx(sk.accuracy_score(labels, mean.argmax(axis=1)))
+        rows = statistics["ensembles"].query("model == @cell.model and task == @cell.task").set_index("metric")
+        assert rows.loc["accuracy", "score"] == pytest.approx(sk.accuracy_score(labels, mean.argmax(axis=1)))
         scores = mean[:, 1] if len(columns) == 2 else mean
         area = sk.roc_auc_score(labels, scores, multi_class="ovr")
-        assert rows.loc["auroc", "ensemble"] == pytest.approx(area)
+        assert rows.loc["auroc", "score"] == pytest.approx(area)
         curve = statistics["curves"].query("model == @cell.model and task == @cell.task")
         assert curve["auroc"].unique() == pytest.approx([area])
         expected = np.mean(
@@ -95,12 +95,12 @@ def test_ensemble_scores_and_curves_equal_scikit_learn(paths, statistics):
 
 
 def test_intervals_hold_the_estimate(statistics):
-    scores = statistics["scores"]
-    assert (scores["boot_low"] <= scores["ensemble"]).all()
-    assert (scores["ensemble"] <= scores["boot_high"]).all()
-    gaps = statistics["differences"]
-    assert (gaps["boot_low"] <= gaps["boot_difference"]).all()
-    assert (gaps["boot_difference"] <= gaps["boot_high"]).all()
+    """Of the mean over seeds, which is the number that stands beside it; the ensemble has its own."""
+    for table, estimate in (("scores", "mean"), ("differences", "difference"), ("ensembles", "score")):
+        rows = statistics[table]
+        assert (rows["boot_low"] <= rows[estimate]).all()
+        assert (rows[estimate] <= rows["boot_high"]).all()
+        assert not rows["few_patients"].any()
 
 
 def test_differences_and_p_values(statistics):
@@ -110,17 +110,45 @@ def test_differences_and_p_values(statistics):
     for _, row in gaps.iterrows():
         own, reference = scores.loc[(row.model, row.task, row.metric)], scores.loc[("urfm", row.task, row.metric)]
         assert row["difference"] == pytest.approx(reference["mean"] - own["mean"])
-        assert row["boot_difference"] == pytest.approx(reference["ensemble"] - own["ensemble"])
         p = stats.ttest_ind_from_stats(
             reference["mean"], reference["sd"], 3, own["mean"], own["sd"], 3, equal_var=False
         ).pvalue
         assert row["t_p"] == pytest.approx(p)
     for metric in ("accuracy", "f1_macro", "auroc"):
         family = gaps[gaps["metric"] == metric]
-        smallest = family["boot_p"].idxmin()
-        assert family.loc[smallest, "boot_p_holm"] == pytest.approx(min(1, 4 * family.loc[smallest, "boot_p"]))
-        assert (family["boot_p_holm"] >= family["boot_p"]).all()
+        smallest = family["perm_p"].idxmin()
+        assert family.loc[smallest, "perm_p_holm"] == pytest.approx(min(1, 4 * family.loc[smallest, "perm_p"]))
+        assert (family["perm_p_holm"] >= family["perm_p"]).all()
         assert (family["t_p_holm"] >= family["t_p"]).all()
+
+
+def test_detectable_differences_and_equivalence_are_of_the_paired_difference(paths):
+    """Of accuracy, whose standard error over patients drawn within classes has a closed form."""
+    found = compute(load(paths), SETTINGS.model_copy(update={"bootstrap_resamples": 4000}))
+    variances = {}
+    for task in TASKS:
+        parts = {cell.model: read_subset(cell, "test") for cell in load(paths) if cell.task == task}
+        right = {model: (p.probabilities.argmax(axis=2) == p.labels).mean(axis=0) for model, p in parts.items()}
+        row = found["differences"].query("task == @task and metric == 'accuracy' and model == 'usfm'").iloc[0]
+        one = parts["urfm"]
+        patients = pd.DataFrame({"patient": one.patients, "class": one.labels, "gap": right["urfm"] - right["usfm"]})
+        sums = patients.groupby(["class", "patient"])["gap"].sum().groupby("class")
+        variances[task] = float((sums.size() * sums.var()).sum() / len(patients) ** 2)
+        assert row["detectable"] == pytest.approx(2.80159 * np.sqrt(variances[task]), rel=0.05)
+        steps = (0.02 - abs(row["difference"]) - 0.5 / 70) / np.sqrt(variances[task])
+        assert row["equivalence_p"] == pytest.approx(stats.t.sf(steps, sums.size().min() - 1), abs=0.02)
+        assert row["equivalence_p_holm"] >= row["equivalence_p"]
+    mean = found["average_differences"].query("metric == 'accuracy' and model == 'usfm'").iloc[0]
+    assert mean["detectable"] == pytest.approx(2.80159 * np.sqrt(sum(variances.values())) / 2, rel=0.05)
+
+
+def test_identical_answers_of_few_patients_do_not_show_equivalence(tmp_path):
+    table = predictions(1.0, ["a", "b"], patients=48)
+    paths = [write_cell(tmp_path, model, "toy", table, ["a", "b"]) for model in ("urfm", "copy")]
+    gaps = compute(load(paths), SETTINGS)["differences"].set_index("metric")
+    assert gaps.loc[["accuracy", "f1_macro"], "detectable"].tolist() == pytest.approx([2.80159**2 / 48] * 2, rel=1e-4)
+    assert (gaps.loc[["accuracy", "f1_macro"], "equivalence_p"] > 0.2).all()
+    assert gaps.loc["auroc", ["detectable", "equivalence_p"]].isna().all()
 
 
 def test_paired_t_test(paths, statistics):
@@ -144,7 +172,7 @@ def test_one_seed_has_no_interval_over_seeds_but_one_over_patients(tmp_path, cap
     assert found["scores"][["sd", "ci_low", "ci_high"]].isna().all(axis=None)
     assert found["differences"][["t_p", "t_p_holm"]].isna().all(axis=None)
     assert found["scores"][["boot_low", "boot_high"]].notna().all(axis=None)
-    assert found["differences"]["boot_p_holm"].between(0, 1).all()
+    assert found["differences"]["perm_p_holm"].between(0, 1).all()
     assert "one seed: no interval and no t-test over seeds" in capsys.readouterr().out
 
 
@@ -153,7 +181,7 @@ def test_identical_models_do_not_differ(tmp_path):
     paths = [write_cell(tmp_path, model, "toy", table, ["a", "b"]) for model in ("urfm", "copy")]
     found = compute(load(paths), SETTINGS)
     assert found["differences"]["t_p"].isna().all()
-    assert (found["differences"]["boot_p"] == 1).all()
+    assert (found["differences"]["perm_p"] == 1).all()
     assert (found["scores"]["sd"] == 0).all()
     assert (found["scores"]["ci_low"] == found["scores"]["ci_high"]).all()
 
@@ -163,7 +191,10 @@ def test_test_part_without_a_class(tmp_path, capsys):
     paths = [write_cell(tmp_path, m, "toy", t[t["label"] != "c"], ["a", "b", "c"]) for m, t in tables.items()]
     found = compute(load(paths), SETTINGS)
     auroc = found["scores"].query("metric == 'auroc'")
-    assert auroc[["mean", "ensemble", "boot_low", "boot_high"]].isna().all(axis=None)
+    assert auroc[["mean", "boot_low", "boot_high"]].isna().all(axis=None)
+    gaps = found["differences"].set_index("metric")
+    assert gaps.loc["auroc", "perm_p"].isna().all()
+    assert gaps.loc[["accuracy", "f1_macro"], "perm_p"].notna().all()
     assert found["scores"].query("metric != 'auroc'")["mean"].notna().all()
     assert found["curves"]["tpr"].isna().all()
     assert "urfm/toy/100: auroc of the test part is undefined: no image of c" in capsys.readouterr().out
@@ -181,6 +212,75 @@ def test_simulated_flows(tmp_path):
         "urfm": [False],
     }
     assert found["differences"]["simulated"].all()
+
+
+def test_models_with_different_seeds_are_refused(tmp_path):
+    paths = [
+        write_cell(tmp_path, model, "toy", predictions(1.0, ["a", "b"], seeds=range(n)), ["a", "b"])
+        for model, n in (("urfm", 3), ("usfm", 2))
+    ]
+    with pytest.raises(UrfmError, match=r"urfm has seeds \[0, 1, 2\] and usfm \[0, 1\]; fine-tune both"):
+        compute(load(paths), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("patients", "classes", "p", "interval"),
+    [(7, 2, False, False), (9, 2, False, False), (14, 3, True, False), (15, 3, True, True)],
+)
+def test_too_few_patients_have_no_p_and_no_interval(tmp_path, capsys, patients, classes, p, interval):
+    """P from ten patients on; intervals from five of every class on: 14 of three classes are 5, 5 and 4."""
+    paths = write_cells(tmp_path, {"urfm": 1.6, "usfm": 1.2}, {"toy": classes}, patients=patients, images_per_patient=4)
+    found = compute(load(paths), SETTINGS)
+    scores, gaps = found["scores"], found["differences"]
+    assert scores[["mean", "ci_low"]].notna().all(axis=None)
+    assert (scores["few_patients"] != interval).all()
+    assert (gaps["few_patients"] != (p and interval)).all()
+    for table, there in (
+        (scores[["boot_low", "boot_high"]], interval),
+        (found["ensembles"][["boot_low", "boot_high"]], interval),
+        (gaps[["boot_low", "boot_high"]], interval),
+        (gaps[["perm_p", "perm_p_holm"]], p),
+        (gaps[["detectable", "equivalence_p", "equivalence_p_holm"]], p and interval),
+    ):
+        assert (table.notna() == there).all(axis=None)
+    if not interval:
+        assert scores["delong_low"].isna().all()
+        assert gaps["delong_p"].isna().all()
+    assert (f"toy/100: too few patients, {patients}, " in capsys.readouterr().out) != (p and interval)
+
+
+def test_difference_interval_and_p_are_of_one_quantity(tmp_path):
+    """On random cells of equally good models: a difference of means over seeds, and both verdicts on its side."""
+    for number in range(12):
+        models = {f"m{place}": predictions(1.0, ["a", "b"], model_seed=10 * number + place) for place in range(3)}
+        paths = [write_cell(tmp_path / str(number), name, "toy", table, ["a", "b"]) for name, table in models.items()]
+        found = compute(load(paths), SETTINGS.model_copy(update={"reference": "m0"}))
+        parts = {cell.model: read_subset(cell, "test") for cell in load(paths)}
+        for _, row in found["differences"].iterrows():
+            first, second = (mean_of(row["metric"], parts[model]) for model in ("m0", row["model"]))
+            assert row["difference"] == pytest.approx(first - second)
+            assert row["boot_low"] <= row["difference"] <= row["boot_high"]
+            if row["perm_p"] < 0.05:
+                assert row["difference"] * (row["boot_low"] + row["boot_high"]) > 0
+
+
+def mean_of(metric, part):
+    """Mean over seeds by scikit-learn, of two classes."""
+    chosen = [p.argmax(axis=1) for p in part.probabilities]
+    return np.mean({
+        "accuracy": [sk.accuracy_score(part.labels, c) for c in chosen],
+        "f1_macro": [sk.f1_score(part.labels, c, average="macro") for c in chosen],
+        "auroc": [sk.roc_auc_score(part.labels, p[:, 1]) for p in part.probabilities],
+    }[metric])  # fmt: skip
+
+
+def test_smallest_corrected_p_is_below_one_percent(tmp_path):
+    """However many comparisons: thirty models clearly worse than the reference, a thousand draws configured."""
+    models = {"urfm": 4.0, **{f"m{number:02d}": 0.0 for number in range(30)}}
+    paths = write_cells(tmp_path, models, {"toy": 2}, patients=60, seeds=[0])
+    gaps = compute(load(paths), SETTINGS)["differences"]
+    assert len(gaps) == 30 * 3
+    assert gaps["perm_p_holm"].min() < 0.01
 
 
 def test_models_tested_on_different_images_are_refused(tmp_path):
@@ -202,14 +302,16 @@ def test_averages_over_tasks(statistics):
         low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
         assert average.loc[model, ["mean", "ci_low", "ci_high"]].tolist() == pytest.approx([values.mean(), low, high])
         own = scores[scores["model"] == model]
-        assert average.loc[model, "ensemble"] == pytest.approx(own["ensemble"].mean())
+        assert average.loc[model, "mean"] == pytest.approx(own["mean"].mean())
         width = np.sqrt(((own["boot_high"] - own["boot_low"]) ** 2).sum()) / 2
         assert average.loc[model, "boot_high"] - average.loc[model, "boot_low"] == pytest.approx(width, rel=0.2)
     assert set(average["task"]) == {AVERAGE}
     gap = statistics["average_differences"].query("metric == 'f1_macro' and model == 'usfm'").iloc[0]
     assert gap["difference"] == pytest.approx(by_seed["urfm"].mean() - by_seed["usfm"].mean())
     assert gap["t_p"] == pytest.approx(stats.ttest_ind(by_seed["urfm"], by_seed["usfm"], equal_var=False).pvalue)
-    assert gap["boot_low"] <= gap["boot_difference"] <= gap["boot_high"]
+    assert gap["boot_low"] <= gap["difference"] <= gap["boot_high"]
+    # Two ways to the same verdict.
+    assert (gap["perm_p"] < 0.05) == (gap["boot_low"] > 0)
 
 
 def test_ranks_over_tasks(statistics):
@@ -223,7 +325,7 @@ def test_ranks_over_tasks(statistics):
 
 def test_delong_for_two_classes_only(statistics):
     binary, more = (statistics["scores"].query("task == @t and metric == 'auroc'") for t in TASKS)
-    assert ((binary["delong_low"] < binary["ensemble"]) & (binary["ensemble"] < binary["delong_high"])).all()
+    assert ((binary["delong_low"] < binary["mean"]) & (binary["mean"] < binary["delong_high"])).all()
     assert more["delong_low"].isna().all()
     gaps = statistics["differences"]
     assert (
@@ -274,8 +376,10 @@ def test_resplits_get_the_corrected_t_and_nothing_of_seed_averages(resplit, caps
     found = compute(load(resplit), SETTINGS)
     assert "a split per seed: no seed-averaged predictions, so no bootstrap and no DeLong" in capsys.readouterr().out
     scores, gaps = found["scores"], found["differences"]
-    assert scores[["ensemble", "boot_low", "delong_low"]].isna().all(axis=None)
-    assert gaps[["boot_difference", "boot_p", "delong_p"]].isna().all(axis=None)
+    assert scores["resplit"].all()
+    assert found["ensembles"].empty
+    assert scores[["boot_low", "delong_low"]].isna().all(axis=None)
+    assert gaps[["boot_low", "perm_p", "delong_p"]].isna().all(axis=None)
     wide = (
         found["seeds"].query("subset == 'test'").pivot_table(index=["metric", "seed"], columns="model", values="value")
     )
@@ -284,6 +388,9 @@ def test_resplits_get_the_corrected_t_and_nothing_of_seed_averages(resplit, caps
         row = gaps[gaps["metric"] == metric].iloc[0]
         assert row["nb_p"] == pytest.approx(2 * stats.t.sf(abs(t), 3))
         assert row["nb_low"] < row["difference"] < row["nb_high"]
+        error = np.sqrt((1 / 4 + 1 / 3) * values.var(ddof=1))
+        assert row["detectable"] == pytest.approx((stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)) * error)
+        assert row["equivalence_p"] == pytest.approx(stats.t.sf((0.02 - abs(values.mean())) / error, 3))
     assert (scores["nb_high"] - scores["nb_low"] > scores["ci_high"] - scores["ci_low"]).all()
     assert found["confusion"].groupby("model")["images"].sum().tolist() == [240, 240]
     assert found["calibration"]["ece"].notna().all()

@@ -13,8 +13,9 @@ from synthetic_cells import write_cells
 from urfm.core.cli import run
 from urfm.statistics.predictions import read_cell
 from urfm.statistics.stage import StatisticsSettings, compute, write
+from urfm.statistics.stored import interval_words
 from urfm.tables import comparison
-from urfm.tables.comparison import p_text
+from urfm.tables.comparison import difference_texts
 
 MODELS = {"urfm": "URFM", "usfm": "USFM", "mine": "Mine"}
 SKILLS = {"urfm": 2.2, "usfm": 1.9, "mine": 0.8}
@@ -29,7 +30,7 @@ SETTINGS = {
 
 
 def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = None, **how: object) -> Path:
-    paths = write_cells(folder / "cells", SKILLS, tasks, patients=60, **how)
+    paths = write_cells(folder / "cells", SKILLS, tasks, **{"patients": 60, **how})
     settings = StatisticsSettings(
         comparison="mine",
         lines=lines or [],
@@ -37,7 +38,10 @@ def statistics(folder: Path, tasks: dict[str, int], lines: list[str] | None = No
         confidence=0.9,
         t_test="welch",
         bootstrap_resamples=300,
+        permutations=1000,
         bootstrap_seed=0,
+        margin=0.02,
+        threshold="youden",
         specificity=0.9,
         calibration_bins=10,
     )
@@ -63,7 +67,9 @@ def built(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> t
 
 def test_means_and_deviations_are_those_of_the_predictions(folder, monkeypatch):
     table, _ = built(folder, monkeypatch)
-    assert list(table.columns) == ["Score (%)", "Interval (%)", "P", "Seeds", "Images", "Patients"]
+    assert list(table.columns) == [
+        "Score (%)", "Interval (%)", "P", "Detectable", "Equivalence", "Seeds", "Images", "Patients",
+    ]  # fmt: skip
     assert len(table) == 3 * 3 * 3  # two tasks and their mean, metrics, models
     by_task = {}
     for task, title in TASKS.items():
@@ -88,11 +94,17 @@ def test_intervals_and_p_are_over_patients_and_corrected(folder, monkeypatch):
     printed = table.loc[("Liver mass", "F1", "URFM")]
     assert printed["Interval (%)"] == f"{100 * row['boot_low']:.2f} to {100 * row['boot_high']:.2f}"
     differences = pd.read_parquet(folder / "differences.parquet").set_index(["task", "metric", "model"])
-    assert printed["P"] == p_text(differences.loc[("liver_mass", "f1_macro", "urfm"), "boot_p_holm"])
-    assert set(table.xs("Mine", level="Model")["P"]) == {"–"}
+    assert printed["P"] == f"{differences.loc[('liver_mass', 'f1_macro', 'urfm'), 'perm_p_holm']:.3f}"
+    gap = differences.loc[("liver_mass", "f1_macro", "urfm")]
+    assert printed["Detectable"] == f"{100 * gap['detectable']:.1f}"
+    assert printed["Equivalence"] == f"{gap['equivalence_p_holm']:.3f}"
+    assert "a power of 80 % (two-sided, 10 %, one comparison by itself)" in text
+    assert "differ by less than 2 points" in text
+    assert set(table.xs("Mine", level="Model")[["P", "Detectable", "Equivalence"]].to_numpy().ravel()) == {"–"}
     assert "USFM (stand-in)" in table.index.get_level_values("Model")
     assert "SIMULATED DATA" in text
-    assert "Intervals: 90 %, bootstrap over patients" in text
+    assert "Intervals: 90 %, over patients by bootstrap, 300 resamples" in text
+    assert "models exchanged patient by patient, 1,000 draws" in text
     assert "difference to Mine" in text
     assert "Not available: MVI (private)." in text
 
@@ -125,7 +137,28 @@ def test_a_split_a_seed_has_the_corrected_interval(tmp_path, monkeypatch):
 
 
 def test_p_values_as_words():
-    assert [p_text(p) for p in (0.0004, 0.012, 1.0, float("nan"))] == ["< 0.001", "0.012", "1.000", "–"]
+    rest = {"nb_p_holm": 0.5, "detectable": 0.0413, "equivalence_p_holm": 0.0301, "few_patients": False}
+    rows = [{"perm_p_holm": p, **rest} for p in (0.0004, 0.012, 1.0, float("nan"))]
+    assert [difference_texts(row, False)[0] for row in rows] == ["< 0.001", "0.012", "1.000", "–"]
+    assert difference_texts(rows[0], True) == ("0.500", "4.1", "0.030")
+    few = rows[3] | {"few_patients": True, "detectable": float("nan"), "equivalence_p_holm": float("nan")}
+    assert difference_texts(few, False) == ("too few patients",) * 3
+    assert difference_texts(few | {"few_patients": False}, False) == ("–",) * 3
+    assert difference_texts(None, False) == ("–",) * 3
+
+
+def test_intervals_as_words():
+    assert interval_words(0.8402, 0.88414) == "84.02 to 88.41"
+    assert interval_words(0.65, 0.65) == "65.00 in every resample"
+    assert interval_words(float("nan"), float("nan")) is None
+    assert interval_words(float("nan"), float("nan"), few=True) == "too few patients"
+
+
+def test_too_few_patients_are_said(tmp_path, monkeypatch):
+    folder = statistics(tmp_path, {"breast_tumor": 2}, patients=9)
+    table, _ = built(folder, monkeypatch, tasks=[["breast_tumor", "Breast tumor"]])
+    row = table.loc[("Breast tumor", "AUC", "URFM")]
+    assert row[["Interval (%)", "P", "Detectable", "Equivalence"]].tolist() == ["too few patients"] * 4
 
 
 def test_lines_have_scores_and_no_p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from configurations import HOME
 from configurations import PAPER as CONFIG
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
@@ -41,6 +43,14 @@ def test_table_5_of_the_papers_configuration_does_not_differ():
     assert not [name for name, row in found.items() if row[2] == DIFFERS]
     assert found["Augmentation"] == ["RandAug (9, 0.5)", "RandAug (9, 0.5)", ""]
     assert found["epochs"] == ["not listed", str(FINETUNING["epochs"]), "not in Table 5"]
+
+
+def test_the_decisions_name_every_key_that_table_5_does_not():
+    section = (HOME / "docs" / "decisions.md").read_text().split("### D80\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
+    named = [key for line in lines for key in re.findall("`(.+?)`", line.split("|")[1])]
+    found = settings_table(*TABLES["table_5"], FINETUNING).rows
+    assert sorted(named) == sorted(row[0].replace(" ", "_") for row in found if row[1] == "not listed")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from timm.data.transforms_factory import create_transform
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
+from urfm.data.images.blur import blur
 from urfm.data.images.store import ImageStore
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models import classifier, encoders
@@ -89,11 +90,11 @@ def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int =
                 noisy = 128 + pictures[label] + generator.normal(0, 25, (size, size))
                 name = f"toy/{subset}-{label}-{i:03d}"
                 rows.append((name, name, label, subset))
-                index.append((name, len(content), size, size, 1))
+                index.append((name, len(content), size, size, 1, size))
                 content += noisy.clip(0, 255).astype(np.uint8).tobytes()
     (folder / "images").mkdir(parents=True)
     (folder / "images/pixels.bin").write_bytes(content)
-    table = pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels"])
+    table = pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels", "native_side"])
     table.sort_values("image_id").to_parquet(folder / "images/index.parquet", index=False)
     record = {"images": len(index), "bytes": len(content), "long_side": size, "simulated": False}
     hashes = {"sha256": hashlib.sha256(content).hexdigest(), "index_sha256": digest(folder / "images/index.parquet")}
@@ -257,12 +258,35 @@ def test_batches_are_even_when_mixed(images: int, batch: int, mixup: float, expe
     assert batch_size_for(images, settings) == expected
 
 
-def training_images(folder: Path, seed: int) -> images.TrainingImages:
-    settings = FinetuneSettings.model_validate(PAPER)
-    record = json.loads((folder / "encoder.json").read_text())
+def training_images(
+    folder: Path, seed: int, settings: FinetuneSettings | None = None, **of_encoder: object
+) -> images.TrainingImages:
+    settings = settings or FinetuneSettings.model_validate(PAPER)
+    record = json.loads((folder / "encoder.json").read_text()) | of_encoder
     store = ImageStore(folder / "images")
-    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, 32)
+    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, record)
     return images.TrainingImages(settings, store, parts["train"], record, seed)
+
+
+def test_an_encoder_that_deblurs_sees_blurred_images(toy: Path) -> None:
+    """Deblur-MIM's authors demand it in training and evaluation: stripes of eight pixels lose contrast."""
+    settings = FinetuneSettings.model_validate({**PAPER, "randaugment": "", "crop_scale": [0.9, 1.0]})
+    contrasts = []
+    for sigma in (0.0, 2.5):
+        data = training_images(toy, seed=0, settings=settings, blur_sigma=sigma)
+        contrasts.append(np.mean([float(data[(0, index)][0].float().std()) for index in range(8)]))
+    assert contrasts[1] < 0.7 * contrasts[0]
+    record = json.loads((toy / "encoder.json").read_text())
+    split, store = pd.read_parquet(toy / "split.parquet"), ImageStore(toy / "images")
+    first = split[split["subset"] == "val"].sort_values("image_id")["image_id"].iloc[0]
+    for sigma in (0.0, 2.5):
+        part = images.read_parts(split, store, settings, record | {"blur_sigma": sigma})["val"]
+        expected = blur(store.read(first), sigma)
+        assert torch.equal(part.pixels[0], torch.from_numpy(expected).permute(2, 0, 1))
+    # Weights are the same, results are not: another state.
+    origins = [({"sha256": ""}, store)]
+    assert stage.identity(settings, record, origins) != stage.identity(settings, record | {"blur_sigma": 2.5}, origins)
+    assert stage.identity(settings, record, origins) == stage.identity(settings, record | {"blur_sigma": 0.0}, origins)
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:

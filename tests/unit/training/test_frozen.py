@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_finetune import make_encoder, make_task, write_summary
@@ -126,6 +127,22 @@ def test_thumbnails_are_logistic_regression(toy: Path, monkeypatch: pytest.Monke
     history = pd.read_csv(toy / "out" / "history.csv")
     assert history["seed"].tolist() == CELL["seeds"]
     assert {"epoch", "val_f1_macro", "seconds"} <= set(history.columns)  # what figure 8 reads
+
+
+def test_a_class_that_validation_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The penalty is scikit-learn's choice among the images that are there; F1 is of the classes that have any."""
+    make_task(tmp_path, COUNTS | {"flat": (9, 0, 10)})
+    predictions = fit(tmp_path, monkeypatch, "thumbnails")
+    train, validation = rows(tmp_path, "train"), rows(tmp_path, "val")
+    losses = {}
+    for c in (10.0**power for power in range(-4, 3)):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=10_000, tol=1e-8))
+        guess = model.fit(small(tmp_path, train), train["label"]).predict_proba(small(tmp_path, validation))
+        losses[c] = log_loss(validation["label"], guess, labels=CELL["classes"])
+    assert losses[strength(tmp_path)] == pytest.approx(min(losses.values()), abs=1e-3)
+    chosen = np.array(CELL["classes"])[probabilities(predictions, "val").argmax(axis=1)]
+    f1 = f1_score(validation["label"], chosen, labels=["across", "down"], average="macro")
+    assert pd.read_csv(tmp_path / "out" / "history.csv")["val_f1_macro"].tolist() == pytest.approx([f1, f1])
 
 
 def test_linear_probe_and_knn_are_on_the_features_of_embed(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

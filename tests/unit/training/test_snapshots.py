@@ -120,8 +120,8 @@ def test_features_are_those_that_fine_tuning_starts_from(
     model = feature_network(found.network(4), found.settings, pooling)
     image_ids = ["a/00", "a/07"]
     store = ImageStore(stores[0])
-    record = dict(zip(("mean", "std"), found.settings.colours, strict=True))
-    features = probe_encoder.embed(model, probe_encoder.squares(store, image_ids, 32), record, torch.device("cpu"))
+    record = dict(zip(("mean", "std"), found.settings.colours, strict=True)) | {"input_size": 32}
+    features = probe_encoder.embed(model, probe_encoder.squares(store, image_ids, record), record, torch.device("cpu"))
     (run / "one").mkdir(exist_ok=True)  # the encoder alone: `load` wants one in a folder
     for suffix in (".json", ".safetensors"):
         (run / "one" / f"encoder{suffix}").write_bytes((run / "out" / f"encoder{suffix}").read_bytes())

@@ -129,6 +129,11 @@ class Task(Settings):
     classes: dict[str, str] = Field(
         min_length=2, description="label value in the manifest: name to print; in the order of the outputs"
     )
+    positive: str = Field(
+        default="",
+        description="of two classes the label value that is positive in ROC curves, as the disease is; left out: the "
+        "second",
+    )
     external: Name = Field(
         default="", description="a task of the same classes, whose images the models of this one predict unchanged"
     )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, Field, model_validator
 
-from urfm.config.fields import Name, Text
+from urfm.config.fields import Name, NotNegative, Text
 from urfm.config.finetuning import Finetuning
 from urfm.config.models import Baseline, Checkpoint, Mode
 from urfm.config.pretraining import Defaults
@@ -54,6 +54,11 @@ class Model(Settings):
         default=None, description="a name under pretraining.runs: its encoder; left out, the run of the model's name"
     )
     checkpoint: Checkpoint | None = Field(default=None, description="an upstream file, or random weights")
+    decoder: Name | None = Field(
+        default=None,
+        description="a name under pretraining.runs, whose teacher, decoder, mask ratio and target norm are those that "
+        "the file of format urfm was trained with: then figures 1B and 6 look at the decoder in the file",
+    )
     baseline: Baseline | None = Field(
         default=None,
         description="no encoder: how frequent each class is in the training part, or logistic regression on grey "
@@ -63,6 +68,11 @@ class Model(Settings):
         default="finetune",
         description="what is done with the encoder: all of it is trained; or nothing, and logistic regression "
         "(linear_probe) or nearest neighbours (knn, as probes.neighbours and probes.temperature say) on its features",
+    )
+    blur_sigma: NotNegative | None = Field(
+        default=None,
+        description="Gaussian blur of all images that the encoder sees downstream, in pixels of the file, as those who "
+        "deblur demand of it; 0 none; if left out, as in its pre-training here",
     )
     finetuning: ModelFinetuning | None = Field(
         default=None,
@@ -75,6 +85,8 @@ class Model(Settings):
         sources = ("pretraining", "checkpoint", "baseline")
         if sum(getattr(self, name) is not None for name in sources) != 1:
             raise ValueError("needs exactly one of `pretraining`, `checkpoint` and `baseline`")
-        if self.baseline and {"mode", "finetuning"} & self.model_fields_set:
-            raise ValueError("a baseline has no encoder; leave out `mode` and `finetuning`")
+        if self.decoder and (self.checkpoint is None or self.checkpoint.format != "urfm"):
+            raise ValueError("decoder: only a checkpoint of format urfm has one to read")
+        if self.baseline and {"mode", "finetuning", "blur_sigma"} & self.model_fields_set:
+            raise ValueError("a baseline has no encoder; leave out `mode`, `finetuning` and `blur_sigma`")
         return self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from urfm.config.fields import (
     AnyNames,
@@ -24,6 +24,7 @@ from urfm.core.cli import Settings
 from urfm.metrics import MetricName
 
 Subset = Literal["test", "external"]
+Bound = Annotated[float, Field(gt=0, lt=100)]
 
 
 class Comparison(Settings):
@@ -53,6 +54,11 @@ class Comparison(Settings):
         description="the score that its own figure and table show first; left out: in the order of figure 2",
     )
     subset: Subset = Field(default="test", description="images that are scored; external: those of tasks.*.external")
+    claims_only: bool = Field(
+        default=False,
+        description="true: for tables.claims alone; it has no figure or table, and of its cells those that other "
+        "comparisons train",
+    )
 
 
 class Figure1(Settings):
@@ -91,9 +97,13 @@ class Figure5(Settings):
 
 
 class Maps(Settings):
-    """How many images figure 6 looks at."""
+    """At what figure 6 looks."""
 
     images: Count = Field(description="test images of each task whose maps are compared, at most")
+    attention: Literal["decoder", "encoder"] = Field(
+        description="whose last layer's [CLS] token attends: the decoder's, as it reconstructs masked images; or the "
+        "pre-trained encoder's, of the whole image"
+    )
 
 
 class Figure6(Maps):
@@ -130,7 +140,8 @@ class Figures(Settings):
 
     dpi: Dpi = Field(description="of the PNG of each figure")
     model: Name = Field(
-        description="what figures 1, 6 and 7 look at: a name under models, one that is pre-trained here"
+        description="what figures 1, 6 and 7 look at: a name under models; figures 1B and 6 need its decoder, so one "
+        "that is pre-trained here or has the key `decoder`"
     )
     figure_1: Figure1 = Field(description="overview of the study")
     figure_2: Figure2 = Field(description="every model on every task")
@@ -193,15 +204,51 @@ class Win(Settings):
     tasks: Tasks = Field(default=[], description="names under tasks, or of task_lists; left out: all of the comparison")
 
 
-class Claim(Settings):
-    """What the paper calls better, tested over seeds and over patients."""
+# What a claim of each kind is made of, besides what every one has.
+TESTED = {"comparison", "metrics", "wins"}
+KINDS = {
+    "better": TESTED | {"level"},
+    "marginal": TESTED | {"margin"},
+    "below": {"comparison", "metrics", "bound", "model"},
+    "above": {"comparison", "metrics", "bound", "model"},
+    "faster": {"comparison", "level", "wins"},
+    "untested": {"because"},
+}
+OPTIONAL = {"better": {"average"}, "marginal": {"average"}, "below": {"tasks"}, "above": {"tasks"}}
 
-    comparison: Name = Field(description="a name under comparisons, whose statistics hold the comparisons")
-    says: Text = Field(description="the claim: the words of the paper, or their content")
-    metrics: list[MetricName] = Field(min_length=1, description="of which the claim speaks")
-    level: Level = Field(description="P below which a comparison counts")
+
+class Claim(Settings):
+    """What the paper says of models beside one another, in our words."""
+
+    says: Text = Field(description="its content, in our words")
+    place: Text = Field(description="where the paper says it: section, and first words or figure")
+    kind: Literal["better", "marginal", "below", "above", "faster", "untested"] = Field(
+        default="better",
+        description="better: P below level; marginal: a gain of less than margin; below, above: a score beside bound; "
+        "faster: fewer epochs until fine-tuning converges, P below level; untested: because says why",
+    )
+    comparison: Name | None = Field(default=None, description="a name under comparisons, whose statistics test it")
+    metrics: list[MetricName] = Field(default=[], description="of which the claim speaks")
+    level: Level | None = Field(default=None, description="P below which a comparison counts")
+    margin: Positive | None = Field(default=None, description="points; a smaller gain is marginal")
+    bound: Bound | None = Field(default=None, description="percent, that the score is said to be below or above")
     average: bool = Field(default=False, description="true: the mean over tasks, not each task")
-    wins: list[Win] = Field(min_length=1, description="which model is better than which")
+    wins: list[Win] = Field(default=[], description="which model is better, or faster, or hardly better than which")
+    model: Name | None = Field(default=None, description="below, above: the model whose score it is")
+    tasks: Tasks = Field(default=[], description="below, above: of which tasks; left out: all of the comparison")
+    because: Text | None = Field(default=None, description="untested: why it cannot be tested here")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Refuse a claim that lacks what its kind needs, or has what its kind does not read."""
+        given = self.model_fields_set - {"says", "place", "kind"}
+        needed = KINDS[self.kind]
+        empty = {name for name in needed if not getattr(self, name)}
+        if lacking := sorted(empty | (needed - given)):
+            raise ValueError(f"a claim of kind {self.kind} needs {', '.join(lacking)}")
+        if surplus := sorted(given - needed - OPTIONAL.get(self.kind, set())):
+            raise ValueError(f"a claim of kind {self.kind} has no {', '.join(surplus)}")
+        return self
 
 
 class ComparisonWithPaper(Settings):
@@ -221,4 +268,4 @@ class Tables(Settings):
     table_2: Table2 = Field(description="tasks, data sets, classes and images")
     table_3: Table3 = Field(description="images of the organ-specific pre-training runs")
     comparison_with_paper: ComparisonWithPaper = Field(description="numbers that the paper's text states, and ours")
-    claims: list[Claim] = Field(description="what the paper calls better, tested over seeds and over patients")
+    claims: list[Claim] = Field(description="what the paper says of models beside one another, tested where it can be")

@@ -10,6 +10,7 @@ from urfm.config.fields import AnyNames, AnySeeds, Count, Level, Names, Pooling,
 from urfm.core.cli import Settings
 
 TTest = Literal["welch", "paired"]
+ThresholdRule = Literal["youden", "specificity"]
 
 
 class Statistics(Settings):
@@ -17,9 +18,22 @@ class Statistics(Settings):
 
     confidence: Level = Field(description="level of every interval, as a share; 0.95 for 95 %")
     t_test: TTest = Field(description="test over seeds: welch, or paired by seed; two-sided")
-    # The smallest P is 2 / (resamples + 1): with 39 or fewer nothing is ever below 0.05.
-    bootstrap_resamples: int = Field(ge=40, description="resamples of the test patients")
-    bootstrap_seed: WholeNumber = Field(description="of the resampling")
+    bootstrap_resamples: int = Field(ge=40, description="resamples of the test patients, for intervals")
+    # The smallest P is 1 / permutations: with 20 nothing is ever below 0.05.
+    permutations: int = Field(
+        ge=40,
+        description="draws in which models change places on patients, for P; at least 200 are made for each comparison "
+        "that Holm's correction is for, so that the smallest corrected P is below 0.01",
+    )
+    bootstrap_seed: WholeNumber = Field(description="of resamples and draws")
+    margin: Level = Field(
+        description="difference of two models that does not matter, as a share, for tests of equivalence; 0.02 for "
+        "2 points of a score in percent"
+    )
+    threshold: ThresholdRule = Field(
+        description="how the threshold of two classes is chosen, on the validation part: youden, the highest sum of "
+        "sensitivity and specificity, or specificity, the highest sensitivity at that of the next key at least"
+    )
     specificity: Level = Field(description="at which sensitivity is read off the ROC curve; 0.9 for 90 %")
     calibration_bins: int = Field(
         ge=2, description="equal-width bins of probability in reliability curves and calibration errors"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
@@ -58,13 +57,3 @@ def take_view(image: Pixels, view: View, size: int) -> Tensor:
         box.permute(2, 0, 1), [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True
     )
     return (pixels.flip(-1) if view.flip else pixels).contiguous()
-
-
-def blur(image: Pixels, sigma: float) -> Pixels:
-    """Gaussian blur of a uint8 (H, W, 3) image, sigma in its pixels; kernel and border as OpenCV's GaussianBlur
-    with automatic size on 8-bit images, which Deblur-MIM used (9 x 9 for sigma 1.1, reflected without the edge)."""
-    radius = (round(6 * sigma + 1) | 1) // 2
-    grey = (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
-    channels = image[..., :1] if grey else image
-    soft = ndimage.gaussian_filter(channels.astype(np.float32), (sigma, sigma, 0), mode="mirror", radius=radius)
-    return np.broadcast_to(np.rint(soft).astype(np.uint8), image.shape).copy()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from urfm.plan.availability import Config, pretraining_settings, wanted_datasets
-from urfm.plan.grid import figure_of
+from urfm.plan.grid import figure_of, trained
 
 
 def drawn(config: Config) -> dict[str, Config]:
     """Comparisons and tables that show tasks or models."""
-    items = {**config["comparisons"], **config["tables"]}
+    items = {**trained(config), **config["tables"]}
     return {name: item for name, item in items.items() if "tasks" in item or "models" in item}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from urfm.figures import style
-from urfm.figures.read import Numbers, Uncertainty, records
+from urfm.figures.read import Numbers, Uncertainty, p_words, records
 from urfm.figures.style import GREY, Appearance
 from urfm.metrics import METRICS
 
@@ -49,9 +49,8 @@ def grouped_bars(
 ) -> list[float]:
     """Groups of bars with a common percent axis; returns their centres. A group is at least `least` bars wide.
 
-    A bar is the mean over seeds, its left line the interval over seeds, its right diamond and line those over patients;
-    with a split per seed the right line is the corrected interval, and there is no diamond. A model without a seed has
-    no left line.
+    A bar is the mean over seeds, its left line the interval over seeds, its right line the one over patients; with a
+    split per seed the right line is the corrected interval. A model without a seed has no left line.
     """
     # With two or three seeds a t interval may leave the range of a score.
     drawn = np.clip([[row[name] for name in over.score] for group in groups for row in group.rows.values()], 0, 100)
@@ -71,10 +70,6 @@ def grouped_bars(
             if over_seeds[0] < over_seeds[1]:
                 axes.plot([x - 0.2] * 2, over_seeds, color="black", linewidth=0.9, zorder=4)
             axes.plot([x + 0.2] * 2, over_patients, color=GREY, linewidth=0.5, zorder=4)
-            axes.plot(
-                [x + 0.2], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
-                markeredgewidth=0.4, zorder=5,
-            )  # fmt: skip
         for model, value in group.lines.items():
             level(axes, centre - slots / 2, centre + slots / 2, value, looks[model])
     # The upper part of the panel is kept for bracket and P.
@@ -96,7 +91,7 @@ def grouped_bars(
             linewidth=0.5,
         )
         has_t = not math.isnan(group.comparison["t_p"])
-        p = style.format_p(group.comparison[over.p])
+        p = p_words(group.comparison, over)
         axes.text(centre, y + (3.6 if has_t else 1.0) * millimetre, p, ha="center")
         if has_t:
             t_test = style.format_p(group.comparison["t_p"]).removeprefix("P ").removeprefix("= ")

@@ -18,14 +18,13 @@ from urfm.core.progress import say
 from urfm.figures import style
 from urfm.figures.output import arguments, save
 from urfm.figures.page import LEGEND_ROW, MARGIN, add_foot, legend_rows, panel_letter
-from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
-from urfm.figures.summary import SummarySettings, foot, page
+from urfm.figures.style import DOUBLE_COLUMN, GREY, LINE, SMALL, TITLE, Appearance
+from urfm.figures.summary import ROW, SummarySettings, draw_legend, draw_table, foot, page
 from urfm.statistics.stored import Stored, read_statistics
 
 COLUMNS = 5
 PANEL = 23.0  # mm, side of a panel's axes
 PANEL_ROW = 36.5  # mm, with title and tick labels
-ROW = 3.4  # mm, of the table
 FEWEST = 5  # predictions of a bin that is drawn
 
 
@@ -88,24 +87,9 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
         if number + columns >= len(tasks):
             axes.set_xlabel("Confidence (%)")
     panel_letter(figure, MARGIN, table_top, "B", "Expected calibration error (points)")
-    draw_errors(background, table_top + 5.5, errors, models, tasks)
+    draw_table(background, table_top + 5.5, error_words(errors), models, tasks)
     add_foot(figure, foot_top, lines)
     return figure
-
-
-def draw_legend(
-    axes: Axes, top: float, rows: list[list[str]], titles: Mapping[str, str], looks: Mapping[str, Appearance]
-) -> None:
-    """Line and marker of each model with its title, centred."""
-    for number, row in enumerate(rows):
-        widths = [11 + style.text_width(titles[model], LABEL) for model in row]
-        left, y = (DOUBLE_COLUMN - sum(widths)) / 2, top + LEGEND_ROW * number + 1.5
-        for model, width in zip(row, widths, strict=True):
-            look = looks[model]
-            axes.plot([left, left + 6], [y, y], color=look.color, linestyle=look.line)
-            axes.plot([left + 3], [y], color=look.color, marker=look.marker, markersize=3.2, markeredgewidth=0)
-            axes.text(left + 7, y, titles[model], fontsize=LABEL, va="center_baseline")
-            left += width
 
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> None:
@@ -120,28 +104,14 @@ def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], loo
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=[0, 50, 100], yticks=[0, 50, 100])
 
 
-def draw_errors(
-    axes: Axes, top: float, errors: pd.DataFrame, models: Mapping[str, str], tasks: Mapping[str, str]
-) -> None:
-    """A row per model, a column per task."""
-    named = max(style.text_width(title) for title in models.values()) + 4
-    width = min(18.0, (DOUBLE_COLUMN - 2 * MARGIN - named) / len(tasks))
-    centres = {task: MARGIN + named + width * (place + 0.5) for place, task in enumerate(tasks)}
-    for task, title in tasks.items():
-        heading = style.wrap(title, width - 1)
-        axes.text(
-            centres[task], top + 5.2, "\n".join(heading), fontsize=SMALL, ha="center", va="bottom", linespacing=1.0
-        )
-    axes.plot([MARGIN, MARGIN + named + width * len(tasks)], [top + 5.8] * 2, color="black", linewidth=0.5)
+def error_words(errors: pd.DataFrame) -> dict[tuple[str, str], tuple[str, bool]]:
+    """(model, task) to the error, in brackets that of seed-averaged predictions; whether it is the task's lowest."""
     lowest = errors.groupby("task")["ece"].min()
-    for number, (model, title) in enumerate(models.items()):
-        y = top + 8 + ROW * number
-        axes.text(MARGIN, y, title, fontsize=SMALL, va="center")
-        for row in errors[errors["model"] == model].to_dict("records"):
-            averaged = "" if pd.isna(row["ece_ensemble"]) else f" ({100 * row['ece_ensemble']:.1f})"
-            weight = "bold" if row["ece"] == lowest[row["task"]] else "normal"
-            text = f"{100 * row['ece']:.1f}{averaged}"
-            axes.text(centres[row["task"]], y, text, fontsize=SMALL, ha="center", va="center", weight=weight)
+    words = {}
+    for row in errors.to_dict("records"):
+        averaged = "" if pd.isna(row["ece_ensemble"]) else f" ({100 * row['ece_ensemble']:.1f})"
+        words[row["model"], row["task"]] = f"{100 * row['ece']:.1f}{averaged}", row["ece"] == lowest[row["task"]]
+    return words
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ def mean_rows(panel: str, numbers: Numbers, metrics: Sequence[str]) -> pd.DataFr
 
 
 def curve_rows(panel: str, numbers: Numbers) -> pd.DataFrame:
-    """Points of ROC curves; x is the false positive rate."""
+    """Points of ROC curves; x is the false positive rate; with the column `positive` (as in the statistics)."""
     points = numbers.curves.rename(columns={"fpr": "x", "tpr": "value"})
-    return points.assign(panel=panel, chart="roc", metric="auroc", quantity="tpr")[COLUMNS]
+    return points.assign(panel=panel, chart="roc", metric="auroc", quantity="tpr")[[*COLUMNS, "positive"]]
 
 
 def long(panel: str, chart: str, numbers: Numbers, table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
@@ -57,8 +57,9 @@ def long(panel: str, chart: str, numbers: Numbers, table: pd.DataFrame, quantiti
 
 
 def combine(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table of all; numbers rounded to six digits after the point."""
-    table = pd.concat([table for table in tables if len(table)], ignore_index=True).reindex(columns=COLUMNS)
+    """One table of all, with `positive` where there are curves; numbers rounded to six digits after the point."""
+    table = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    table = table.reindex(columns=[*COLUMNS, *({"positive"} & set(table.columns))])
     table["share"] = table["share"].astype("Int64")
     table[["x", "value"]] = table[["x", "value"]].astype(float).round(6)
     return table

@@ -1,7 +1,8 @@
 """Figure 1: the study at a glance (stage `figure_1`).
 
-A: images of the pre-training set by organ. B: the method, drawn from one image. C: macro F1 of every model, mean over
-the tasks that all of them have. D: example images of tasks. A panel whose input is not there says so.
+A: images of the pre-training set by organ. B: the method, drawn from one image. C: macro F1 of every model on every
+task, and the mean over the tasks that all of them have. D: example images of tasks. A panel whose input is not there
+says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
@@ -28,19 +30,22 @@ from urfm.figures.page import MARGIN, blank, panel_letter
 from urfm.figures.pictures import PictureSettings, PictureTask, read_record, show_image
 from urfm.figures.style import DOUBLE_COLUMN, GREY, TITLE
 from urfm.metrics import METRICS
+from urfm.statistics.stored import AVERAGE
 
 WIDE, NARROW = 98.0, DOUBLE_COLUMN - 2 * MARGIN - 98.0 - 6  # mm, the right and the left column
 STEP = 21.0  # mm, a picture of the method
 BAR = "#0072B2"
 METRIC = "f1_macro"
 EXAMPLE = 19.0
+TASK, ABREAST = 3.6, 3  # mm, a row of panel C; entries in a line of its legend
 
 
 class Figure1Settings(PictureSettings):
     """Settings of the stage."""
 
     organs: list[tuple[str, str]]  # key and name, in the order of Table 1
-    models: list[tuple[str, str]]  # name and title, in the order of the bars
+    models: list[tuple[str, str]]  # name and title of those of panel C, in order
+    compared: list[tuple[str, str]]  # the same of its tasks
     model: str  # title of the one that panel B shows
 
 
@@ -58,8 +63,7 @@ class Content:
 
     organs: pd.DataFrame  # organ (name), images
     method: dict[str, npt.NDArray[Any]]
-    means: pd.DataFrame  # model, title, f1 (percent)
-    tasks: int  # that the means are over
+    scores: pd.DataFrame  # task, model, f1 (percent), as of `f1_scores`
     examples: dict[str, list[Example]]  # by title and source of the task
     simulated: bool
 
@@ -74,15 +78,26 @@ def organ_counts(record: dict[str, Any] | None, organs: Sequence[tuple[str, str]
     return table.sort_values("images", ascending=False, kind="stable", ignore_index=True)
 
 
-def mean_f1(scores: pd.DataFrame | None, models: Sequence[tuple[str, str]]) -> tuple[pd.DataFrame, int]:
-    """Macro F1 in percent, mean over the tasks that every model has with the whole training part, and their number."""
+def f1_scores(
+    scores: pd.DataFrame | None, models: Sequence[tuple[str, str]], tasks: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
+    """Macro F1 in percent with the whole training part: task, model, f1, in the order of `tasks` and `models`.
+
+    Below them, as task `average`, the mean over the tasks that every model has, where there are two tasks or more.
+    """
+    columns = ["task", "model", "f1"]
     if scores is None:
-        return pd.DataFrame(columns=["model", "title", "f1"]), 0
+        return pd.DataFrame(columns=columns)
     rows = scores[(scores["metric"] == METRIC) & (scores["share"] == 100)]
-    wide = rows.pivot_table(index="task", columns="model", values="mean").dropna()
-    means = 100 * wide.mean()
-    present = [(name, title, float(means[name])) for name, title in models if name in means.index and len(wide)]
-    return pd.DataFrame(present, columns=["model", "title", "f1"]), len(wide)
+    wide = 100 * rows.pivot_table(index="task", columns="model", values="mean")
+    wide = wide.reindex(
+        index=[task for task, _ in tasks if task in wide.index],
+        columns=[model for model, _ in models if model in wide.columns],
+    )
+    if len(common := wide.dropna()) > 1:
+        wide.loc[AVERAGE] = common.mean()
+    cells = [(task, model, value) for task, row in wide.iterrows() for model, value in row.dropna().items()]
+    return pd.DataFrame(cells, columns=columns)
 
 
 def choose_examples(task: PictureTask, store: ImageStore, split: pd.DataFrame) -> list[Example]:
@@ -100,13 +115,14 @@ def draw(content: Content, settings: Figure1Settings) -> Figure:
     """The whole figure."""
     left_height = 8 + 3.3 * max(8, len(content.organs)) + 4
     method_height = 8 + STEP + 12
-    lower = max(left_height, method_height + 8 + 4.2 * max(5, len(content.means)) + 8)
+    rows, models = content.scores["task"].nunique(), content.scores["model"].nunique()
+    lower = max(left_height, method_height + 8 + legend_height(models) + TASK * max(5, rows) + 8)
     examples_height = 8 + 4 + EXAMPLE + 4 if content.examples else 8.0
     figure, top = blank(lower + examples_height, notes(content, settings), content.simulated, above=2.0)
     right = MARGIN + NARROW + 6
     draw_organs(figure, MARGIN, top, content.organs)
     draw_method(figure, right, top, content.method, settings)
-    draw_means(figure, right, top + method_height, content)
+    draw_scores(figure, right, top + method_height, content.scores, settings)
     draw_examples(figure, MARGIN, top + lower, content.examples)
     return figure
 
@@ -160,27 +176,48 @@ def draw_method(
             style.add_text(figure, place + STEP + step / 2, top + 7 + STEP / 2, sign, TITLE, ha="center", va="center")
 
 
-def draw_means(figure: Figure, left: float, top: float, content: Content) -> None:
-    """Horizontal bars of mean F1."""
-    means = content.means
+def draw_scores(figure: Figure, left: float, top: float, scores: pd.DataFrame, settings: Figure1Settings) -> None:
+    """A row per task and one of the means, with a mark per model, and the highest score at its right end."""
     name = METRICS[METRIC].title
-    over = f"mean over {content.tasks} tasks" if content.tasks != 1 else "one task"
-    panel_letter(
-        figure, left, top, "C", f"{name} after fine-tuning, {over}" if len(means) else f"{name}: not available"
-    )
-    if means.empty:
+    tasks = [task for task in dict.fromkeys(scores["task"]) if task != AVERAGE]
+    over = f"{len(tasks)} task{'s' * (len(tasks) > 1)}"
+    panel_letter(figure, left, top, "C", f"{name} after fine-tuning, {over}" if tasks else f"{name}: not available")
+    if not tasks:
         return
-    axes = style.add_axes(figure, left + 32, top + 7, WIDE - 32 - 10, 4.2 * len(means))
-    places = np.arange(len(means))
-    best = means["f1"].max()
-    looks = style.appearances(means["model"].tolist())
-    for place, (model, value) in enumerate(zip(means["model"], means["f1"], strict=True)):
-        axes.barh(place, value, 0.75, color=looks[model].color)
-        weight = "bold" if value == best else "normal"
-        axes.annotate(f"{value:.1f}", (value, place), (1.5, 0), textcoords="offset points", va="center", weight=weight)
-    axes.set_yticks(places, means["title"].tolist())
-    axes.set(ylim=(len(means) - 0.5, -0.5), xlim=(0, 100), xlabel=f"{METRICS[METRIC].short} (%)")
+    titles = {model: title for model, title in settings.models if model in set(scores["model"])}
+    looks = style.appearances(list(titles))
+    marks = [
+        Line2D([], [], color=looks[model].color, marker=looks[model].marker, markersize=3, linestyle="", label=title)
+        for model, title in titles.items()
+    ]
+    rows = list(dict.fromkeys(scores["task"]))
+    axes = style.add_axes(figure, left + 26, top + 7 + legend_height(len(titles)), WIDE - 26 - 8, TASK * len(rows))
+    for place, task in enumerate(rows):
+        own = scores[scores["task"] == task].set_index("model")["f1"]
+        axes.axhline(place, color="#DDDDDD", linewidth=0.4, zorder=1)
+        for model, value in own.items():
+            look = looks[str(model)]
+            axes.plot([value], [place], marker=look.marker, color=look.color, markersize=3, markeredgewidth=0, zorder=3)
+        axes.annotate(
+            f"{own.max():.1f}", (1, place), (1.5, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            va="center_baseline", color=looks[str(own.idxmax())].color, weight="bold",
+        )  # fmt: skip
+    if AVERAGE in rows:
+        axes.axhline(len(rows) - 1.5, color="#808080", linewidth=0.5)
+    low = max(0.0, 10 * np.floor((scores["f1"].min() - 2) / 10))
+    axes.set(xlim=(low, 100), ylim=(len(rows) - 0.5, -0.5), xlabel=f"{METRICS[METRIC].short} (%)")
+    axes.set_yticks(range(len(rows)), [dict(settings.compared).get(task, "Mean") for task in rows])
     axes.tick_params(axis="y", length=0)
+    width, height = style.size_mm(axes)
+    axes.legend(
+        handles=marks, loc="lower left", bbox_to_anchor=(-26 / width, 1 + 0.8 / height), ncols=ABREAST,
+        handlelength=1, handletextpad=0.2, columnspacing=1, labelspacing=0.2, borderpad=0, borderaxespad=0,
+    )  # fmt: skip
+
+
+def legend_height(models: int) -> float:
+    """Millimetres that the legend of panel C takes."""
+    return 3.0 * -(-models // ABREAST) + 1
 
 
 def draw_examples(figure: Figure, left: float, top: float, examples: dict[str, list[Example]]) -> None:
@@ -208,9 +245,16 @@ def notes(content: Content, settings: Figure1Settings) -> list[str]:
             "B: a test image of a task; colours are the first three principal components of the target's tokens, onto "
             "which the reconstruction is projected. Grey: visible, so not reconstructed."
         )
-    if len(content.means):
+    if len(content.scores):
+        missing = [title for task, title in settings.compared if task not in set(content.scores["task"])]
         sentences.append(
-            "C: unweighted mean of the tasks' means over seeds, without interval; figure 2 has the intervals."
+            "C: means over seeds, the highest in figures; figure 2 has the intervals."
+            + (
+                " Mean: unweighted, over the tasks that every model has."
+                if AVERAGE in set(content.scores["task"])
+                else ""
+            )
+            + (f" Without {', '.join(missing)}: no result." if missing else "")
         )
     if content.examples:
         sentences.append("D: a test image of each of the first two classes of a task.")
@@ -218,9 +262,12 @@ def notes(content: Content, settings: Figure1Settings) -> list[str]:
 
 
 def numbers_drawn(content: Content) -> pd.DataFrame:
-    """Panel, name, quantity and value of all bars."""
+    """Panel, name, quantity and value of all bars and marks."""
     rows = [("A", name, "images", count) for name, count in content.organs.itertuples(index=False)]
-    rows += [("C", model, "mean_f1_percent", value) for model, _, value in content.means.itertuples(index=False)]
+    rows += [
+        ("C", model, "mean_f1_percent" if task == AVERAGE else f"f1_percent_{task}", value)
+        for task, model, value in content.scores.itertuples(index=False)
+    ]
     return pd.DataFrame(rows, columns=["panel", "name", "quantity", "value"])
 
 
@@ -255,17 +302,18 @@ def main() -> None:
         verify_sha256(path.with_suffix(".parquet"), records[-1]["sha256"])
         split = pd.read_parquet(path.with_suffix(".parquet"))
         examples[f"{task.title} ({task.source})"] = choose_examples(task, ImageStore(folder), split)
-    means, tasks = mean_f1(scores, settings.models)
     content = Content(
         organs=organ_counts(selection, settings.organs),
         method=method,
-        means=means,
-        tasks=tasks,
+        scores=f1_scores(scores, settings.models, settings.compared),
         examples=examples,
         simulated=any(record["simulated"] for record in [*records, *([selection] if selection else [])]),
     )
     save(options.output, draw(content, settings), settings.dpi, numbers_drawn(content))
-    say(f"figure 1: {len(content.organs)} organs, {len(means)} models; written to {options.output}.pdf, .png and .csv")
+    say(
+        f"figure 1: {len(content.organs)} organs, {len(content.scores)} scores; "
+        f"written to {options.output}.pdf, .png and .csv"
+    )
 
 
 if __name__ == "__main__":

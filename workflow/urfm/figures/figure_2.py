@@ -94,16 +94,21 @@ def bars_of(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     return [metric for metric in led_by(settings.metric) if metric != "auroc" or roomy]
 
 
+def averaged(numbers: Numbers) -> list[str]:
+    """The tasks of A: those where every model has a metric, such as accuracy where AUROC is undefined."""
+    return [task for task in numbers.tasks if any(task in common for common in numbers.common.values())]
+
+
 def has_radar(numbers: Numbers) -> bool:
     """Whether there are tasks enough for radar charts."""
-    return len(numbers.common) >= 3
+    return len(averaged(numbers)) >= 3
 
 
 def summary_block(numbers: Numbers, settings: Figure2Settings, looks: Mapping[str, Appearance]) -> Block:
     """A: for each metric the means over tasks, and a radar chart or dots below them."""
-    if not numbers.common:
+    if not averaged(numbers):
         return page.heading_block("A", "Summary: no task has a result of every model")
-    charts = 45.0 if has_radar(numbers) else 9.0 + 2.0 * len(numbers.common) * max(2.5, len(numbers.models))
+    charts = 45.0 if has_radar(numbers) else 9.0 + 2.0 * len(averaged(numbers)) * max(2.5, len(numbers.models))
     height = MEANS + charts + 1
 
     def draw_summary(figure: Figure, top: float) -> None:
@@ -127,10 +132,17 @@ def draw_metric(
 ) -> None:
     """Bars of the means, and below them a radar chart or dots, `charts` mm high."""
     left = MARGIN + column * WIDTH / ABREAST
+    if not numbers.common[metric]:
+        said = f"{METRICS[metric].short}: undefined on every task"
+        style.add_text(figure, left + 6, top + 9, said, color=GREY)
+        return
     mean_bars(style.add_axes(figure, left + 6, top + 9, WIDTH / ABREAST - 8, 19), numbers, looks, metric)
     top += MEANS
     if has_radar(numbers):
         style.add_text(figure, left + 1, top + 2.5, f"{METRICS[metric].short} (%)", LABEL)
+        if len(numbers.common[metric]) < 3:
+            style.add_text(figure, left + 1, top + 6, "fewer than three tasks", color=GREY)
+            return
         axes = style.add_axes(figure, left + WIDTH / ABREAST / 2 - 14, top + 8, 28, 28, projection="polar")
         radar_chart(axes, numbers, settings, looks, metric)
     else:
@@ -192,7 +204,7 @@ def rows_of(
 
 
 def summary_heading(numbers: Numbers) -> str:
-    count = len(numbers.common)
+    count = len(averaged(numbers))
     return f"Mean over {count} tasks" if count > 1 else "One task (a mean over tasks needs more)"
 
 
@@ -201,7 +213,9 @@ def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], met
     means, lines = numbers.means[metric], numbers.line_means[metric]
     best, high = float(means.max()), float(max([*means, *lines]))
     low, step = style.bar_scale(float(min([*means, *lines])), high)
-    axes.set_title(f"{'Mean ' if len(numbers.common) > 1 else ''}{METRICS[metric].short} (%)", pad=2)
+    tasks = len(numbers.common[metric])
+    fewer = f", {tasks} task{'s' * (tasks > 1)}" if tasks < len(averaged(numbers)) else ""
+    axes.set_title(f"{'Mean ' if tasks > 1 else ''}{METRICS[metric].short} (%){fewer}", pad=2)
     for place, (model, value) in enumerate(means.items()):
         bar(axes, place, value, low, 0.78, looks[str(model)])
         axes.annotate(
@@ -220,7 +234,7 @@ def mean_bars(axes: Axes, numbers: Numbers, looks: Mapping[str, Appearance], met
 
 def radar_floor(numbers: Numbers, metric: str) -> float:
     """Percent at the centre of a radar chart: a multiple of 20 clear of the lowest score."""
-    rows = numbers.scores[(numbers.scores["metric"] == metric) & numbers.scores["task"].isin(numbers.common)]
+    rows = numbers.scores[(numbers.scores["metric"] == metric) & numbers.scores["task"].isin(numbers.common[metric])]
     return max(0.0, math.floor((float(rows["mean"].min()) - 4) / 20) * 20.0)
 
 
@@ -228,7 +242,7 @@ def radar_chart(
     axes: Axes, numbers: Numbers, settings: Figure2Settings, looks: Mapping[str, Appearance], metric: str
 ) -> None:
     """A spoke per task, a polygon per model; the centre is the lowest ring, which is labelled."""
-    tasks = numbers.common
+    tasks = numbers.common[metric]
     values = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     low = radar_floor(numbers, metric)
     angles = np.arange(len(tasks)) * 2 * np.pi / len(tasks)
@@ -276,15 +290,16 @@ def dot_plot(
     """Means over seeds, a row per task, in it a line per model; stands in for a radar of fewer than three tasks."""
     rows = records(numbers.scores[numbers.scores["metric"] == metric], "model", "task")
     step = 0.8 / max(1, len(numbers.models))
-    for place, task in enumerate(numbers.common):
-        for number, model in enumerate(numbers.models):
+    tasks = averaged(numbers)
+    for place, task in enumerate(tasks):
+        for number, model in enumerate(numbers.models if task in numbers.common[metric] else ()):
             row, look = rows[(model, task)], looks[model]
             y = place + (number - (len(numbers.models) - 1) / 2) * step
             axes.plot(np.clip([row["ci_low"], row["ci_high"]], 0, 100), [y, y], color=look.color, linewidth=0.8)
             axes.plot([row["mean"]], [y], marker=look.marker, color=look.color, markersize=3, markeredgewidth=0)
-    axes.set_ylim(len(numbers.common) - 0.5, -0.5)
-    titles = ["\n".join(style.wrap(settings.tasks[task].title, 20)) for task in numbers.common]
-    axes.set_yticks(range(len(numbers.common)), titles if named else [])
+    axes.set_ylim(len(tasks) - 0.5, -0.5)
+    titles = ["\n".join(style.wrap(settings.tasks[task].title, 20)) for task in tasks]
+    axes.set_yticks(range(len(tasks)), titles if named else [])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
     axes.set_axisbelow(True)
@@ -293,27 +308,39 @@ def dot_plot(
     low, high = axes.get_xlim()
     axes.set_xlim(max(low, 0), min(high, 100))
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    for line in np.arange(len(numbers.common) - 1) + 0.5:
+    for line in np.arange(len(tasks) - 1) + 0.5:
         axes.axhline(line, color="#BBBBBB", linewidth=0.4)
 
 
 def means_note(numbers: Numbers, settings: Figure2Settings) -> str:
     """What A shows."""
-    if not numbers.common:
+    tasks = averaged(numbers)
+    if not tasks:
         return "A: not drawn, because no task has a result of every model."
-    missing = [settings.tasks[t].title for t in numbers.tasks if t not in numbers.common]
+    missing = [settings.tasks[t].title for t in numbers.tasks if t not in tasks]
     said = "A: unweighted mean of the tasks' means over seeds, without interval"
     if len(numbers.tasks) == 1:
         said = "A: the task's mean over seeds"
     if missing:
-        said += f"; without {', '.join(missing)}, where a score of some model is missing"
+        said += f"; without {', '.join(missing)}, where a model has no result"
+    for metric in led_by(settings.metric):
+        if undefined := [undefined_on(task, numbers, settings) for task in tasks if task not in numbers.common[metric]]:
+            said += f"; {METRICS[metric].short} without {', '.join(undefined)}"
     if has_radar(numbers):
-        floors = [f"{METRICS[name].short} {radar_floor(numbers, name):g} %" for name in led_by(settings.metric)]
+        charts = [name for name in led_by(settings.metric) if len(numbers.common[name]) >= 3]
+        floors = [f"{METRICS[name].short} {radar_floor(numbers, name):g} %" for name in charts]
         return f"{said}. Radar charts: the centre is {', '.join(floors)}."
     said += ". Dot plots stand for radar charts, which need three tasks"
     if notes.several_seeds([numbers]):
         said += f"; their lines are {100 * settings.confidence:g} % t intervals over seeds"
     return f"{said}."
+
+
+def undefined_on(task: str, numbers: Numbers, settings: Figure2Settings) -> str:
+    """A task where a metric of every model is undefined, and why."""
+    names = [settings.classes.get(task, {}).get(label, label) for label in numbers.absent.get(task, [])]
+    why = f"no test image is of class {' or '.join(names)}" if names else "some seed's test part lacks a class"
+    return f"{settings.tasks[task].title} ({why})"
 
 
 def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
@@ -324,15 +351,16 @@ def foot(numbers: Numbers, settings: Figure2Settings) -> list[str]:
     sentences.append(notes.p_values(numbers, settings))
     sentences += style.stand_in_note(settings.models | settings.lines, numbers.stand_ins)
     sentences += notes.warnings([(settings, numbers)])
-    sentences.append(notes.roc([numbers]))
+    sentences.append(notes.roc([(settings, numbers)]))
     return sentences + settings.notes + style.note_unavailable(unavailable(settings, numbers))
 
 
 def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
-    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value.
+    """Everything drawn, one number per row: panel, chart, task, model, metric, quantity, x, value, positive.
 
     Scores, areas and rates are percent; `x` is the false positive rate of a ROC curve's point; P values
-    and counts are as they are; rows of a comparison name the strongest other model.
+    and counts are as they are; rows of a comparison name the strongest other model. `positive` is the class
+    that is positive in a curve, empty elsewhere and in curves over several classes.
     """
     single = is_single(numbers, settings)
     letters = {
@@ -341,8 +369,12 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
     metrics, bars = led_by(settings.metric), bars_of(numbers, settings)
     rows: list[tuple[object, ...]] = []
     for chart, values in (("mean", numbers.means), ("line", numbers.line_means)):
-        for model, means in values.iterrows() if numbers.common and not single else ():
-            rows.extend(("A", chart, "", model, metric, "mean_over_tasks", None, means[metric]) for metric in metrics)
+        for model, means in values.iterrows() if not single else ():
+            rows.extend(
+                ("A", chart, "", model, metric, "mean_over_tasks", None, means[metric])
+                for metric in metrics
+                if numbers.common[metric]
+            )
     quantities = [*numbers.over.score, "seeds", "images", "patients"]
     for task in numbers.tasks:
         scores = records(numbers.scores[numbers.scores["task"] == task], "model", "metric")
@@ -368,10 +400,11 @@ def drawn_numbers(numbers: Numbers, settings: Figure2Settings) -> pd.DataFrame:
         for model in numbers.models:
             points = numbers.curves.query("task == @task and model == @model")
             rows.extend(
-                (letters[task], "roc", task, model, "auroc", "tpr", x, y)
-                for x, y in zip(points["fpr"], points["tpr"], strict=True)
+                (letters[task], "roc", task, model, "auroc", "tpr", x, y, positive)
+                for x, y, positive in zip(points["fpr"], points["tpr"], points["positive"], strict=True)
             )
-    table = pd.DataFrame(rows, columns=["panel", "chart", "task", "model", "metric", "quantity", "x", "value"])
+    columns = ["panel", "chart", "task", "model", "metric", "quantity", "x", "value", "positive"]
+    table = pd.DataFrame([(*row, "")[: len(columns)] for row in rows], columns=columns)
     table[["x", "value"]] = table[["x", "value"]].astype(float).round(6)
     return table
 

@@ -65,7 +65,11 @@ def foot(numbers: Mapping[str, Numbers], settings: FigureSettings) -> list[str]:
     if len(set(compared.values())) > 1:
         compared = {name: f"{PANELS.get(name, (name, name))[0]}. {said}" for name, said in compared.items()}
     every = list(numbers.values())
-    sentences = [notes.bars(every, settings.confidence), *dict.fromkeys(compared.values()), notes.roc(every)]
+    sentences = [
+        notes.bars(every, settings.confidence),
+        *dict.fromkeys(compared.values()),
+        notes.roc([(settings.comparisons[name], one) for name, one in numbers.items()]),
+    ]
     return sentences + notes.missing(settings, numbers)
 
 

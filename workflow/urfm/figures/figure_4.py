@@ -17,7 +17,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.bars import Group, grouped_bars
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons, records
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, p_words, read_comparisons, records
 from urfm.figures.style import LINE, Appearance
 from urfm.metrics import METRICS
 
@@ -67,7 +67,7 @@ def draw_panel(
     ]
     grouped_bars(axes, groups, settings.reference, looks, numbers.over, least=3)
     axes.set_ylabel(f"{METRICS[METRIC].short} (%)", labelpad=1)
-    if len(numbers.common) > 1:
+    if len(numbers.common[METRIC]) > 1:
         mean_lines(axes, {str(model): float(mean) for model, mean in numbers.means[METRIC].items()}, looks)
 
 
@@ -127,13 +127,14 @@ def foot(numbers: Mapping[str, Numbers], settings: FigureSettings) -> list[str]:
 
 def mean_sentence(numbers: Numbers, settings: Comparison) -> str:
     """What the dashed lines are, and the test of the mean where the statistics hold one."""
-    if len(numbers.common) < 2:
+    common = numbers.common[METRIC]
+    if len(common) < 2:
         return "No mean: fewer than two tasks have a result of every model. "
-    left_out = [settings.tasks[task].title for task in numbers.tasks if task not in numbers.common]
-    sentence = f"Dashed lines: unweighted mean of {len(numbers.common)} tasks"
+    left_out = [settings.tasks[task].title for task in numbers.tasks if task not in common]
+    sentence = f"Dashed lines: unweighted mean of {len(common)} tasks"
     sentence += f", without {', '.join(left_out)}, where a model has no result" if left_out else ""
     for row in numbers.average[numbers.average["metric"] == METRIC].to_dict("records"):
-        p, t = (style.format_p(row[key]) for key in (numbers.over.p, "t_p"))
+        p, t = p_words(row, numbers.over), style.format_p(row["t_p"])
         sentence += f"; {settings.models[settings.reference]} against {settings.models[row['model']]}: {p} (t: {t})"
     return sentence + ". "
 
@@ -144,7 +145,7 @@ def drawn_numbers(numbers: Mapping[str, Numbers]) -> pd.DataFrame:
     for name, one in numbers.items():
         letter = PANELS.get(name, (name, name))[0]
         tables += [
-            drawn.mean_rows(letter, one, [METRIC]) if len(one.common) > 1 else pd.DataFrame(),
+            drawn.mean_rows(letter, one, [METRIC]) if len(one.common[METRIC]) > 1 else pd.DataFrame(),
             drawn.score_rows(letter, "bars", one, [METRIC]),
             drawn.difference_rows(letter, one, [METRIC]),
         ]

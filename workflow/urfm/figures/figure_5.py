@@ -199,18 +199,18 @@ def colour_bar(figure: Figure, bar: Axes, matrix: Axes, extreme: float) -> None:
 
 
 def foot(numbers: Numbers, settings: Comparison, whole: Figure5Settings, pairs: bool) -> list[str]:
-    reference = settings.models.get(settings.reference, settings.reference)
     sentences = []
     if pairs:
         sentences.append(f"A: n: test images. {notes.bars([numbers], whole.confidence)}")
         both = Comparison.model_validate(settings.model_dump() | {"against": []})
         sentences.append(notes.p_values(numbers, both).replace("the strongest other model", "the organ's model"))
-    sentences += [
-        f"B: mean {METRICS[METRIC].words} over seeds minus that of {reference}, percentage points; frame: task of the "
-        f"model's organ; asterisk: P < .05, two-sided, {numbers.over.name}, corrected by Holm's method for all models "
-        "and tasks.",
-        "C: each task's differences divided by the largest absolute one, so that they lie between −1 and 1.",
-    ]
+    if not differences(numbers, settings).empty:
+        sentences += [
+            f"B: mean {METRICS[METRIC].words} over seeds minus that of {notes.reference_title(settings)}, percentage "
+            f"points; frame: task of the model's organ; asterisk: P < .05, two-sided, {numbers.over.name}, corrected "
+            "by Holm's method for all models and tasks.",
+            "C: each task's differences divided by the largest absolute one, so that they lie between −1 and 1.",
+        ]
     return sentences + notes.missing(whole, dict.fromkeys(whole.comparisons, numbers))
 
 

@@ -1,8 +1,8 @@
 """Figure 6: where networks look (stage `figure_6`).
 
 A row per task: a test image with its lesion, the attention of the teacher, that of the reconstruction by the
-pre-trained network, and Grad-CAM of the fine-tuned one. Below them what the maps of all test images have in common, in
-numbers.
+pre-trained network or of its encoder, and Grad-CAM of the fine-tuned one. Below them what the maps of all test images
+have in common, in numbers.
 """
 
 from __future__ import annotations
@@ -106,10 +106,11 @@ def headings(row: Row, settings: Figure6Settings) -> list[str]:
     teacher = row.record["teacher"]
     first = "Attention of" if teacher["attends"] else "Activation of"
     names = {"biomedclip": "BiomedCLIP", "clip": "CLIP", "efficientnet_lite0": "EfficientNet-Lite0", "pixels": "pixels"}
+    encoder = row.record["attention"] == "encoder"
     return [
         "Image",
         f"{first}\n{names[teacher['kind']]}",
-        f"Attention, recon-\nstruction by {settings.model}",
+        f"Attention of\n{settings.model}" if encoder else f"Attention, recon-\nstruction by {settings.model}",
         "Grad-CAM,\nfine-tuned",
     ]
 
@@ -146,7 +147,8 @@ def numbers(name: str, row: Row, means: dict[str, float]) -> list[str]:
         return [f"{flat} of {len(row.measured)} are flat"]
     if not math.isnan(means["area"]):
         lines.append(f"in lesion × {means[f'in_{name}']:.1f}")
-    others = {"reconstruction": ("teacher", "teacher_reconstruction"), "gradcam": ("recon.", "reconstruction_gradcam")}
+    attends = "encoder" if row.record["attention"] == "encoder" else "recon."
+    others = {"reconstruction": ("teacher", "teacher_reconstruction"), "gradcam": (attends, "reconstruction_gradcam")}
     if name in others:
         other, pair = others[name]
         lines.append(f"ρ {other} {means[f'rho_{pair}']:.2f}".replace("-", "−"))
@@ -159,6 +161,9 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
     if rows:
         teacher = rows[0].record["teacher"]
         outlined = any(row.arrays["lesion"].size for row in rows)
+        seen = "for the reconstruction in the decoder's, mean over complementary masks that show every patch once"
+        if rows[0].record["attention"] == "encoder":
+            seen = f"of {settings.model} in the pre-trained encoder, which sees the whole image"
         sentences = [
             "Each row: of a fixed random order of test images the first that is classified correctly"
             + (
@@ -166,10 +171,9 @@ def notes(rows: list[Row], settings: Figure6Settings) -> list[str]:
                 if outlined
                 else "."
             ),
-            "Attention: of the [CLS] token in the last layer, mean over heads; for the reconstruction in the decoder's "
-            "last layer, mean over complementary masks that show every patch once. Grad-CAM: of the predicted class, "
-            "on the first norm of the last block of the first seed's network. Each map runs from its least (dark) to "
-            "its greatest value (bright).",
+            f"Attention: of the [CLS] token in the last layer, mean over heads; {seen}. Grad-CAM: of the predicted "
+            "class, on the first norm of the last block of the first seed's network. Each map runs from its least "
+            "(dark) to its greatest value (bright).",
         ]
         if not teacher["attends"]:
             sentences.append(

@@ -70,7 +70,8 @@ def draw(clouds: dict[str, Cloud], settings: Figure7Settings) -> Figure:
     for place, name in enumerate(("before", "after")):
         model = settings.before if name == "before" else settings.after
         heading = f"{name.capitalize()} pre-training: {model[1]}"
-        draw_cloud(figure, MARGIN + place * (UPPER + 2), top, UPPER, SIDE, heading, clouds.get(name), sets)
+        without = "not available" if len(sets) > 1 else "needs two data sets"
+        draw_cloud(figure, MARGIN + place * (UPPER + 2), top, UPPER, SIDE, heading, clouds.get(name), sets, without)
     draw_legend(figure, MARGIN + 2 * (UPPER + 2), top + HEAD, list(sets.values()), width=41)
     top += upper
     if rows:
@@ -94,14 +95,15 @@ def draw_cloud(
     heading: str,
     cloud: Cloud | None,
     groups: dict[str, str],
+    without: str = "not available",
 ) -> None:
-    """Heading, two lines of numbers, and the points; or that there are none."""
+    """Heading, two lines of numbers, and the points; or why there are none."""
     style.add_text(figure, left, top, heading, LABEL, weight="bold")
     axes = style.add_axes(figure, left, top + HEAD, width, height)
     axes.set(xticks=[], yticks=[])
     axes.spines[["left", "bottom", "top", "right"]].set(visible=True, color="#BBBBBB")
     if cloud is None:
-        axes.text(0.5, 0.5, "not available", ha="center", va="center", color=GREY, transform=axes.transAxes)
+        axes.text(0.5, 0.5, without, ha="center", va="center", color=GREY, transform=axes.transAxes)
         return
     for line, text in enumerate(measures(cloud)):
         style.add_text(figure, left, top + 3.4 + LINE * line, text, color=GREY)
@@ -152,9 +154,9 @@ def notes(clouds: dict[str, Cloud], settings: Figure7Settings) -> list[str]:
     """The sentences below the figure."""
     sentences = [
         "A point is an image, placed by t-SNE of its embedding, what the linear layer sees; axes have no unit, and "
-        "distances and sizes of clusters mean little. The numbers are of the embeddings. 10-NN: share of the ten "
-        "nearest images of other patients that are of the image's group; chance: the group's share among "
-        "these images. Silhouette: −1 to 1, above 0 where groups are apart.",
+        "distances and sizes of clusters mean little. The numbers are of the embeddings, each image among other "
+        "patients' images only. 10-NN: share of the ten nearest that are of the image's group; chance: the group's "
+        "share among them all. Silhouette: −1 to 1, above 0 where groups are apart.",
     ]
     absent = [
         title for name, (_, title) in (("before", settings.before), ("after", settings.after)) if name not in clouds

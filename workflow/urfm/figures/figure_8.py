@@ -28,10 +28,11 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
 from urfm.figures import drawn, notes, page, style
 from urfm.figures.page import MARGIN, WIDTH, Block
-from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, read_comparisons
+from urfm.figures.read import Comparison, FigureSettings, Numbers, absence, p_words, read_comparisons
 from urfm.figures.style import GREY, LABEL, LINE, Appearance
 from urfm.figures.task_panel import count_seeds
 from urfm.metrics import METRICS
+from urfm.statistics.convergence import REACHED
 
 PANELS = {
     "figure_8a": ("A", "Pre-training images"),
@@ -42,7 +43,6 @@ CURVES = ("D", "Epochs of fine-tuning, validation part")
 METRIC = "f1_macro"
 SCORE = f"val_{METRIC}"
 HISTORY = ["seed", "epoch", SCORE, "seconds"]
-REACHED = 0.99  # of its best mean: the epoch that a dot marks
 MOST_COLUMNS, WIDEST_CELL = 6, 58.0
 LEFT, RIGHT = 8.0, 2.5  # mm beside the axes of a cell
 HEIGHT = 23.0  # mm of these axes
@@ -155,7 +155,8 @@ def draw(
 
 def method_of(settings: Comparison) -> str:
     """The model of a scaling panel that other figures show too; its sizes are drawn in its look."""
-    return next((model for model in settings.models if model in style.KNOWN), settings.reference)
+    there = [settings.reference, *settings.models] if settings.reference in settings.models else list(settings.models)
+    return next((model for model in settings.models if model in style.KNOWN), there[0])
 
 
 LABEL_LINES = {"figure_8a": 4, "figure_8b": 3}  # grey lines below a task's title
@@ -222,10 +223,6 @@ def draw_scaling(
     for row in there.to_dict("records"):
         axes.plot([row["x"]] * 2, np.clip([row["ci_low"], row["ci_high"]], 0, 100), color="black", zorder=4)
         axes.plot([row["x"]] * 2, [row[over.low], row[over.high]], color=GREY, linewidth=0.5, transform=aside)
-        axes.plot(
-            [row["x"]], [row["ensemble"]], marker="D", markersize=1.9, color="white", markeredgecolor="black",
-            markeredgewidth=0.4, zorder=5, transform=aside,
-        )  # fmt: skip
     percent_axis(axes, there[over.score].to_numpy())
     ticks = [sizes[model] for model in there["model"]]
     unit = compact if name == "figure_8a" else millions
@@ -240,7 +237,7 @@ def draw_scaling(
         (numbers.comparisons["task"] == task) & (numbers.comparisons["metric"] == METRIC)
     ].to_dict("records"):
         other = sizes.get(row["model"])
-        p, over_seeds = style.format_p(row[over.p]), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
+        p, over_seeds = p_words(row, over), style.format_p(row["t_p"]).removeprefix("P ").removeprefix("= ")
         against = (other.name or unit(other.x)) if other else settings.models[row["model"]]
         written += [p if np.isnan(row["t_p"]) else f"{p} (t: {over_seeds})", f"against {against}"]
     head(title=settings.tasks[task].title, lines=written)
@@ -371,10 +368,8 @@ def foot(
         sentences.append(
             f"{' and '.join(PANELS[name][0] for name in placed)}: "
             + (f"black line: {interval} (the paper's error bar); " if several else "")
-            + notes.grey_lines([first], level).replace("Diamond", "diamond").replace("Grey", "grey")
-            + f"P: {compared(placed, settings)} against the strongest other, two-sided, {first.over.name}"
-            + ("; t: the paper's t-test over seeds." if several else ".")
-            + notes.corrected(first)
+            + notes.grey_lines([first], level).replace("Grey", "grey", 1)
+            + p_sentence({name: numbers[name] for name in placed}, settings, several)
         )
     for name in placed:
         unknown = [model for model in numbers[name].models if model not in sizes[name]]
@@ -385,20 +380,30 @@ def foot(
         sentences.append(
             "C: shares of the training part are nested, drawn by patient within classes"
             + (f"; lines: {interval}" if several else "")
-            + "; P values are in the CSV file. D: after each epoch, on the validation part"
+            + ("" if numbers["figure_8c"].comparisons.empty else "; P values are in the CSV file")
+            + ". D: after each epoch, on the validation part"
             + (f"; shaded: {interval}" if several else "")
             + f"; marker: the first epoch whose mean reaches {100 * REACHED:g} % of the curve's best."
         )
     return sentences + notes.missing(settings, numbers)
 
 
+def p_sentence(placed: Mapping[str, Numbers], settings: Figure8Settings, several: bool) -> str:
+    """Which models the P values of panels A and B compare, and how; or why there are none."""
+    tested = [name for name, one in placed.items() if not one.comparisons.empty]
+    if not tested:
+        return notes.without_p(settings.comparisons[next(iter(placed))])
+    first = placed[tested[0]]
+    return (
+        f"P: {compared(tested, settings)} against the strongest other, two-sided, {notes.test_over(first)}"
+        + ("; t: the paper's t-test over seeds." if several else ".")
+        + notes.corrected(first)
+    )
+
+
 def compared(names: Sequence[str], settings: Figure8Settings) -> str:
     """The references of panels, with the letters where they differ: "URFM (A), URFM, ViT-Huge (B)"."""
-    references = {
-        PANELS[name][0]: settings.comparisons[name].models.get(reference, reference)
-        for name in names
-        for reference in [settings.comparisons[name].reference]
-    }
+    references = {PANELS[name][0]: notes.reference_title(settings.comparisons[name]) for name in names}
     if len(set(references.values())) == 1:
         return next(iter(references.values()))
     return " and ".join(f"in {letter} {title}" for letter, title in references.items())

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from urfm.figures import style
-from urfm.figures.read import BOOTSTRAP, RESPLITS, Comparison, FigureSettings, Numbers, unavailable
+from urfm.figures.read import (
+    PATIENTS,
+    RESPLITS,
+    Comparison,
+    FigureSettings,
+    Numbers,
+    positive_name,
+    unavailable,
+)
 
 LISTED = 6  # cells with a warning that a note names one by one
 
@@ -17,7 +25,7 @@ def several_seeds(numbers: Iterable[Numbers]) -> bool:
 
 
 def bars(numbers: Sequence[Numbers], confidence: float) -> str:
-    """What bars, lines and diamonds are."""
+    """What bars and lines are."""
     level = f"{100 * confidence:g} %"
     if several_seeds(numbers):
         start = f"Bars: mean over seeds. Black line: {level} t interval over seeds (the paper's error bar). "
@@ -53,23 +61,34 @@ def grey_lines(numbers: Sequence[Numbers], level: str) -> str:
     """What takes other patients into account, of each kind that is drawn."""
     kinds = [one.over for one in numbers]
     said = ""
-    if BOOTSTRAP in kinds:
+    if PATIENTS in kinds:
         said += (
-            f"Diamond and grey line: seed-averaged predictions and their {level} interval over patients "
+            f"Grey line: {level} interval over patients of the same mean "
             f"(bootstrap, {numbers[0].resamples:,} resamples of patients within classes). "
         )
     if RESPLITS in kinds:
-        alone = " without diamond" if BOOTSTRAP in kinds else ""
-        said += f"Grey line{alone}: {level} interval, {RESPLITS.name} (every seed has a split of its own). "
+        beside = " where every seed has a split of its own" if PATIENTS in kinds else ""
+        said += f"Grey line{beside}: {level} interval, {RESPLITS.name}. "
+    if any(one.scores["few_patients"].any() for one in numbers):
+        said += "Without grey line: too few patients of a class. "
     return said
 
 
-def roc(numbers: Sequence[Numbers]) -> str:
-    """What the ROC curves are of."""
-    kinds = [one.over for one in numbers]
-    of = ["of seed-averaged predictions"] if BOOTSTRAP in kinds else []
+def roc(comparisons: Sequence[tuple[Comparison, Numbers]]) -> str:
+    """What the ROC curves are of, and what is positive in them."""
+    kinds = [one.over for _, one in comparisons]
+    of = ["of seed-averaged predictions"] if PATIENTS in kinds else []
     of += ["averaged over re-splits"] if RESPLITS in kinds else []
-    return f"ROC curves {', or '.join(of)}; one-vs-rest, averaged, for more than two classes."
+    tasks: dict[str, dict[str, None]] = {}  # by name of the positive class
+    for settings, one in comparisons:
+        for task in one.tasks:
+            tasks.setdefault(positive_name(settings, one, task), {})[settings.tasks[task].title] = None
+    several = tasks.pop("", None)
+    positive = "; ".join(f"{name} ({', '.join(titles)})" for name, titles in tasks.items())
+    sentences = [f"ROC curves {', or '.join(of)}"]
+    sentences += [f"positive: {positive}"] if positive else []
+    sentences += ["one-vs-rest, averaged, for more than two classes"] if several else []
+    return f"{'; '.join(sentences)}."
 
 
 def blind_to(numbers: Numbers) -> str:
@@ -86,21 +105,38 @@ def corrected(numbers: Numbers) -> str:
     return " Not corrected for several tests; Holm-corrected values are in the CSV file."
 
 
+def test_over(numbers: Numbers) -> str:
+    """How P was found."""
+    draws = "" if numbers.over == RESPLITS else f" ({numbers.draws:,} draws)"
+    return numbers.over.name + draws
+
+
 def highest(numbers: Numbers) -> float:
     return float(np.nanmax(numbers.scores[numbers.over.score]))
 
 
+def reference_title(settings: Comparison) -> str:
+    """The title of the model that others are compared with, whether it is here or not."""
+    absent = {entry.name: entry.title for entry in settings.unavailable if entry.kind == "model"}
+    return (absent | settings.models).get(settings.reference, settings.reference)
+
+
+def without_p(settings: Comparison) -> str:
+    """Why there are no P values."""
+    return f"No P values: they need {reference_title(settings)} and another model."
+
+
 def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> str:
     """Which models the printed P values compare, and how."""
-    reference = settings.models.get(settings.reference, settings.reference)
+    reference = reference_title(settings)
     if numbers.comparisons.empty:
-        return f"No P values: they need {reference} and another model."
+        return without_p(settings)
     others = [settings.models[model] for model in settings.against if model in numbers.models]
     strongest = f"the strongest of {', '.join(others)}" if len(others) > 1 else "".join(others)
     test = {"welch": "Welch", "paired": "paired"}[numbers.t_test]
     return (
         f"P: {reference} against {strongest or 'the strongest other model'} ({mark}), two-sided, "
-        + numbers.over.name
+        + test_over(numbers)
         + (
             f"; t: the paper's two-sided {test} t-test, its P, which {blind_to(numbers)}."
             if several_seeds([numbers])

@@ -26,7 +26,14 @@ from urfm.figures import style
 from urfm.figures.output import arguments, save
 from urfm.figures.style import DOUBLE_COLUMN, GREY, LABEL, LINE, SMALL, TITLE, Appearance
 from urfm.metrics import METRICS, FloatArray, IntArray, macro_auroc
-from urfm.statistics.bootstrap import bootstrap_scores, percentile_interval, task_seed
+from urfm.statistics.bootstrap import (
+    FEW,
+    bootstrap_scores,
+    expanded_interval,
+    patient_strata,
+    rarest,
+    task_seed,
+)
 
 PROBES = {"knn": "k-NN", "linear": "Linear probe"}
 RANDOM = "random"
@@ -107,12 +114,14 @@ def area(test: Test) -> float:
 
 
 def patient_interval(tests: Sequence[Test], task: str, settings: ProbeCurvesSettings) -> tuple[float, float]:
-    """Bootstrap interval over patients of the mean AUROC of several seeds, all on the same resamples."""
-    models = {str(number): test.probabilities for number, test in enumerate(tests)}
+    """Bootstrap interval over patients of the mean AUROC of several seeds; NaN where a class has too few patients."""
+    labels, patients = tests[0].labels, tests[0].patients
+    if rarest(patients, labels) < FEW:
+        return float("nan"), float("nan")
+    probabilities = np.stack([test.probabilities for test in tests])
     seed = task_seed(settings.bootstrap_seed, task)
-    drawn = bootstrap_scores(tests[0].labels, tests[0].patients, models, settings.resamples, seed)
-    mean: FloatArray = np.mean([scores["auroc"] for scores in drawn.values()], axis=0)
-    return percentile_interval(mean, settings.confidence)
+    drawn = bootstrap_scores(labels, patients, {"": probabilities}, settings.resamples, seed)[""]["auroc"]
+    return expanded_interval(drawn, settings.confidence, min(map(len, patient_strata(patients, labels)[1])))
 
 
 def numbers(predictions: dict[str, Predictions], settings: ProbeCurvesSettings) -> pd.DataFrame:

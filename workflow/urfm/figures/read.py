@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from pydantic import Field, field_validator
 from urfm.core.cli import Ordered, Settings
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
+from urfm.figures import style
 from urfm.figures.style import Unavailable
 from urfm.metrics import METRICS
-from urfm.statistics.stored import read_statistics, strongest
+from urfm.statistics.stored import TOO_FEW, read_statistics, strongest
 
-TABLES = ("scores", "differences", "curves", "average_scores", "average_differences", "lines")
+TABLES = ("scores", "differences", "curves", "classes", "average_scores", "average_differences", "lines")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Uncertainty:
     Attributes
     ----------
     name
-        What a note calls it.
+        What a note calls the test.
     score, difference
         Columns of the two tables of the statistics: all that is drawn.
     low, high
@@ -45,17 +47,15 @@ class Uncertainty:
     p_holm: str
 
 
-BOOTSTRAP = Uncertainty(
-    name="bootstrap over patients",
-    score=["mean", "ci_low", "ci_high", "ensemble", "boot_low", "boot_high"],
-    difference=[
-        "difference", "boot_difference", "boot_low", "boot_high", "boot_p", "boot_p_holm", "t_p", "t_p_holm",
-    ],
+PATIENTS = Uncertainty(
+    name="models exchanged patient by patient",
+    score=["mean", "ci_low", "ci_high", "boot_low", "boot_high"],
+    difference=["difference", "boot_low", "boot_high", "perm_p", "perm_p_holm", "t_p", "t_p_holm"],
     low="boot_low",
     high="boot_high",
-    p="boot_p",
-    p_holm="boot_p_holm",
-)  # fmt: skip
+    p="perm_p",
+    p_holm="perm_p_holm",
+)
 RESPLITS = Uncertainty(
     name="Nadeau-Bengio corrected, over re-splits",
     score=["mean", "ci_low", "ci_high", "nb_low", "nb_high"],
@@ -68,8 +68,8 @@ RESPLITS = Uncertainty(
 
 
 def uncertainty(scores: pd.DataFrame) -> Uncertainty:
-    """The bootstrap; with a split per seed, which has no seed-averaged predictions, Nadeau and Bengio's correction."""
-    return RESPLITS if scores["ensemble"].isna().all() else BOOTSTRAP
+    """Over patients; with a split per seed, whose test parts differ, Nadeau and Bengio's correction."""
+    return RESPLITS if scores["resplit"].all() else PATIENTS
 
 
 class Task(Settings):
@@ -87,6 +87,9 @@ class Comparison(Settings):
     reference: str = Field(description="model that P values compare with others")
     against: list[str] = Field(default=[], description="models whose strongest P values name; empty: all others")
     tasks: dict[str, Task] = Field(description="[name, title, group] of each task, in order")
+    classes: dict[str, dict[str, str]] = Field(
+        default={}, description="of each task: label value and printed name of each class; left out: the label value"
+    )
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
 
@@ -119,7 +122,9 @@ class Numbers:
     comparisons
         Those rows of `differences` that name the strongest other model.
     curves
-        model, task, share, fpr, tpr, auroc.
+        model, task, share, positive (a class of two, or empty), fpr, tpr, auroc.
+    common
+        Metric to the tasks where every model has it.
     means
         Index model, a column per metric, over the tasks in `common`.
     average
@@ -130,6 +135,8 @@ class Numbers:
         As `means`, of these.
     stand_ins
         Models that stand in for a checkpoint.
+    absent
+        Task to the classes that no test image of the largest share has, in which case AUROC is undefined.
     deterministic
         Models with the same predictions for every seed.
     warnings
@@ -144,15 +151,17 @@ class Numbers:
     average: pd.DataFrame
     lines: pd.DataFrame
     line_means: pd.DataFrame
-    common: list[str]
+    common: dict[str, list[str]]
     models: list[str]
     tasks: list[str]
     simulated: bool
+    absent: dict[str, list[str]]
     stand_ins: list[str]
     deterministic: list[str]
     warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
+    draws: int
     over: Uncertainty
 
 
@@ -176,11 +185,11 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     Without `every_share` only the largest share of the training part is kept.
     """
     stored = read_statistics(folder / "statistics.json", TABLES)
-    scores, differences, curves, lines = (
+    scores, differences, curves, classes, lines = (
         table[table["model"].isin(models) & table["task"].isin(settings.tasks)].copy()
         for models, table in (
             (settings.lines if name == "lines" else settings.models, stored.tables[name])
-            for name in ("scores", "differences", "curves", "lines")
+            for name in ("scores", "differences", "curves", "classes", "lines")
         )
     )
     if scores.empty:
@@ -206,9 +215,10 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
     across = [model for model in settings.lines if model in set(lines["model"])]
     tasks = [task for task in settings.tasks if task in set(scores["task"])]
     whole = scores[scores["share"] == scores["share"].max()]
-    wide = whole.pivot_table(index=["task", "metric"], columns="model", values="mean", dropna=False)
-    complete = wide.notna().all(axis=1).groupby("task").all()
-    common = [task for task in tasks if complete.get(task, False)]
+    complete = whole.pivot_table(index=["metric", "task"], columns="model", values="mean", dropna=False).notna()
+    found = complete.all(axis=1).to_dict()
+    common = {metric: [task for task in tasks if found.get((metric, task), False)] for metric in METRICS}
+    empty = classes[(classes["images"] == 0) & (classes["share"] == scores["share"].max())]
     return Numbers(
         scores=scores,
         differences=differences,
@@ -222,18 +232,30 @@ def read_numbers(folder: Path, settings: Comparison, every_share: bool = False) 
         models=models,
         tasks=tasks,
         simulated=bool(scores["simulated"].any()),
+        absent={str(task): list(rows["class"].unique()) for task, rows in empty.groupby("task")},
         stand_ins=[model for model in [*models, *across] if model in stored.stand_ins],
         deterministic=[model for model in models if model in stored.deterministic],
         warnings=[row for row in stored.warnings if (row["model"], row["task"], row["share"]) in cells],
         t_test=stored.t_test,
         resamples=stored.resamples,
+        draws=stored.draws,
         over=over,
     )
 
 
-def means_over(scores: pd.DataFrame, tasks: list[str], models: list[str]) -> pd.DataFrame:
-    """Index model, a column per metric: the unweighted mean over tasks."""
-    rows = scores[scores["task"].isin(tasks)]
+def positive_name(settings: Comparison, numbers: Numbers, task: str) -> str:
+    """Printed name of the class that is positive in a task's ROC curves; empty where each class is in its turn."""
+    curves = numbers.curves[numbers.curves["task"] == task]
+    label = str(curves["positive"].iloc[0]) if len(curves) else ""
+    return settings.classes.get(task, {}).get(label, label)
+
+
+def means_over(scores: pd.DataFrame, common: Mapping[str, list[str]], models: list[str]) -> pd.DataFrame:
+    """Index model, a column per metric: the unweighted mean over the metric's tasks; NaN without any."""
+    pairs = pd.DataFrame(
+        [(metric, task) for metric, tasks in common.items() for task in tasks], columns=["metric", "task"]
+    )
+    rows = scores.merge(pairs, on=["metric", "task"])
     return rows.pivot_table(index="model", columns="metric", values="mean").reindex(index=models, columns=[*METRICS])
 
 
@@ -248,6 +270,12 @@ def to_strongest(
     """The difference to the strongest other model (of `against`, if any), a row per task, share and metric."""
     others = scores[scores["model"].isin(against)] if against else scores
     return strongest(others, reference).merge(differences, on=["task", "share", "metric", "model"])
+
+
+def p_words(row: Mapping[Any, Any], over: Uncertainty) -> str:
+    """The P of a comparison, or that there are too few patients for one."""
+    p = float(row[over.p])
+    return TOO_FEW if math.isnan(p) and row["few_patients"] else style.format_p(p)
 
 
 def records(table: pd.DataFrame, *keys: str) -> dict[Any, dict[str, Any]]:
@@ -275,6 +303,8 @@ def unavailable(settings: Comparison, numbers: Numbers | None) -> list[Unavailab
 
 def absence(settings: Comparison) -> str:
     """Why nothing of a comparison is drawn."""
+    if settings.tasks and settings.models:  # a panel of figure 8
+        return f"Needs two models; here is {', '.join(settings.models.values())}."
     if settings.tasks or settings.unavailable:
         return "Nothing of it is available here: see the last lines."
     return "Left out of this configuration."

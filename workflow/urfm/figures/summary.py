@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,13 +10,15 @@ from pydantic import Field
 
 from urfm.core.cli import Ordered, Settings
 from urfm.figures import style
-from urfm.figures.page import MARGIN
-from urfm.figures.style import Unavailable
+from urfm.figures.page import LEGEND_ROW, MARGIN
+from urfm.figures.style import DOUBLE_COLUMN, LABEL, SMALL, Appearance, Unavailable
 from urfm.statistics.stored import Stored
+
+ROW = 3.4  # mm, of a table
 
 
 class SummarySettings(Settings):
-    """Settings of the stages `critical_difference` and `calibration`."""
+    """Settings of the stages `critical_difference`, `calibration` and `decision_curves`."""
 
     models: Ordered[str] = Field(min_length=1, description="[name, title] of each model, in order")
     tasks: Ordered[str] = Field(min_length=1, description="[name, title] of each task, in order")
@@ -39,3 +41,47 @@ def page(figure: Figure) -> Axes:
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     return axes
+
+
+def draw_legend(
+    axes: Axes,
+    top: float,
+    rows: Sequence[Sequence[str]],
+    titles: Mapping[str, str],
+    looks: Mapping[str, Appearance],
+    markers: bool = True,
+) -> None:
+    """Line, with its marker, of each model with its title, centred."""
+    for number, row in enumerate(rows):
+        widths = [11 + style.text_width(titles[model], LABEL) for model in row]
+        left, y = (DOUBLE_COLUMN - sum(widths)) / 2, top + LEGEND_ROW * number + 1.5
+        for model, width in zip(row, widths, strict=True):
+            look = looks[model]
+            axes.plot([left, left + 6], [y, y], color=look.color, linestyle=look.line)
+            if markers:
+                axes.plot([left + 3], [y], color=look.color, marker=look.marker, markersize=3.2, markeredgewidth=0)
+            axes.text(left + 7, y, titles[model], fontsize=LABEL, va="center_baseline")
+            left += width
+
+
+def draw_table(
+    axes: Axes,
+    top: float,
+    words: Mapping[tuple[str, str], tuple[str, bool]],
+    models: Mapping[str, str],
+    tasks: Mapping[str, str],
+) -> None:
+    """A row per model, a column per task; `words`: (model, task) to what stands there, and whether in bold."""
+    named = max(style.text_width(title) for title in models.values()) + 4
+    width = min(18.0, (DOUBLE_COLUMN - 2 * MARGIN - named) / len(tasks))
+    for place, (task, title) in enumerate(tasks.items()):
+        centre = MARGIN + named + width * (place + 0.5)
+        heading = "\n".join(style.wrap(title, width - 1))
+        axes.text(centre, top + 5.2, heading, fontsize=SMALL, ha="center", va="bottom", linespacing=1.0)
+        for number, model in enumerate(models):
+            text, bold = words.get((model, task), ("", False))
+            weight = "bold" if bold else "normal"
+            axes.text(centre, top + 8 + ROW * number, text, fontsize=SMALL, ha="center", va="center", weight=weight)
+    axes.plot([MARGIN, MARGIN + named + width * len(tasks)], [top + 5.8] * 2, color="black", linewidth=0.5)
+    for number, title in enumerate(models.values()):
+        axes.text(MARGIN, top + 8 + ROW * number, title, fontsize=SMALL, va="center")

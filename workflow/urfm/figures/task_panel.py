@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from urfm.figures import style
 from urfm.figures.bars import grouped_bars, metric_groups
-from urfm.figures.read import Comparison, Numbers
+from urfm.figures.read import Comparison, Numbers, positive_name
 from urfm.figures.roc import areas_fit, roc_curves
 from urfm.figures.style import GREY, LABEL, Appearance
 
@@ -54,10 +54,14 @@ def draw_task(
     style.add_text(figure, left + 1, top + 3.1, count, color=GREY)
     bars = style.add_axes(figure, left + 5.5, top + 6, width - roc_width - 15.5, height - 11)
     grouped_bars(bars, metric_groups(numbers, task, metrics), settings.reference, looks, numbers.over)
-    roc_height = height - 15
+    roc_height = height - 15.7
     lines = numbers.curves[numbers.curves["task"] == task]
     areas = areas_fit(lines, roc_width, roc_height)
     curves = style.add_axes(
-        figure, left + width - roc_width - 1.5, top + 7.5, roc_width - (0 if areas else 8.5), roc_height
+        figure, left + width - roc_width - 1.5, top + 8.2, roc_width - (0 if areas else 8.5), roc_height
     )
     roc_curves(curves, lines, numbers.models, looks, inside=areas)
+    if name := positive_name(settings, numbers, task):
+        wide = roc_width - (0 if areas else 8.5)
+        said = next((text for text in (f"Positive: {name}", name) if style.text_width(text) <= wide), "")  # or the note
+        style.add_text(figure, left + width - roc_width - 1.5, top + 5.7, said, color=GREY)

@@ -4,7 +4,8 @@ Three maps an image (paper, Figure 6), all of the patches that the networks divi
 - `teacher`: attention of the [CLS] token in the last layer of the network whose representations are the targets, mean
   over heads. A convolutional teacher has no such token: there it is the length of its output at each place;
 - `reconstruction`: the same in the last layer of the decoder, which reconstructs these representations. Every patch is
-  visible once: the image is seen through complementary masks of the ratio used in pre-training, and the maps averaged;
+  visible once: the image is seen through complementary masks of the ratio used in pre-training, and the maps averaged.
+  With `attention: encoder` it is that of the pre-trained encoder, which sees the whole image;
 - `gradcam`: Grad-CAM (Selvaraju et al. 2017) of the fine-tuned network for the class it predicts, on the tokens after
   the first norm of the last block.
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +40,13 @@ from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.outlines import lesion_mask
 from urfm.data.splits.shares import hash_order
-from urfm.interpret.autoencoder import load_autoencoder
+from urfm.interpret.autoencoder import Released, load_autoencoder, load_released
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
 from urfm.statistics.predictions import read_cell
-from urfm.training.finetune.images import evaluation_transform, normalise
+from urfm.training.finetune.images import evaluation_transform, normalise, open_image
 
 CHOICES = {"OUTLINES": "reader", "TEACHERS": "teacher.kind"}  # of urfm.core.code
 
@@ -58,6 +59,7 @@ class AttentionSettings(Maps):
 
     reader: str  # of the task's data set, which knows where its outlines are
     teacher: TeacherSettings
+    released: Released | None = None  # instead of a pre-training run's
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Networks:
     classifier: Any
     record: dict[str, Any]
     device: torch.device
+    attention: Literal["decoder", "encoder"] = "decoder"
 
 
 @contextmanager
@@ -130,6 +133,14 @@ def teacher_map(teacher: Teacher, pixels: Tensor) -> tuple[Tensor, Tensor]:
     with watched(attention) as calls:
         tokens = teacher.tokens(pixels)
     return cls_attention(attention, calls[0][0], vit.num_prefix_tokens), tokens
+
+
+def encoder_map(model: MaskedAutoencoder, images: Tensor) -> Tensor:
+    """The pre-trained encoder's map (B, patches) of whole images."""
+    attention: Any = model.encoder.blocks[-1].attn
+    with watched(attention) as calls:
+        model.encoder.forward_features(images)
+    return cls_attention(attention, calls[0][0], model.prefix)
 
 
 def reconstruct(model: MaskedAutoencoder, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,6 +229,8 @@ def look(networks: Networks, scene: Scene) -> dict[str, Array]:
     with torch.inference_mode():
         teacher, target = teacher_map(networks.teacher, scene.teachers[None].to(networks.device))
         reconstruction, predictions, masks = reconstruct(model, images, noise)
+        if networks.attention == "encoder":
+            reconstruction = encoder_map(model, images)
         target = model.standardise(target)
         r2 = explained(target, predictions, masks)
     maps = {"teacher": teacher, "reconstruction": reconstruction, "gradcam": gradcam, "mask": masks[:1]}
@@ -250,21 +263,27 @@ def choose(table: pd.DataFrame) -> int:
 
 
 def load_networks(
-    settings: AttentionSettings, cell: Path, encoder: Path, run_folder: Path, checkpoint_root: Path
+    settings: AttentionSettings, cell: Path, encoder: Path, run_folder: Path | None, checkpoint_root: Path
 ) -> tuple[Networks, dict[str, Any]]:
     """The networks on their device, and the cell's record; an UrfmError where they divide images differently."""
     classifier, described = load_finetuned(cell, encoder)
     record = read_json(encoder)
-    autoencoder = load_autoencoder(run_folder)
+    if settings.released:
+        autoencoder, source = load_released(checkpoint_root, settings.released, record), settings.released.file
+    elif run_folder:
+        autoencoder, source = load_autoencoder(run_folder), str(run_folder)
+    else:
+        raise UrfmError(f"{cell}: give --run, the folder of a pre-training run, or settings.released")
     grid, size = autoencoder.grid, record["input_size"]
     if not hasattr(classifier, "blocks") or tuple(classifier.patch_embed.grid_size) != grid:
-        raise UrfmError(f"{cell}: its network does not divide images as that of {run_folder} does; name another model")
+        raise UrfmError(f"{cell}: its network does not divide images as that of {source} does; name another model")
     form = {"patch_size": size // grid[0], "mean": record["mean"], "std": record["std"]}
     teacher = load_teacher(settings.teacher, checkpoint_root, size, **form)
     if teacher.grid != grid:
-        raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, the run {run_folder} has {grid}")
+        raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, {source} has {grid}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Networks(teacher.to(device), autoencoder.to(device), classifier.to(device), record, device), described
+    on_device = (teacher.to(device), autoencoder.to(device), classifier.to(device))
+    return Networks(*on_device, record, device, settings.attention), described
 
 
 def main() -> None:
@@ -275,7 +294,7 @@ def main() -> None:
     parser.add_argument("--checkpoint-root", type=Path, required=True, help="where weight files lie")
     parser.add_argument("--manifest", type=Path, required=True, help="json of the data set, the table beside it")
     parser.add_argument("--images", type=Path, required=True, help="folder of the image store")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the pre-training run")
+    parser.add_argument("--run", type=Path, help="folder of the pre-training run; else settings say which file")
     parser.add_argument("--encoder", type=Path, required=True, help="json of the encoder that was fine-tuned")
     parser.add_argument("--cell", type=Path, required=True, help="cell.json of the fine-tuning, with weights")
     parser.add_argument("--output", type=Path, required=True, help="path without suffix: .npz, .parquet and .json")
@@ -298,7 +317,7 @@ def main() -> None:
     resize = cell["weights"]["evaluation_resize"]
 
     def scene(image_id: str) -> Scene:
-        image = Image.fromarray(store.read(image_id))
+        image = open_image(store, image_id, networks.record)
         return open_scene(image, origins[image_id], settings.reader, arguments.root, sizes, resize)
 
     rows: list[dict[str, Any]] = []
@@ -328,6 +347,7 @@ def main() -> None:
         {
             "task": cell["task"],
             "model": cell["model"],
+            "attention": settings.attention,
             "teacher": {**networks.teacher.record(), "attends": hasattr(networks.teacher.network, "vit")},
             "shown": {key: shown[key] for key in ("image_id", "label", "predicted")} | {"aspect": drawn.aspect},
             "simulated": bool(cell["simulated"]),

@@ -3,7 +3,8 @@
 Of an encoder: images of several data sets, grouped by data set. Of a fine-tuned network (`--cell`): validation images
 of its task, grouped by class. The embedding is what the linear layer sees. t-SNE (van der Maaten and Hinton 2008)
 starts from the first 50 principal components; the numbers are of the embeddings themselves, because distances in a
-t-SNE mean little: the silhouette, and how many of an image's nearest neighbours are of its group.
+t-SNE mean little: the silhouette, and how many of an image's nearest neighbours are of its group, both among other
+patients' images, because two images of one patient are always near.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from PIL import Image
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
 
 from urfm.config.fields import Pooling, Resize
 from urfm.config.paper import Embedding
@@ -32,7 +31,7 @@ from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.classifier import load_classifier
-from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise
+from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise, open_image
 
 Array = npt.NDArray[np.float64]
 
@@ -62,7 +61,7 @@ def embed(
     vectors = []
     for first in progress(range(0, len(image_ids), EVALUATION_BATCH), f"embeddings of {store.folder.name}"):
         names = image_ids[first : first + EVALUATION_BATCH]
-        pixels = torch.stack([transform(Image.fromarray(store.read(name))) for name in names])
+        pixels = torch.stack([transform(open_image(store, name, record)) for name in names])
         with torch.inference_mode():
             features = model.forward_features(normalise(pixels, record, device))
             vectors.append(model.forward_head(features, pre_logits=True).double().cpu().numpy())
@@ -96,10 +95,24 @@ def purity(vectors: Array, groups: npt.NDArray[Any], patients: npt.NDArray[Any])
     return float(np.take_along_axis(same, nearest, axis=1).mean()), float(chance.mean())
 
 
-def silhouette(vectors: Array, groups: npt.NDArray[Any]) -> float:
-    """Mean silhouette in [-1, 1]; NaN unless there are two groups or more, and more images than groups."""
-    count = len(np.unique(groups))
-    return float(silhouette_score(vectors, groups)) if 2 <= count < len(groups) else float("nan")
+def silhouette(vectors: Array, groups: npt.NDArray[Any], patients: npt.NDArray[Any]) -> float:
+    """Mean silhouette (Rousseeuw 1987) in [-1, 1], of each image among other patients' images only.
+
+    0 for an image without such an image of its own group, as for a group of one; without such an image of another group
+    it does not count. NaN where all images are of the one kind or of the other.
+    """
+    names, numbers = np.unique(groups, return_inverse=True)
+    others, members = patients[:, None] != patients, np.eye(len(names))[numbers]
+    with np.errstate(invalid="ignore"):  # NaN where there is no image to be near to
+        means = np.where(others, cdist(vectors, vectors), 0) @ members / (others @ members)
+    own = means[np.arange(len(numbers)), numbers]
+    nearest = np.fmin.reduce(np.where(members, np.nan, means), axis=1)
+    if np.isnan(own).all() or np.isnan(nearest).all():
+        return float("nan")
+    farther = np.maximum(own, nearest)
+    values = np.divide(nearest - own, farther, out=np.zeros_like(own), where=farther != 0)
+    values[np.isnan(own) & ~np.isnan(nearest)] = 0
+    return float(np.nanmean(values))
 
 
 def main() -> None:
@@ -141,7 +154,7 @@ def main() -> None:
     groups, patients = table["group"].to_numpy(), table["patient_id"].to_numpy()
     places = project(points, settings.perplexity, settings.seed)
     near, chance = purity(points, groups, patients)
-    measured = {"silhouette": silhouette(points, groups), "purity": near, "chance": chance}
+    measured = {"silhouette": silhouette(points, groups, patients), "purity": near, "chance": chance}
     output = arguments.output.with_name(f"{arguments.output.name}.parquet")
     write_parquet(output, table[["image_id", "patient_id", "group"]].assign(x=places[:, 0], y=places[:, 1]))
     write_json(

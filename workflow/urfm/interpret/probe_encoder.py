@@ -28,6 +28,7 @@ from urfm.data.images.store import ImageStore
 from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
+from urfm.training.finetune.images import open_image
 from urfm.training.frozen.features import embed
 from urfm.training.frozen.probes import knn_probabilities, linear_probe
 
@@ -75,6 +76,7 @@ def candidates(settings: ProbeSettings, path: Path, snapshots: bool) -> tuple[in
         "input_size": found.settings.input_size,
         "mean": mean,
         "std": std,
+        "blur_sigma": found.settings.blur_sigma,
         "simulated": found.simulated,
         "stand_in": found.target["stand_in"],  # taught by random weights
     }
@@ -97,11 +99,12 @@ def read_split(path: Path, store: ImageStore, settings: ProbeSettings) -> tuple[
     return split, summary
 
 
-def squares(store: ImageStore, image_ids: list[str], size: int) -> torch.Tensor:
+def squares(store: ImageStore, image_ids: list[str], record: dict[str, Any]) -> torch.Tensor:
     """uint8 (images, 3, size, size): whole images, as in fine-tuning's evaluation and `urfm.embed`."""
+    size = record["input_size"]
     pixels = np.empty((len(image_ids), size, size, 3), np.uint8)
     for place, image_id in enumerate(image_ids):
-        square = Image.fromarray(store.read(image_id)).resize((size, size), Image.Resampling.BICUBIC)
+        square = open_image(store, image_id, record).resize((size, size), Image.Resampling.BICUBIC)
         pixels[place] = np.asarray(square)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
@@ -140,7 +143,7 @@ def main() -> None:
     store = ImageStore(arguments.images, verify=True)
     split, summary = read_split(arguments.split, store, settings)
     count, models, record = candidates(settings, arguments.encoder or arguments.snapshots, bool(arguments.snapshots))
-    pixels = squares(store, split["image_id"].tolist(), record["input_size"])
+    pixels = squares(store, split["image_id"].tolist(), record)
     tables, strengths = [], []
     for candidate in progress(models, f"{settings.name} on {settings.task}", count):
         features = embed(candidate.model, pixels, record, device)

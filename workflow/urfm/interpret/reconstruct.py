@@ -28,7 +28,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import atomic_path, sha256, write_json
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
-from urfm.data.views import View, blur, take_view
+from urfm.data.views import View, take_view
 from urfm.interpret.snapshots import Snapshots, read_snapshots
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.normalisation import normalise
@@ -58,7 +58,7 @@ def whole_images(chosen: pd.DataFrame, stores: list[ImageStore], settings: Pretr
         image = stores[number].read_row(int(row))
         view = View(0, 0, image.shape[0], image.shape[1], flip=False)
         sharp.append(take_view(image, view, settings.teacher.sees(settings.input_size)))
-        blurred = blur(image, settings.blur_sigma) if settings.blur_sigma > 0 else image
+        blurred = stores[number].read_row(int(row), settings.blur_sigma)
         student.append(take_view(blurred, view, settings.input_size))
     return torch.stack(student), torch.stack(sharp)
 

@@ -47,9 +47,22 @@ def read_mae(path: Path, settings: CheckpointSettings) -> Checkpoint:
 
 
 def read_urfm(path: Path, settings: CheckpointSettings) -> Checkpoint:
-    """URFM's released files: weights below `state_dict` and their moving average below `ema_state_dict`; no decoder."""
-    content, beside = _below(read_file(path), path, "URFM", "ema_state_dict" if settings.ema else "state_dict")
+    """URFM's released files: weights below `state_dict` and their moving average below `ema_state_dict`.
+
+    The decoder is left out; `urfm_tensors` has it too.
+    """
+    content, beside = _urfm(path, settings.ema)
     return _encoder(tensors_in(content, path), r"decoder_|mask_token$", beside)
+
+
+def urfm_tensors(path: Path, ema: bool) -> Tensors:
+    """Encoder and decoder of URFM's released files, under facebookresearch/mae's names."""
+    content, _ = _urfm(path, ema)
+    return tensors_in(content, path)
+
+
+def _urfm(path: Path, ema: bool) -> tuple[Any, list[str]]:
+    return _below(read_file(path), path, "URFM", "ema_state_dict" if ema else "state_dict")
 
 
 def read_moco_v3(path: Path, settings: CheckpointSettings) -> Checkpoint:

@@ -20,7 +20,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from urfm.config.fields import Colour
+from urfm.config.fields import Colour, NotNegative
 from urfm.config.models import CheckpointSettings
 from urfm.config.pretraining import colours
 from urfm.core.cli import Settings, parse_settings, run
@@ -114,6 +114,7 @@ class EncoderSettings(Settings):
 
     model: str
     checkpoint: CheckpointSettings | None = None
+    blur_sigma: NotNegative | None = None
 
 
 def from_tensors(
@@ -245,6 +246,8 @@ def main() -> None:
             safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
         record |= {"sha256": sha256(weights), "simulated": False}
     record["model"] = settings.model
+    if settings.blur_sigma is not None:
+        record["blur_sigma"] = settings.blur_sigma
     write_json(sidecar, record)
     say(
         f"{settings.model}: {record['architecture']}, {record['parameters'] / 1e6:.1f} M parameters, {record['source']}"

@@ -86,7 +86,8 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
         'features = load("THIS_FOLDER").embed(image)',
         "```",
         "",
-        f"Input: RGB from 0 to 1, the whole image squashed to {size} x {size} (bicubic), then normalised with "
+        f"Input: RGB from 0 to 1, {_blurred(record)}the whole image squashed to {size} x {size} (bicubic), then "
+        "normalised with "
         + (
             f"mean {_numbers(record['mean'])} and standard deviation {_numbers(record['std'])}."
             if record["mean"]
@@ -158,6 +159,13 @@ def _results(scores: pd.DataFrame) -> list[str]:
     ]
     note = "Fine-tuned with this workflow, on the test part: mean ± standard deviation over seeds."
     return ["## Results", "", note, "", *_table(header, rows), ""]
+
+
+def _blurred(record: dict[str, Any]) -> str:
+    sigma = record.get("blur_sigma", 0.0)
+    return (
+        f"blurred by a Gaussian of {sigma:g} pixels of the file (`urfm.load` does it, timm does not), " if sigma else ""
+    )
 
 
 def _spread(mean: float, sd: float) -> str:

@@ -154,6 +154,15 @@ def missing_model(config: Config, model: str) -> Missing | None:
     return Missing("checkpoint not in the checkpoint folder", detail) if detail else None
 
 
+def missing_decoder(config: Config, model: str) -> Missing | None:
+    """Whether there is no decoder to look at, or not the teacher whose tokens it predicts."""
+    record = config["models"][model]
+    run = record.get("pretraining", record.get("decoder"))
+    if run is None:
+        return Missing("no decoder to look at", f"models.{model}.decoder is not set")
+    return missing_teacher(config, pretraining_settings(config, run)["teacher"])
+
+
 def is_frozen(config: Config, model: str) -> bool:
     """Whether no network is trained for a model: a baseline, or a classifier on a frozen encoder."""
     record = config["models"][model]

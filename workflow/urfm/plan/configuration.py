@@ -42,6 +42,7 @@ def _dead_names(config: Config) -> Iterator[str]:
     runs = config["pretraining"]["runs"]
     for where, run in [
         *((f"models.{name}.pretraining", model.get("pretraining")) for name, model in config["models"].items()),
+        *((f"models.{name}.decoder", model.get("decoder")) for name, model in config["models"].items()),
         ("tables.table_1.run", config["tables"]["table_1"]["run"]),
         *(("tables.table_3.paper", run) for run in config["tables"]["table_3"]["paper"]),
         *_observed(config),
@@ -82,14 +83,30 @@ def _without_encoder(config: Config) -> Iterator[str]:
 def _dead_figures(config: Config) -> Iterator[str]:
     """What figures 1, 6 and 7 cannot be drawn of, and sets that are no external set of a task."""
     figures, tasks = config["figures"], config["tasks"]
-    if "pretraining" not in config["models"].get(figures["model"], {"pretraining": ""}):
-        yield f"figures.model: {figures['model']} is not pre-trained here, so it has no decoder to look at"
+    if "baseline" in config["models"].get(figures["model"], {}):
+        yield f"figures.model: {figures['model']} is a baseline, which has no network to look at"
     if (run := figures["figure_1"]["run"]) not in (known := config["pretraining"]["runs"]):
         yield f"figures.figure_1.run: no {run}{nearest(run, known)}"
     for name, task in tasks.items():
         other = task.get("external", name)
         if other in tasks and list(tasks[other]["classes"]) != list(task["classes"]):
             yield f"tasks.{name}.external: {other} has the classes {', '.join(tasks[other]['classes'])}"
+    yield from _not_positive(config)
+
+
+def _not_positive(config: Config) -> Iterator[str]:
+    """Positive classes that a task does not have, or cannot have because it has more than two classes."""
+    for name, task in config["tasks"].items():
+        if (positive := task.get("positive")) is None:
+            continue
+        classes = list(task["classes"])
+        if positive not in classes:
+            yield f"tasks.{name}.positive: {positive!r} is not among tasks.{name}.classes{nearest(positive, classes)}"
+        elif len(classes) > 2:
+            yield (
+                f"tasks.{name}.positive: {name} has {len(classes)} classes, each of which is compared with the rest; "
+                "only a task of two classes has a positive one"
+            )
 
 
 def _observed(config: Config) -> Iterator[tuple[str, str]]:
@@ -186,8 +203,12 @@ def _references(config: Config) -> Iterator[tuple[str, str, Any]]:
         if entry["task"] != "average":
             yield f"{where}.task", "tasks", entry["task"]
     for number, claim in enumerate(config["tables"]["claims"]):
-        yield f"tables.claims.{number}.comparison", "comparisons", claim["comparison"]
-        for win in claim["wins"]:
+        if "comparison" in claim:
+            yield f"tables.claims.{number}.comparison", "comparisons", claim["comparison"]
+        if "model" in claim:
+            yield f"tables.claims.{number}.model", "models", claim["model"]
+        yield from ((f"tables.claims.{number}.tasks", "tasks", task) for task in claim.get("tasks", []))
+        for win in claim.get("wins", []):
             worse = [] if win["worse"] == "strongest" else win["worse"]
             yield from ((f"tables.claims.{number}.wins", "models", model) for model in [win["better"], *worse])
             yield from ((f"tables.claims.{number}.wins", "tasks", task) for task in win.get("tasks", []))

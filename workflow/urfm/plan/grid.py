@@ -11,11 +11,14 @@ from urfm.plan.availability import (
     available_datasets,
     data_root,
     is_frozen,
+    missing_decoder,
     missing_images,
     missing_model,
     missing_part,
     missing_run,
+    organs_of,
     planning,
+    pretraining_settings,
     wanted_datasets,
 )
 
@@ -24,6 +27,7 @@ Item = TypeVar("Item")
 
 # The figures of the paper whose panels draw a comparison each; their entries under `figures` name it for each panel.
 COMPARING = ("figure_2", "figure_3", "figure_4", "figure_5", "figure_8")
+SCALING = ("data", "model_size")  # panels of figure 8 with a size on the axis: one model alone says nothing there
 
 
 class Cell(NamedTuple):
@@ -73,16 +77,31 @@ def external_task(config: Config, task: str) -> str | None:
 def cells(config: Config, comparison: str) -> list[Cell]:
     """The fine-tuning cells of a comparison that can be had here."""
     item = config["comparisons"][comparison]
-    return [
+    found = [
         Cell(model, task, share)
         for task in available_tasks(config, item)
         for share in item["shares"]
         for model in scored_models(config, comparison)
     ]
+    return _borrowed(config, found, item["reference"]) if item.get("claims_only") else found
+
+
+def _borrowed(config: Config, cells: Sequence[Cell], reference: str) -> list[Cell]:
+    """Those that other comparisons train, where there are some of the reference and of another model to compare."""
+    trained_anyway = set(all_cells(config))
+    there = [cell for cell in cells if cell in trained_anyway]
+    own = {cell[1:] for cell in there if cell.model == reference}
+    others = {cell[1:] for cell in there if cell.model != reference}
+    return [cell for cell in there if cell[1:] in own & others]
+
+
+def trained(config: Config) -> Config:
+    """The comparisons for which cells are trained: all but those that only the claims read."""
+    return {name: item for name, item in config["comparisons"].items() if not item.get("claims_only")}
 
 
 def comparisons(config: Config) -> list[str]:
-    """The comparisons of which something can be drawn here."""
+    """The comparisons that have cells here."""
     return [name for name in config["comparisons"] if cells(config, name)]
 
 
@@ -90,13 +109,29 @@ def stated(config: Config, table: str) -> list[str]:
     """The comparisons with something to draw that comparison_with_paper or claims speak of."""
     item = config["tables"][table]
     entries = item["paper"] if table == "comparison_with_paper" else item
-    named = {entry["comparison"] for entry in entries}
+    named = {entry.get("comparison") for entry in entries}
     return [name for name in comparisons(config) if name in named]
+
+
+def converging_cells(config: Config) -> list[Cell]:
+    """The cells whose histories the claims of faster convergence read: those of the largest share."""
+    claims = config["tables"]["claims"]
+    named = _unique(claim["comparison"] for claim in claims if claim.get("kind") == "faster")
+    return _unique(
+        cell
+        for name in named
+        for cell in cells(config, name)
+        if cell.share == max(config["comparisons"][name]["shares"])
+    )
 
 
 def drawn(config: Config, figure: str) -> list[str]:
     """The comparisons with something to draw that make up a figure, in the order of its panels."""
-    return [name for name in config["figures"][figure].values() if cells(config, name)]
+    return [
+        name
+        for panel, name in config["figures"][figure].items()
+        if cells(config, name) and len(available_models(config, name)) >= (2 if panel in SCALING else 1)
+    ]
 
 
 def figure_of(config: Config, comparison: str) -> str | None:
@@ -106,7 +141,7 @@ def figure_of(config: Config, comparison: str) -> str | None:
 
 def targets(config: Config) -> list[str]:
     """The comparisons that are targets by their names: all but those named as a figure, which is the target then."""
-    return [name for name in config["comparisons"] if name not in COMPARING]
+    return [name for name in trained(config) if name not in COMPARING]
 
 
 def own_comparisons(config: Config) -> list[str]:
@@ -116,6 +151,12 @@ def own_comparisons(config: Config) -> list[str]:
     ]
 
 
+def two_class_tasks(config: Config, comparison: str) -> list[str]:
+    """The tasks of a comparison that decision curves and operating points can be had of."""
+    wanted = dict.fromkeys(cell.task for cell in cells(config, comparison))
+    return [task for task in wanted if len(config["tasks"][task]["classes"]) == 2]
+
+
 def title_of(config: Config, comparison: str) -> str:
     """What is printed for a comparison: its title, or its name in words."""
     return str(config["comparisons"][comparison].get("title", comparison.replace("_", " ").capitalize()))
@@ -123,8 +164,31 @@ def title_of(config: Config, comparison: str) -> str:
 
 def pictured_tasks(config: Config, figure: str) -> list[str]:
     """The tasks of figure 6 or 7 that have data, if the model they look at can be had."""
-    item = config["figures"][figure]
-    return available_tasks(config, item) if missing_model(config, config["figures"]["model"]) is None else []
+    model = config["figures"]["model"]
+    missing = missing_model(config, model) or (missing_decoder(config, model) if figure == "figure_6" else None)
+    return [] if missing else available_tasks(config, config["figures"][figure])
+
+
+def embedded_models(config: Config) -> dict[str, str]:
+    """`before` and `after`: the encoders whose embeddings figure 7 shows; none where there are no two data sets."""
+    item = config["figures"]["figure_7"]
+    names = {"before": item["before"], "after": config["figures"]["model"]}
+    several = len(available_tasks(config, item)) > 1
+    return {place: model for place, model in names.items() if several and missing_model(config, model) is None}
+
+
+def own_tasks(config: Config, comparison: str, model: str) -> list[str]:
+    """The tasks of a model that is pre-trained on one organ: those of this organ; none of any other model."""
+    run = config["models"][model].get("pretraining")
+    organs = pretraining_settings(config, run)["organs"] if run else []
+    tasks = config["comparisons"][comparison]["tasks"]
+    return [task for task in tasks if organ_of(config, task) == organs[0]] if len(organs) == 1 else []
+
+
+def organ_of(config: Config, task: str) -> str:
+    """The organ of a task's data set; empty where it holds several."""
+    organs = organs_of(config, config["tasks"][task]["dataset"])
+    return organs[0] if len(organs) == 1 else ""
 
 
 def kept_tasks(config: Config) -> list[str]:
@@ -134,12 +198,12 @@ def kept_tasks(config: Config) -> list[str]:
 
 def all_cells(config: Config) -> list[Cell]:
     """The cells of all comparisons, each once."""
-    return _unique(cell for name in config["comparisons"] for cell in cells(config, name))
+    return _unique(cell for name in trained(config) for cell in cells(config, name))
 
 
 def models(config: Config) -> list[str]:
     """The models of all comparisons that can be had here, each once."""
-    wanted = [name for name, item in config["comparisons"].items() if item["tasks"]]
+    wanted = [name for name, item in trained(config).items() if item["tasks"]]
     return _unique(model for name in wanted for model in scored_models(config, name))
 
 
@@ -157,7 +221,7 @@ def exported(config: Config) -> list[str]:
 
 def tasks(config: Config) -> list[str]:
     """The tasks of all comparisons and tables that have data, each once."""
-    items = [*config["comparisons"].values(), config["tables"]["table_2"]]
+    items = [*trained(config).values(), config["tables"]["table_2"]]
     return _unique(task for item in items for task in available_tasks(config, item))
 
 
@@ -168,7 +232,7 @@ def splits(config: Config) -> list[str]:
 
 
 def shown_split(config: Config) -> str:
-    """The one split that table 2 and the audit describe: the paper's, where each seed has its own (D31)."""
+    """The one split that table 2, the audit and figures 1 and 7 show: the paper's where each seed has one (D31)."""
     split = str(config["finetuning"]["split"])
     return "paper" if split == "per_seed" else split
 
@@ -298,7 +362,7 @@ def summary(config: Config) -> list[str]:
     lines = [f"{data_root(config)} is not there yet: this is the plan for all data"] if planning(config) else []
     if names := [*config["stand_ins"]["models"], *config["stand_ins"]["teachers"]]:
         lines.append(f"stand-ins with random weights, for demonstration only: {', '.join(names)}")
-    wanted = {name: item for name, item in sorted(config["comparisons"].items()) if item["tasks"]}
+    wanted = {name: item for name, item in sorted(trained(config).items()) if item["tasks"]}
     absent: dict[str, list[str]] = {}
     for name, item in wanted.items():
         lines.append(

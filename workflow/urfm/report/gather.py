@@ -20,7 +20,7 @@ from urfm.metrics import METRICS
 from urfm.plan import grid
 from urfm.plan.availability import Config, missing_model, missing_task
 from urfm.report.contents import Table, make_table, read_table
-from urfm.statistics.stored import AVERAGE
+from urfm.statistics.stored import AVERAGE, interval_words
 
 PACKAGES = (
     "snakemake", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas",
@@ -37,7 +37,7 @@ def records(results: Path, pattern: str) -> list[dict[str, Any]]:
 
 
 def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
-    """Each comparison that has statistics: its name, models, tasks, scores and differences, in order."""
+    """Each comparison that has statistics, in order: its name, models, tasks, and what is shown of its tables."""
     found = []
     for name, item in in_order(config):
         folder = results / "statistics" / name
@@ -55,6 +55,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
                     "leaders": leaders(config, scores, item),
                     "scores": read_table(folder / "scores.csv"),
                     "differences": read_table(folder / "differences.csv"),
+                    "operating": read_table(folder / "operating_points.csv"),
                 }
             )
     return found
@@ -63,7 +64,7 @@ def comparisons(config: Config, results: Path) -> list[dict[str, Any]]:
 def in_order(config: Config) -> list[tuple[str, Config]]:
     """Comparisons by name, those of the paper first."""
     own = grid.own_comparisons(config)
-    return sorted(config["comparisons"].items(), key=lambda entry: (entry[0] in own, entry[0]))
+    return sorted(grid.trained(config).items(), key=lambda entry: (entry[0] in own, entry[0]))
 
 
 def own_titles(config: Config) -> dict[str, str]:
@@ -98,26 +99,25 @@ def leaders(config: Config, scores: pd.DataFrame, item: Config) -> Table:
     return make_table(["Model", *(metric.short for metric in METRICS.values())], rows)
 
 
-def average(scores: pd.DataFrame, metric: str) -> tuple[float, float, float]:
-    """(value, low, high) of one model over tasks, from 0 to 1; the interval is NaN where the statistics have none."""
+def average(scores: pd.DataFrame, metric: str) -> tuple[float, str | None]:
+    """The score of one model over tasks, from 0 to 1, and its interval in words, if the statistics have one."""
     own = scores[scores["metric"] == metric]
-    resplits = own["ensemble"].isna().all()  # a split a seed leaves no seed-averaged predictions
-    columns = ["mean", "nb_low", "nb_high"] if resplits else ["ensemble", "boot_low", "boot_high"]
+    low, high = ("nb_low", "nb_high") if own["resplit"].all() else ("boot_low", "boot_high")
     combined = own[own["task"] == AVERAGE]
     if len(own[own["task"] != AVERAGE]) == 1:
         combined = own
-    if len(combined):
-        value, low, high = combined.iloc[0][columns]
-        return float(value), float(low), float(high)
-    return float(own[columns[0]].mean()), float("nan"), float("nan")
+    if not len(combined):
+        return float(own["mean"].mean()), None
+    row = combined.iloc[0]
+    return float(row["mean"]), interval_words(row[low], row[high], bool(row["few_patients"]))
 
 
-def cell_text(score: tuple[float, float, float]) -> str:
+def cell_text(score: tuple[float, str | None]) -> str:
     """86.35 (84.02 to 88.41), in percent."""
-    value, low, high = (100 * part for part in score)
+    value, interval = score
     if math.isnan(value):
         return "undefined"
-    return f"{value:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
+    return f"{100 * value:.2f}" + (f" ({interval})" if interval else "")
 
 
 def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
@@ -154,7 +154,7 @@ def key_numbers(config: Config, results: Path) -> dict[str, Any] | None:
 
 def status(config: Config, results: Path) -> dict[str, Any]:
     """What kind of run this is: simulated data sets, stand-in encoders, and tasks and models that are missing."""
-    wanted = [item for item in config["comparisons"].values() if item["tasks"]]
+    wanted = [item for item in grid.trained(config).values() if item["tasks"]]
     tasks = dict.fromkeys(task for item in wanted for task in item["tasks"])
     models = dict.fromkeys(model for item in wanted for model in grid.wanted_models(item))
     manifests = records(results, "manifests/*.json")

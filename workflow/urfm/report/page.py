@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 import yaml
+from pydantic import Field
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
@@ -47,10 +48,12 @@ class ReportSettings(DoctorSettings):
     finetuning: dict[str, Any]
     seeds: list[int]
     statistics: dict[str, Any]
+    left_out: dict[str, str] = Field(default={}, description="why a figure, or a comparison of one's own, is not built")
 
 
-def context(config: dict[str, Any], results: Path, pages: Path, output: Path) -> dict[str, Any]:
+def context(settings: dict[str, Any], results: Path, pages: Path, output: Path) -> dict[str, Any]:
     """Everything that the template prints."""
+    config = {name: section for name, section in settings.items() if name != "left_out"}
     audit = results / "audit" / "audit.json"
     table, hours = gather.cost(results)
     return {
@@ -59,6 +62,7 @@ def context(config: dict[str, Any], results: Path, pages: Path, output: Path) ->
         "status": gather.status(config, results),
         "key": gather.key_numbers(config, results),
         "comparisons": gather.comparisons(config, results),
+        "left_out": settings.get("left_out", {}),
         "unavailable": gather.unavailable(config),
         "inventory": gather.inventory(config),
         "audit": read_json(audit) if audit.is_file() else None,

@@ -1,7 +1,8 @@
 """Variance and tests of the area under the ROC curve without resampling, for two classes.
 
 DeLong, DeLong and Clarke-Pearson (1988), placements by ranks as Sun and Xu (2014). Images of one patient are summed
-first, as Obuchowski (1997) does for clustered data; with one image per patient this is DeLong's method exactly.
+first, as Obuchowski (1997) does for clustered data; with one image per patient this is DeLong's method exactly. Areas
+are means over seeds, and so are placements.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ def areas(positive: NDArray[np.bool_], patients: Sequence[str], scores: FloatArr
     positive, patients
         (images,), whether an image is of the second class, and its patient.
     scores
-        (models, images), the higher the likelier positive.
+        (models, seeds, images), the higher the likelier positive.
 
     Returns
     -------
     NaN where there is no positive or no negative image; the covariance also where either is of one patient only.
     """
-    models, images = scores.shape
+    models, _, images = scores.shape
     count = int(positive.sum())
     undefined = np.full(models, np.nan), np.full((models, models), np.nan)
     if count in (0, images):
@@ -37,9 +38,9 @@ def areas(positive: NDArray[np.bool_], patients: Sequence[str], scores: FloatArr
     # A positive's placement: the share of negatives below it, ties one half. A negative's: of positives above it.
     within = np.empty_like(scores)
     for part in (positive, ~positive):
-        within[:, part] = stats.rankdata(scores[:, part], axis=1)
-    beaten = stats.rankdata(scores, axis=1) - within
-    placements = np.where(positive, beaten / (images - count), 1 - beaten / count)
+        within[..., part] = stats.rankdata(scores[..., part], axis=-1)
+    beaten = stats.rankdata(scores, axis=-1) - within
+    placements = np.where(positive, beaten / (images - count), 1 - beaten / count).mean(axis=1)
     area = placements[:, positive].mean(axis=1)
 
     _, numbers = np.unique(np.asarray(patients, dtype=str), return_inverse=True)

@@ -12,11 +12,11 @@ from sklearn import metrics as sk
 
 from urfm.metrics import FloatArray, IntArray, auroc, macro_auroc
 from urfm.statistics.calibration import brier, calibration_error, reliability
-from urfm.statistics.predictions import Cell, Subset, pooled, read_seeds
+from urfm.statistics.predictions import Cell, Subset, pooled, positive_class, read_seeds
 
 KEY = ["model", "task", "share"]
 DETAILS = {  # name and columns of each table
-    "curves": [*KEY, "fpr", "tpr", "auroc", "simulated"],
+    "curves": [*KEY, "positive", "fpr", "tpr", "auroc", "simulated"],
     "classes": [
         *KEY, "class", "images", "sensitivity", "specificity", "precision", "f1", "auroc",
         "sensitivity_at_specificity", "simulated",
@@ -28,12 +28,14 @@ DETAILS = {  # name and columns of each table
 GRID = np.linspace(0, 1, 201)
 
 
-def cell_details(cell: Cell, subset: str, specificity: float, bins: int) -> dict[str, pd.DataFrame]:
+def cell_details(cell: Cell, subset: str, specificity: float, bins: int, positive: str = "") -> dict[str, pd.DataFrame]:
     """The tables of DETAILS by name.
 
     Of the seed-averaged predictions; with a split per seed, of all seeds' test images together, and the curve is the
-    mean of the seeds'. Calibration is that of single trained models, so it takes every seed's predictions.
+    mean of the seeds'. Calibration is that of single trained models, so it takes every seed's predictions. The positive
+    class of two is `positive`, by default the second; UrfmError where there is no such class.
     """
+    number = positive_class(cell, positive)
     seeds = list(read_seeds(cell, subset).values())
     one_each = pooled(cell, subset)
     labels, probabilities = one_each.labels, one_each.probabilities[0]
@@ -47,7 +49,9 @@ def cell_details(cell: Cell, subset: str, specificity: float, bins: int) -> dict
         "brier_ensemble": np.nan if cell.resplit else brier(labels, probabilities),
     }
     tables = {
-        "curves": mean_curve(seeds if cell.resplit else [one_each]),
+        "curves": mean_curve(seeds if cell.resplit else [one_each], number).assign(
+            positive="" if number is None else cell.classes[number]
+        ),
         "classes": class_table(cell.classes, labels, probabilities, specificity),
         "calibration": pd.DataFrame([errors]),
         "reliability": reliable,
@@ -57,17 +61,16 @@ def cell_details(cell: Cell, subset: str, specificity: float, bins: int) -> dict
     return {name: table.assign(**about)[DETAILS[name]] for name, table in tables.items()}
 
 
-def mean_curve(parts: Sequence[Subset]) -> pd.DataFrame:
+def mean_curve(parts: Sequence[Subset], positive: int | None) -> pd.DataFrame:
     """Mean ROC curve and area of one set of predictions each: fpr (GRID), tpr, auroc."""
-    curves = [roc_curve(part.labels, part.probabilities[0]) for part in parts]
+    curves = [roc_curve(part.labels, part.probabilities[0], positive) for part in parts]
     areas = [macro_auroc(part.labels, part.probabilities[0], np.ones((len(part.labels), 1)))[0] for part in parts]
     return pd.DataFrame({"fpr": GRID, "tpr": np.mean(curves, axis=0), "auroc": np.mean(areas)})
 
 
-def roc_curve(labels: IntArray, probabilities: FloatArray) -> FloatArray:
-    """True positive rate on GRID: second class of two, else the mean over classes of one-vs-rest curves."""
-    classes = probabilities.shape[1]
-    scored = [1] if classes == 2 else range(classes)
+def roc_curve(labels: IntArray, probabilities: FloatArray, positive: int | None) -> FloatArray:
+    """True positive rate on GRID: of class `positive` of two, or the mean over classes of one-vs-rest curves (None)."""
+    scored = range(probabilities.shape[1]) if positive is None else [positive]
     mean: FloatArray = np.mean([binary_curve(labels == c, probabilities[:, c]) for c in scored], axis=0)
     return mean
 

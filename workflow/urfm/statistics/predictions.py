@@ -143,6 +143,21 @@ def read_cell(path: Path, subset: str = "test") -> Cell:
     )
 
 
+def positive_class(cell: Cell, positive: str = "") -> int | None:
+    """Number of the positive class of two, the disease: `positive`, or the second where this is empty. None for more.
+
+    UrfmError where the cell has no such class, or more than two.
+    """
+    if not positive:
+        return 1 if len(cell.classes) == 2 else None
+    if positive not in cell.classes or len(cell.classes) > 2:
+        raise UrfmError(
+            f"{cell.name}: positive class {positive!r}, but the cell was trained with the classes "
+            f"{', '.join(cell.classes)}; name one of two in tasks.{cell.task}.positive, or leave it out"
+        )
+    return cell.classes.index(positive)
+
+
 def read_seeds(cell: Cell, subset: str) -> dict[int, Subset]:
     """Each seed's images of one subset ("val" or "test"); probabilities are (1, images, classes)."""
     part = cell.predictions[cell.predictions["subset"] == subset].sort_values(["seed", "image_id"])

@@ -1,11 +1,12 @@
 """Means, intervals, tests and ROC curves of a comparison's cells (stage `statistics`; tables: docs/statistics.md).
 
-Two kinds of uncertainty stand side by side. Over seeds (the paper's): mean, t interval and t-test, how much training
-varies on these test images. Over patients: the bootstrap of the seed-averaged predictions and DeLong's method, what
-would change with other patients; all models of a task share the resamples, so differences are paired. With a split
-per seed, predictions cannot be averaged over seeds, and Nadeau and Bengio's corrected t takes the place of both. Models
-are compared within a task and share, and by ranks over tasks. Only the test part is used, or, `external`, a set of
-other images predicted unchanged.
+One quantity, the mean of the seeds' scores, has two kinds of uncertainty side by side. Over seeds (the paper's): t
+interval and t-test, how much training varies on these test images. Over patients: intervals by bootstrap, P by
+exchanging the models, DeLong's method for two classes, what would change with other patients; all models of a task
+share the resamples, so differences are paired. With a split per seed, test parts differ, and Nadeau and Bengio's
+corrected t takes the place of both. The seed-averaged predictions are scored too, in a table of their own. Models are
+compared within a task and share, and by ranks over tasks. Only the test part is used, or, `external`, a set of other
+images predicted unchanged.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from urfm.config.statistics import Statistics
 from urfm.core.cli import parse_settings, run
 from urfm.core.files import sha256, write_csv, write_json, write_parquet
 from urfm.core.progress import progress, say
+from urfm.metrics import METRICS
+from urfm.statistics.clinical import clinical_tables
 from urfm.statistics.details import DETAILS, cell_details
 from urfm.statistics.groups import averaged_over_tasks, compared, only
 from urfm.statistics.predictions import Cell, read_cell
 from urfm.statistics.ranks import rank_tables
-from urfm.statistics.scores import difference_table, score_table
+from urfm.statistics.scores import difference_table, ensemble_table, score_table
 from urfm.statistics.seed_scores import seed_scores
+
+# So that the smallest P is below 0.01 after Holm's correction, whatever the number of comparisons.
+DRAWS_PER_COMPARISON = 200
 
 
 class StatisticsSettings(Statistics):
@@ -39,6 +45,7 @@ class StatisticsSettings(Statistics):
     reference: str = Field(description="model that every other one is compared with")
     subset: Subset = Field(default="test", description="images that are scored")
     lines: list[str] = Field(default=[], description="models that are scored, and neither compared nor ranked")
+    positive: dict[str, str] = Field(default={}, description="task of two classes: the positive one; else the second")
 
 
 def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd.DataFrame]:
@@ -52,26 +59,47 @@ def compute(cells: Sequence[Cell], settings: StatisticsSettings) -> dict[str, pd
     for cell in ordered:
         together.setdefault((cell.task, cell.share), []).append(cell)
     subset, confidence = settings.subset, settings.confidence
+    draws = draws_for(family(ordered, settings), settings)
+    numbers = (settings.reference, settings.bootstrap_resamples, draws, settings.bootstrap_seed)
     groups = [
-        compared(group, seeds, subset, settings.bootstrap_resamples, settings.bootstrap_seed)
+        compared(group, seeds, subset, *numbers)
         for group in progress(together.values(), f"statistics of {settings.comparison}", total=len(together))
     ]
     lines = [only(group, [model for model in group.models if model in settings.lines]) for group in groups]
     groups = [only(group, [model for model in group.models if model not in settings.lines]) for group in groups]
     averages = averaged_over_tasks(groups)
+    how = (settings.reference, settings.t_test, confidence, settings.margin)
     rank_table, pair_table = rank_tables(groups, 1 - confidence)
-    of_cells = [cell_details(cell, subset, settings.specificity, settings.calibration_bins) for cell in ordered]
+    of_cells = [
+        cell_details(
+            cell, subset, settings.specificity, settings.calibration_bins, settings.positive.get(cell.task, "")
+        )
+        for cell in ordered
+    ]
     return {
         "scores": score_table(groups, confidence),
-        "differences": difference_table(groups, settings.reference, settings.t_test, confidence),
+        "differences": difference_table(groups, *how),
         "average_scores": score_table(averages, confidence),
-        "average_differences": difference_table(averages, settings.reference, settings.t_test, confidence),
+        "average_differences": difference_table(averages, *how),
+        "ensembles": ensemble_table(groups, confidence),
         "lines": score_table([*lines, *averaged_over_tasks(lines)], confidence),
         "seeds": seeds,
         **{name: pd.concat([tables[name] for tables in of_cells], ignore_index=True) for name in DETAILS},
+        **clinical_tables(ordered, subset, settings, settings.positive),
         "ranks": rank_table,
         "rank_pairs": pair_table,
     }
+
+
+def draws_for(comparisons: int, settings: StatisticsSettings) -> int:
+    """Draws of the permutation test where Holm's correction is for so many comparisons."""
+    return max(settings.permutations, DRAWS_PER_COMPARISON * comparisons)
+
+
+def family(cells: Sequence[Cell], settings: StatisticsSettings) -> int:
+    """How many comparisons of one metric Holm's correction is for."""
+    others = {cell.model for cell in cells} - {settings.reference, *settings.lines}
+    return sum(cell.model in others for cell in cells)
 
 
 def warnings_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -117,6 +145,7 @@ def write(
             "warnings": list(warnings),
             "deterministic": list(deterministic),
             "settings": settings.model_dump(),
+            "draws": draws_for(len(tables["differences"]) // len(METRICS), settings),
             "sha256": {f"{name}.parquet": sha256(folder / f"{name}.parquet") for name in tables},
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
 
 AVERAGE = "average"  # the task's name in rows that average over tasks
+TOO_FEW = "too few patients"  # instead of an interval or P (docs/statistics.md)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Stored:
     warnings: list[dict[str, Any]]
     t_test: str
     resamples: int
+    draws: int
     confidence: float
+    margin: float
     tables: dict[str, pd.DataFrame]
 
 
@@ -49,9 +53,20 @@ def read_statistics(record: Path, tables: Sequence[str]) -> Stored:
         warnings=list(content.get("warnings", [])),
         t_test=content["settings"]["t_test"],
         resamples=content["settings"]["bootstrap_resamples"],
+        draws=content["draws"],
         confidence=content["settings"]["confidence"],
+        margin=content["settings"]["margin"],
         tables={name: pd.read_parquet(record.with_name(f"{name}.parquet")) for name in tables},
     )
+
+
+def interval_words(low: float, high: float, few: bool = False) -> str | None:
+    """An interval in percent, from shares: "84.02 to 88.41"; None where there is none."""
+    if math.isnan(low):
+        return TOO_FEW if few else None
+    if high - low < 1e-9:  # such as a model that predicts one class for every image
+        return f"{100 * low:.2f} in every resample"
+    return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def strongest(scores: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -14,12 +14,14 @@ from pydantic import Field
 from urfm.core.cli import Ordered, Settings, parse_settings, run
 from urfm.core.progress import say
 from urfm.metrics import METRICS, MetricName, led_by
-from urfm.statistics.stored import AVERAGE, Stored, read_statistics
+from urfm.statistics.equivalence import POWER
+from urfm.statistics.stored import AVERAGE, TOO_FEW, Stored, interval_words, read_statistics
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, count, write_table
 
 KEYS = ["task", "share", "metric", "model"]
 COLUMNS = [
-    "Task", "Training part", "Metric", "Model", "Score (%)", "Interval (%)", "P", "Seeds", "Images", "Patients",
+    "Task", "Training part", "Metric", "Model", "Score (%)", "Interval (%)", "P", "Detectable", "Equivalence",
+    "Seeds", "Images", "Patients",
 ]  # fmt: skip
 
 
@@ -54,12 +56,12 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
     """
     scores = pd.concat([stored.tables[name] for name in ("scores", "average_scores", "lines")])
     differences = pd.concat([stored.tables["differences"], stored.tables["average_differences"]])
-    over = "nb" if stored.tables["scores"]["ensemble"].isna().all() else "boot"
+    resplit = bool(stored.tables["scores"]["resplit"].all())
     found = dict(zip(keys(scores), scores.to_dict("records"), strict=True))
     tested = [model for model in settings.against or settings.models if model != settings.reference]
-    p = {
-        key: value
-        for key, value in zip(keys(differences), differences[f"{over}_p_holm"], strict=True)
+    against = {
+        key: row
+        for key, row in zip(keys(differences), differences.to_dict("records"), strict=True)
         if key[-1] in tested
     }
     shares = sorted(set(scores["share"]), reverse=True)
@@ -72,8 +74,8 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
             patients = None if pd.isna(row["patients"]) else int(row["patients"])
             rows.append([
                 title, f"{share} %", METRICS[metric].short, name + (" (stand-in)" if model in stored.stand_ins else ""),
-                mean_text(row, model in stored.deterministic), interval_text(row, over),
-                p_text(p.get((task, share, metric, model), math.nan)),
+                mean_text(row, model in stored.deterministic), interval_text(row, resplit),
+                *difference_texts(against.get((task, share, metric, model)), resplit),
                 count(row["seeds"]), count(row["images"]), count(patients),
             ])  # fmt: skip
     columns = COLUMNS
@@ -84,8 +86,8 @@ def comparison_table(stored: Stored, settings: ComparisonSettings) -> Table:
         title=f"{settings.title}: every model on every task",
         columns=columns,
         rows=rows,
-        notes=[*([SIMULATED] if stored.simulated else []), *explanations(stored, settings, over), *settings.notes],
-        numbers=COLUMNS[-3:],
+        notes=[*([SIMULATED] if stored.simulated else []), *explanations(stored, settings, resplit), *settings.notes],
+        numbers=[column for column in COLUMNS[-5:] if column != "Equivalence"],
     )
 
 
@@ -101,32 +103,56 @@ def mean_text(row: Mapping[Any, Any], deterministic: bool = False) -> str:
     return f"{mean:.2f}" + ("" if math.isnan(sd) or deterministic else f" ± {sd:.2f}")
 
 
-def interval_text(row: Mapping[Any, Any], over: str) -> str:
+def interval_text(row: Mapping[Any, Any], resplit: bool) -> str:
     """84.02 to 88.41, in percent."""
-    low, high = 100 * row[f"{over}_low"], 100 * row[f"{over}_high"]
-    return NONE if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    over = "nb" if resplit else "boot"
+    return interval_words(row[f"{over}_low"], row[f"{over}_high"], row["few_patients"]) or NONE
 
 
-def p_text(p: float) -> str:
+def difference_texts(row: Mapping[Any, Any] | None, resplit: bool) -> tuple[str, str, str]:
+    """P, the detectable difference in points, and P of equivalence; dashes for the reference itself."""
+    if row is None:
+        return NONE, NONE, NONE
+    few = bool(row["few_patients"])
+    return (
+        p_text(row["nb_p_holm" if resplit else "perm_p_holm"], few),
+        missing_text(few) if math.isnan(row["detectable"]) else f"{100 * row['detectable']:.1f}",
+        p_text(row["equivalence_p_holm"], few),
+    )
+
+
+def p_text(p: float, few: bool) -> str:
     """0.012, or < 0.001."""
     if math.isnan(p):
-        return NONE
+        return missing_text(few)
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def explanations(stored: Stored, settings: ComparisonSettings, over: str) -> Sequence[str]:
+def missing_text(few: bool) -> str:
+    return TOO_FEW if few else NONE
+
+
+def explanations(stored: Stored, settings: ComparisonSettings, resplit: bool) -> Sequence[str]:
     """What the columns are."""
     level = f"{100 * stored.confidence:g} %"
-    if over == "boot":
-        how = f"bootstrap over patients of the seed-averaged predictions, {stored.resamples:,} resamples"
+    if resplit:
+        how = test = "over re-splits, Nadeau-Bengio corrected"
     else:
-        how = "over re-splits, Nadeau-Bengio corrected"
+        how = f"over patients by bootstrap, {stored.resamples:,} resamples"
+        test = f"models exchanged patient by patient, {stored.draws:,} draws"
     said = [f"Scores: mean ± standard deviation over seeds of the test images. Intervals: {level}, {how}."]
     if settings.reference in settings.models and len(settings.models) > 1:
         reference = settings.models[settings.reference]
         said.append(
-            f"P: difference to {reference}, two-sided, by the same; corrected by Holm's method for all tasks and "
+            f"P: difference to {reference}, two-sided, {test}; corrected by Holm's method for all tasks and "
             "models of a metric, means over tasks by themselves."
+        )
+        said.append(
+            f"Detectable: the smallest true difference to {reference}, in points, that a test on these "
+            f"{'re-splits' if resplit else 'patients'} would find with a power of {100 * POWER:g} % (two-sided, "
+            f"{100 * (1 - stored.confidence):.3g} %, one comparison by itself); smaller ones may be there. "
+            f"Equivalence: P of two one-sided tests, small where the models differ by less than "
+            f"{100 * stored.margin:g} points (`statistics.margin`), corrected as the other."
         )
     shown = settings.models | settings.lines
     if same := [title for model, title in shown.items() if model in stored.deterministic]:

@@ -16,7 +16,7 @@ from urfm.config.paper import Statement
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.progress import say
 from urfm.metrics import METRICS
-from urfm.statistics.stored import AVERAGE, Stored, read_statistics, strongest
+from urfm.statistics.stored import AVERAGE, Stored, interval_words, read_statistics, strongest
 from urfm.tables.render import NONE, SIMULATED, Table, arguments, write_table
 
 COLUMNS = [
@@ -54,7 +54,7 @@ def row(statement: Statement, stored: Stored | None, settings: ComparisonSetting
         *paper,
         f"{found['value']:.2f}",
         span(found["ci_low"], found["ci_high"]),
-        span(found["low"], found["high"]),
+        interval_words(found["low"] / 100, found["high"] / 100, found["few"]) or NONE,
         within,
         "; ".join(explanations(statement, stored, found, settings)),
         statement.says,
@@ -103,7 +103,13 @@ def ours(statement: Statement, stored: Stored) -> dict[str, Any] | None:
     percent = dict(zip(NUMBERS, (100 * float(value) for value in values), strict=True))
     tasks = stored.tables["scores"]["task"].nunique() if average else 1
     own = scores[scores["model"] == statement.model]
-    return {**percent, "tasks": tasks, "seeds": int(own["seeds"].iloc[0]), "simulated": bool(found["simulated"])}
+    return {
+        **percent,
+        "tasks": tasks,
+        "seeds": int(own["seeds"].iloc[0]),
+        "simulated": bool(found["simulated"]),
+        "few": bool(found["few_patients"]),
+    }
 
 
 def why_missing(statement: Statement, stored: Stored | None, settings: ComparisonSettings) -> str:
@@ -139,8 +145,8 @@ def comparison(settings: ComparisonSettings, statistics: dict[str, Stored]) -> T
     notes = [
         f"Of {len(rows)} numbers, {compared} can be compared; {answers.count('yes')} lie within our interval over "
         "patients.",
-        "Ours: mean over the seeds (a lead: its difference). Interval over patients: of the seed-averaged predictions, "
-        "by bootstrap; with a split per seed, by the corrected t. The paper's intervals are over seeds.",
+        "Ours: mean over the seeds (a lead: its difference). Interval over patients: of the same, by bootstrap; with a "
+        "split per seed, by the corrected t. The paper's intervals are over seeds.",
     ]
     if any(stored.simulated for stored in statistics.values()):
         notes.insert(0, SIMULATED)

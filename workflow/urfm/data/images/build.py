@@ -52,15 +52,15 @@ class Entry:
     frame: str = ""
 
 
-def _load(entry: Entry, long_side: int) -> Pixels | str:
-    """The pixels to store, or a sentence if the file is no longer the one in the manifest."""
+def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
+    """The pixels to store and the file's longer side, or a sentence if it is no longer the one in the manifest."""
     try:
         pixels = decode(entry.path, entry.frame)
     except UnusableImage as error:
         return f"{entry.path}: {error.reason} ({error.detail})"
     if pixel_sha256(pixels) != entry.pixel_sha256:
         return f"{entry.path}: its pixels are not those of the manifest"
-    return reduce(pixels, long_side)
+    return reduce(pixels, long_side), max(pixels.shape[:2])
 
 
 def write_store(
@@ -86,16 +86,17 @@ def write_store(
         open(pixels_path, "wb") as stream,
         parquet_rows(index_path, INDEX) as append,
     ):
-        for entry, pixels in zip(ordered, progress(loaded, "images", images), strict=True):
-            if isinstance(pixels, str):
+        for entry, found in zip(ordered, progress(loaded, "images", images), strict=True):
+            if isinstance(found, str):
                 raise UrfmError(
-                    f"{pixels}. It was usable when the manifest was made; restore it, or delete the manifest and "
+                    f"{found}. It was usable when the manifest was made; restore it, or delete the manifest and "
                     "run the workflow again"
                 )
+            pixels, native_side = found
             content = pixels.tobytes()
             stream.write(content)
             digest.update(content)
-            append(dict(zip(INDEX.names, (entry.image_id, offset, *pixels.shape), strict=True)))
+            append(dict(zip(INDEX.names, (entry.image_id, offset, *pixels.shape, native_side), strict=True)))
             offset += len(content)
     record = {
         "images": images,

@@ -9,8 +9,8 @@ from urfm.plan.availability import (
     Config,
     available_datasets,
     is_simulated,
+    missing_decoder,
     missing_model,
-    organs_of,
     pretraining_settings,
     stand_ins,
 )
@@ -38,11 +38,18 @@ def figure(config: Config, name: str) -> Config:
     return {
         **drawn,
         **lines(config, name),
+        "classes": class_names(config, name),
         **{key: item[key] for key in ("against", "metric") if key in item},
         "notes": [*drawn["notes"], *scored_images(config, item), *drawn_share(item)],
         "confidence": config["statistics"]["confidence"],
         "dpi": config["figures"]["dpi"],
     }
+
+
+def class_names(config: Config, name: str) -> Config:
+    """Label value and printed name of each class, by task."""
+    tasks = grid.available_tasks(config, config["comparisons"][name])
+    return {task: config["tasks"][task]["classes"] for task in tasks}
 
 
 def lines(config: Config, name: str) -> Config:
@@ -93,7 +100,7 @@ def against(config: Config, name: str) -> list[str]:
 
 
 def summary(config: Config, name: str) -> Config:
-    """What the critical-difference diagram and the reliability curves of a comparison print."""
+    """What the critical-difference diagram, the reliability and the decision curves of a comparison print."""
     drawn = comparison(config, name)
     return {
         "models": drawn["models"],
@@ -121,11 +128,15 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
     there = [model for model in models if missing_model(config, model) is None]
     compared = config["comparisons"][config["figures"][figure]["comparison"]]["models"] if figure == "figure_1" else []
     shown = dict.fromkeys([*compared, *models])
+    no_decoder: list[Config] = []
+    if figure != "figure_7" and there and (missing := missing_decoder(config, there[0])):
+        title = config["models"][there[0]]["title"]
+        no_decoder = [{"kind": "model", "name": there[0], "title": title, "reason": missing.reason}]
     stand_ins = [config["models"][model]["title"] for model in shown if model in config["stand_ins"]["models"]]
     marked = f"Stand-in (random weights in the upstream format), not the published model: {', '.join(stand_ins)}."
     return {
         "tasks": _pictured(config, tasks),
-        "unavailable": grid.unavailable(config, models, wanted),
+        "unavailable": [*grid.unavailable(config, models, wanted), *no_decoder],
         "notes": ([marked] if stand_ins else []) + grid.split_note(config) + grid.partial_pretraining(config, there),
         "dpi": config["figures"]["dpi"],
     }
@@ -133,30 +144,30 @@ def _picture(config: Config, figure: str, models: list[str], tasks: list[str]) -
 
 def figure_1(config: Config) -> Config:
     item = config["figures"]["figure_1"]
-    compared = config["comparisons"][item["comparison"]]["models"]
+    compared = config["comparisons"][item["comparison"]]
+    scored = grid.available_tasks(config, compared)
     return {
         **_picture(config, "figure_1", [config["figures"]["model"]], grid.available_tasks(config, item)),
         "organs": [[organ, name] for organ, name in config["organs"].items()],
-        "models": [[model, config["models"][model]["title"]] for model in compared],
+        "models": [[model, config["models"][model]["title"]] for model in compared["models"]],
+        "compared": [[task, config["tasks"][task]["title"]] for task in scored],
         "model": config["models"][config["figures"]["model"]]["title"],
     }
 
 
+def figure_3(config: Config) -> Config:
+    """With the names of classes, of which the ROC curves are."""
+    drawn = comparisons(config, "figure_3")
+    for name, item in drawn["comparisons"]:
+        item["classes"] = class_names(config, name)
+    return drawn
+
+
 def figure_5(config: Config) -> Config:
     """With the tasks of each model's organ, for models that are pre-trained on one organ."""
-    own, item = {}, config["comparisons"][config["figures"]["figure_5"]["comparison"]]
-    for model in item["models"]:
-        run = config["models"][model].get("pretraining")
-        organs = pretraining_settings(config, run)["organs"] if run else []
-        if len(organs) == 1:
-            own[model] = [task for task in item["tasks"] if organ_of(config, task) == organs[0]]
-    return {**comparisons(config, "figure_5"), "own": own}
-
-
-def organ_of(config: Config, task: str) -> str:
-    """The organ of a task's data set; empty where it holds several."""
-    organs = organs_of(config, config["tasks"][task]["dataset"])
-    return organs[0] if len(organs) == 1 else ""
+    name = config["figures"]["figure_5"]["comparison"]
+    own = {model: grid.own_tasks(config, name, model) for model in config["comparisons"][name]["models"]}
+    return {**comparisons(config, "figure_5"), "own": {model: tasks for model, tasks in own.items() if tasks}}
 
 
 def figure_6(config: Config) -> Config:
@@ -175,7 +186,7 @@ def figure_7(config: Config) -> Config:
 def figure_8(config: Config) -> Config:
     """With the runs of the models of panel A, and the organs of its tasks."""
     item = config["comparisons"][config["figures"]["figure_8"]["data"]]
-    organs = {task: organ_of(config, task) for task in item["tasks"]}
+    organs = {task: grid.organ_of(config, task) for task in item["tasks"]}
     return {
         **comparisons(config, "figure_8"),
         "runs": {
@@ -218,7 +229,7 @@ def loss_curves(config: Config) -> Config:
     wanted = [run for line in config["probes"]["runs"] for run in line] + config["reconstructions"]["runs"]
     wanted += [
         config["models"][model]["pretraining"]
-        for item in config["comparisons"].values()
+        for item in grid.trained(config).values()
         for model in item["models"]
         if item["tasks"] and "pretraining" in config["models"][model]
     ]

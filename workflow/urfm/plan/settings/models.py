@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urfm.plan import grid
 from urfm.plan.availability import Config, pretraining_settings, stand_ins
 from urfm.plan.settings.common import weights
 from urfm.plan.settings.pretraining import teacher
@@ -9,7 +10,9 @@ from urfm.plan.settings.pretraining import teacher
 
 def encoder(config: Config, model: str) -> Config:
     record = config["models"][model]
-    return {"model": model, "checkpoint": weights(config, record["checkpoint"]) if "checkpoint" in record else None}
+    blurred = {"blur_sigma": record["blur_sigma"]} if "blur_sigma" in record else {}
+    checkpoint = weights(config, record["checkpoint"]) if "checkpoint" in record else None
+    return {"model": model, "checkpoint": checkpoint, **blurred}
 
 
 def stand_in(config: Config, file: str) -> Config:
@@ -58,14 +61,23 @@ def _cell(config: Config, model: str, task: str, share: int) -> Config:
 def statistics(config: Config, name: str) -> Config:
     item = config["comparisons"][name]
     own = {key: item[key] for key in ("subset", "lines") if item.get(key)}
+    tasks = {task: config["tasks"][task] for task in grid.available_tasks(config, item)}
+    if positive := {task: record["positive"] for task, record in tasks.items() if "positive" in record}:
+        own["positive"] = positive
     return {"comparison": name, "reference": item["reference"], **own, **config["statistics"]}
 
 
 def attention(config: Config, task: str) -> Config:
+    record, recipe = config["models"][config["figures"]["model"]], pretraining_settings(config, pictured_run(config))
+    released: Config = {}
+    if "checkpoint" in record:
+        of_file = {"file": record["checkpoint"]["file"], "ema": record["checkpoint"].get("ema", True)}
+        released = {"released": of_file | {key: recipe[key] for key in ("decoder", "mask_ratio", "target_norm")}}
     return {
         "reader": config["datasets"][config["tasks"][task]["dataset"]]["reader"],
-        "images": config["figures"]["figure_6"]["images"],
-        "teacher": teacher(config, pretraining_settings(config, pictured_run(config))["teacher"]),
+        **{key: config["figures"]["figure_6"][key] for key in ("images", "attention")},
+        "teacher": teacher(config, recipe["teacher"]),
+        **released,
     }
 
 
@@ -75,5 +87,6 @@ def embeddings(config: Config) -> Config:
 
 
 def pictured_run(config: Config) -> str:
-    """The pre-training run of the model that figures 1, 6 and 7 look at."""
-    return str(config["models"][config["figures"]["model"]]["pretraining"])
+    """The pre-training run of the model that figures 1, 6 and 7 look at, or that its released file is like."""
+    record = config["models"][config["figures"]["model"]]
+    return str(record.get("pretraining", record.get("decoder")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from urfm.plan import grid
+from urfm.plan import grid, products
 from urfm.plan.availability import (
     Config,
     available_datasets,
@@ -133,10 +133,30 @@ def comparison(config: Config, name: str) -> Config:
     }
 
 
+def operating_points(config: Config, name: str) -> Config:
+    """What the table of sensitivity and specificity of a comparison prints."""
+    described = figures.comparison(config, name)
+    return {
+        "models": described["models"],
+        "tasks": [[task, title] for task, title, _ in described["tasks"]],
+        "specificity": config["statistics"]["specificity"],
+        "notes": described["notes"],
+    }
+
+
 def claims(config: Config) -> Config:
-    names = {claim["comparison"] for claim in config["tables"]["claims"]}
-    titles = {name: name.replace("figure_", "").upper() for name in sorted(names)}
-    return {"claims": config["tables"]["claims"], "titles": titles}
+    """The claims, and what is printed for the models and tasks of those whose numbers are."""
+    compared = {name for claim in config["tables"]["claims"] if (name := claim.get("comparison"))}
+    items = [config["comparisons"][name] for name in sorted(compared)]
+    models = sorted({model for item in items for model in item["models"]})
+    tasks = sorted({task for item in items for task in item["tasks"]})
+    return {
+        "claims": config["tables"]["claims"],
+        "titles": {
+            **{model: config["models"][model]["title"] for model in models},
+            **{task: config["tasks"][task]["title"] for task in tasks},
+        },
+    }
 
 
 def settings_table(config: Config, table: str) -> Config:
@@ -157,6 +177,7 @@ def settings_table(config: Config, table: str) -> Config:
 
 
 def report(config: Config) -> Config:
-    """The configuration that the report prints: all of it but what no result depends on."""
+    """The configuration that the report prints, but what no result depends on; and what is left out, and why."""
     sections = ("images", "splits", "audit", "finetuning", "seeds", "statistics")
-    return doctor(config) | {key: config[key] for key in sections}
+    reasons = {name: gap.reason for name, gap in products.left_out(config).items()}
+    return doctor(config) | {key: config[key] for key in sections} | {"left_out": reasons}

@@ -45,10 +45,12 @@ class Part:
     pixels: torch.Tensor  # uint8 (images, 3, size, size), prepared for evaluation; empty for the training part
 
 
-def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int) -> dict[str, Part]:
+def read_parts(
+    split: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, record: dict[str, Any]
+) -> dict[str, Part]:
     """The three parts of a split, the training part cut to the share, with everything checked before training."""
     rows = rows_of(split, store, settings)
-    parts = {name: prepared(part, store, settings, input_size, prepare=name != "train") for name, part in rows.items()}
+    parts = {name: prepared(part, store, settings, record, prepare=name != "train") for name, part in rows.items()}
     labels, classes = parts["val"].labels, len(settings.classes)
     if np.isnan(SELECTION[settings.selection_metric](labels, np.full((len(labels), classes), 1 / classes))):
         raise UrfmError(
@@ -59,13 +61,18 @@ def read_parts(split: pd.DataFrame, store: ImageStore, settings: FinetuneSetting
 
 
 def prepared(
-    rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, input_size: int, *, prepare: bool
+    rows: pd.DataFrame, store: ImageStore, settings: FinetuneSettings, record: dict[str, Any], *, prepare: bool
 ) -> Part:
-    """The images of checked rows."""
+    """The images of checked rows, as the encoder that `record` describes sees them."""
     labels = rows["label"].map(settings.classes.index).to_numpy(np.int64, copy=True)
-    transform = evaluation_transform(input_size, settings.evaluation_resize)
-    squares = [transform(Image.fromarray(store.read(name))) for name in rows["image_id"] if prepare]
+    transform = evaluation_transform(record["input_size"], settings.evaluation_resize)
+    squares = [transform(open_image(store, name, record)) for name in rows["image_id"] if prepare]
     return Part(rows, labels, torch.stack(squares) if squares else torch.empty(0))
+
+
+def open_image(store: ImageStore, image_id: str, record: dict[str, Any]) -> Image.Image:
+    """A stored image as an encoder sees it: blurred if its json says so (Deblur-MIM)."""
+    return Image.fromarray(store.read(image_id, record.get("blur_sigma", 0.0)))
 
 
 def evaluation_transform(size: int, resize: str) -> transforms.Compose:
@@ -113,6 +120,7 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
         self, settings: FinetuneSettings, store: ImageStore, part: Part, record: dict[str, Any], seed: int
     ) -> None:
         self.store, self.seed, self.settings, self.size = store, seed, settings, record["input_size"]
+        self.blur_sigma = record.get("blur_sigma", 0.0)
         self.image_ids = part.rows["image_id"].tolist()
         self.labels = part.labels.tolist()
         self.randaugment: RandAugment | None = None
@@ -122,7 +130,7 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         epoch, index = key
         draws = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-        image = self.store.read(self.image_ids[index])
+        image = self.store.read(self.image_ids[index], self.blur_sigma)
         view = draw_view(draws, image.shape[0], image.shape[1], self.settings.crop_scale, self.settings.flip)
         pixels = take_view(image, view, self.size)
         if self.randaugment:

@@ -62,10 +62,12 @@ def identity(
     """
     # A random encoder has no weights to hash: what it is stands in its record.
     encoder = ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
+    blurred = [record["blur_sigma"]] if record.get("blur_sigma") else []
     return [
         settings.model_dump(exclude={"seeds", "split", "keep_weights"}),
         [[summary["sha256"], store.record["sha256"], store.record["index_sha256"]] for summary, store in origins],
         {key: record[key] for key in encoder},
+        *blurred,
     ]
 
 
@@ -102,10 +104,10 @@ def main() -> None:
     accepted: list[str] = []
     warned: dict[str, list[str]] = {}
     for summary, split, seeds in sources.folds:
-        parts = read_parts(split, store, settings, record["input_size"])
+        parts = read_parts(split, store, settings, record)
         if other:
             rows = checked(other.rows, other.store, settings)
-            parts["external"] = prepared(rows, other.store, settings, record["input_size"], prepare=True)
+            parts["external"] = prepared(rows, other.store, settings, record, prepare=True)
         cell = Cell(
             settings, store, arguments.encoder, record, parts, device, arguments.workers, arguments.save_seconds
         )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from urfm.config.fields import Pooling, Resize
 from urfm.core.files import read_json
@@ -17,7 +16,7 @@ from urfm.data.images.store import ImageStore
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
 from urfm.models.normalisation import normalise_for
-from urfm.training.finetune.images import evaluation_transform
+from urfm.training.finetune.images import evaluation_transform, open_image
 
 BATCH = 64
 
@@ -36,7 +35,7 @@ def encoder_features(
     transform = evaluation_transform(record["input_size"], resize)
     parts = []
     for first in progress(range(0, len(images), BATCH), "features: batches"):
-        squares = [transform(Image.fromarray(store.read(name))) for store, name in images[first : first + BATCH]]
+        squares = [transform(open_image(store, name, record)) for store, name in images[first : first + BATCH]]
         parts.append(embed(model, torch.stack(squares), record, device))
     return np.concatenate(parts)
 

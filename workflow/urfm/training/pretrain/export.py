@@ -40,6 +40,7 @@ def export(
         "input_size": settings.input_size,
         "mean": mean and list(mean),
         "std": std and list(std),
+        "blur_sigma": settings.blur_sigma,  # its authors demand that downstream images are blurred as well
         "weights": "file",
         "source": f"masked image modelling with targets of {settings.teacher.name} on {images:,} ultrasound images, "
         f"{settings.epochs} epochs" + (", exponential moving average of the weights" if settings.ema_decay else ""),

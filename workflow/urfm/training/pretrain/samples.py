@@ -22,7 +22,7 @@ from urfm.core.files import read_json, verify_sha256
 from urfm.core.progress import say
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
-from urfm.data.views import blur, draw_view, take_view
+from urfm.data.views import draw_view, take_view
 from urfm.targets.store import TargetStore
 from urfm.training import state
 from urfm.training.distributed import Processes
@@ -133,7 +133,7 @@ class Samples(Dataset[Sample]):
             if self.teacher_side != settings.input_size or settings.blur_sigma > 0:
                 sample["teacher"] = take_view(image, view, self.teacher_side)
         if settings.blur_sigma > 0:
-            image = blur(image, settings.blur_sigma)  # before cropping: sigma is in pixels of the stored image
+            image = self.stores[number].read_row(row, settings.blur_sigma)
         sample["student"] = take_view(image, view, settings.input_size)
         return sample
 
