@@ -147,6 +147,8 @@ use rule critical_difference as calibration with:
 
 
 use rule critical_difference as decision_curves with:
+    input:
+        needed("decision_curves", f"<results>/statistics/{COMPARED}/statistics.json"),
     output:
         **drawing("decision_curves", "Decision curves", "net benefit"),
     log:

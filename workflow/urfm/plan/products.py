@@ -7,6 +7,7 @@ Tables need nothing: they name what is not there row by row.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from urfm.plan import grid
 from urfm.plan.availability import Config, Missing, missing_images, missing_model
@@ -52,8 +53,8 @@ def _unless_wanted(wanted: bool) -> Missing:
     )
 
 
-def _panels(figure: str) -> Callable[[Config], Missing | None]:
-    return lambda config: _scores(config, list(config["figures"][figure].values()))
+def _panels(figure: str, config: Config) -> Missing | None:
+    return _scores(config, list(config["figures"][figure].values()))
 
 
 def _figure_1(config: Config) -> Missing | None:
@@ -144,15 +145,15 @@ def _audit(config: Config) -> Missing | None:
 
 NEEDS: dict[str, Callable[[Config], Missing | None]] = {
     "figure_1": _figure_1,
-    "figure_2": _panels("figure_2"),
-    "figure_3": _panels("figure_3"),
-    "figure_4": _panels("figure_4"),
+    "figure_2": partial(_panels, "figure_2"),
+    "figure_3": partial(_panels, "figure_3"),
+    "figure_4": partial(_panels, "figure_4"),
     "figure_5": _figure_5,
     "figure_6": _figure_6,
     "figure_7": _figure_7,
     "figure_8": _figure_8,
     "critical_difference": _ranks,
-    "calibration": _panels("figure_2"),
+    "calibration": partial(_panels, "figure_2"),
     "decision_curves": _two_classes,
     "operating_points": _two_classes,
     "probe_curves": _probes,
