@@ -161,7 +161,7 @@ rule claims:
 
 rule operating_points:
     input:
-        f"<results>/statistics/{COMPARED}/statistics.json",
+        needed("operating_points", f"<results>/statistics/{COMPARED}/statistics.json"),
     output:
         **tabulating("operating_points", "Operating points", "sensitivity and specificity"),
     log:
