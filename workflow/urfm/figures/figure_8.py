@@ -360,16 +360,15 @@ def foot(
     level = f"{100 * settings.confidence:g} %"
     several = notes.several_seeds(numbers.values())
     interval = f"{level} t interval over seeds"
-    placed = [name for name in numbers if name in sizes]
+    placed = {name: one for name, one in numbers.items() if name in sizes}
     over = "mean over seeds" if several else "one seed"
     sentences = [f"A to C: {METRICS[METRIC].words} on the test part, {over}; n: test images."]
     if placed:
-        first = numbers[placed[0]]
         sentences.append(
             f"{' and '.join(PANELS[name][0] for name in placed)}: "
             + (f"black line: {interval} (the paper's error bar); " if several else "")
-            + notes.grey_lines([first], level).replace("Grey", "grey", 1)
-            + p_sentence({name: numbers[name] for name in placed}, settings, several)
+            + notes.grey_lines([*placed.values()], level).replace("Grey", "grey", 1)
+            + p_sentence(placed, settings, several)
         )
     for name in placed:
         unknown = [model for model in numbers[name].models if model not in sizes[name]]
