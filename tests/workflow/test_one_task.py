@@ -65,7 +65,7 @@ def test_all_is_made_and_the_rest_is_named(repository: Repository) -> None:
     assert "left out: critical_difference: needs two models and two tasks (here: 2 models, 1 task)" in output
     figures = repository.folder / "out" / "figures"
     made = sorted(path.stem for path in Path(figures).glob("*.png"))
-    assert made == ["calibration", "figure_1", "figure_2"]
+    assert made == ["calibration", "decision_curves", "figure_1", "figure_2"]
     page = " ".join(re.sub(r"<[^>]+>", " ", (repository.folder / "out" / "report.html").read_text()).split())
     assert "Not built here: Ranks over tasks (needs two models and two tasks)." in page
 
