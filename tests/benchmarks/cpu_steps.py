@@ -96,9 +96,11 @@ def pretraining_steps() -> tuple[Step, Step]:
     return training(masked(), loss, "fp32"), training(suited(masked()), loss, NOW)
 
 
-def finetuning_steps(before: nn.Module, after: nn.Module, precisions: tuple[Precision, Precision]) -> tuple[Step, Step]:
-    pixels = torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, 2, (BATCH,))
+def finetuning_steps(
+    before: nn.Module, after: nn.Module, precisions: tuple[Precision, Precision], batch: int = BATCH
+) -> tuple[Step, Step]:
+    pixels = torch.randn(batch, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 2, (batch,))
 
     def loss(model: nn.Module) -> torch.Tensor:
         return functional.cross_entropy(model(pixels).float(), labels)
@@ -141,7 +143,7 @@ def targets() -> tuple[Step, Step]:
     return before, lambda: teacher.tokens(pictures)
 
 
-def ratio(name: str, before: Step, after: Step) -> None:
+def ratio(name: str, before: Step, after: Step, images: int = BATCH) -> None:
     """Run both in turns and print images per second of CPU time."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(ROUNDS + 2):
@@ -150,7 +152,7 @@ def ratio(name: str, before: Step, after: Step) -> None:
             run()
             if turn >= 2:
                 times.append(time.process_time() - start)
-    old, new = (BATCH / median(times) for times in seconds)
+    old, new = (images / median(times) for times in seconds)
     print(f"| {name} | {old:,.0f} | {new:,.0f} | {new / old:.2f} |", flush=True)
 
 
@@ -162,8 +164,10 @@ def main() -> None:
     ratio("step of pre-training", *pretraining_steps())
     ratio("crop and mirror an image of 370 x 280", *crops())
     ratio("step of fine-tuning", *finetuning_steps(classifier(), suited(classifier()), ("fp32", NOW)))
-    networks = convolutional(), convolutional()
-    ratio(f"step of fine-tuning EfficientNet-Lite0, {NOW} and fp32", *finetuning_steps(*networks, (NOW, "fp32")))
+    for batch in (16, 64):
+        networks = convolutional(), convolutional()
+        name = f"step of fine-tuning EfficientNet-Lite0 in batches of {batch}, {NOW} and fp32"
+        ratio(name, *finetuning_steps(*networks, (NOW, "fp32"), batch), batch)
     ratio("evaluation", *evaluation_steps())
 
 
