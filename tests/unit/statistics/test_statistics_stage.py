@@ -374,7 +374,7 @@ def resplit(tmp_path_factory):
 
 def test_resplits_get_the_corrected_t_and_nothing_of_seed_averages(resplit, capsys):
     found = compute(load(resplit), SETTINGS)
-    assert "a split per seed: no seed-averaged predictions, so no bootstrap and no DeLong" in capsys.readouterr().out
+    assert "a split per seed: no common test part, so nothing over patients" in capsys.readouterr().out
     scores, gaps = found["scores"], found["differences"]
     assert scores["resplit"].all()
     assert found["ensembles"].empty

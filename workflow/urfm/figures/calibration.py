@@ -15,16 +15,11 @@ from matplotlib.figure import Figure
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.progress import say
-from urfm.figures import style
 from urfm.figures.output import arguments, save
-from urfm.figures.page import LEGEND_ROW, MARGIN, add_foot, legend_rows, panel_letter
-from urfm.figures.style import DOUBLE_COLUMN, GREY, LINE, SMALL, TITLE, Appearance
-from urfm.figures.summary import ROW, SummarySettings, draw_legend, draw_table, foot, page
+from urfm.figures.style import GREY, Appearance
+from urfm.figures.summary import Panels, SummarySettings, panels_over_table
 from urfm.statistics.stored import Stored, read_statistics
 
-COLUMNS = 5
-PANEL = 23.0  # mm, side of a panel's axes
-PANEL_ROW = 36.5  # mm, with title and tick labels
 FEWEST = 5  # predictions of a bin that is drawn
 
 
@@ -45,10 +40,16 @@ def read_curves(record: Path, settings: SummarySettings) -> tuple[Stored, pd.Dat
 
 def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: SummarySettings) -> Figure:
     """A: a panel per task; B: the table of errors."""
-    models = {name: title for name, title in settings.models.items() if name in set(errors["model"])}
-    tasks = {name: title for name, title in settings.tasks.items() if name in set(errors["task"])}
-    looks = style.appearances(list(settings.models))
-    lines = foot(
+
+    def panel(axes: Axes, task: str, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> str:
+        draw_curves(axes, curves[curves["task"] == task], models, looks)
+        return f"n = {errors.loc[errors['task'] == task, 'predictions'].max():,}"
+
+    return panels_over_table(
+        errors,
+        Panels(5, 36.5, 8, 6, 23.0, 23.0, "Confidence (%)", "Accuracy (%)", panel),
+        "Expected calibration error (points)",
+        error_words(errors),
         [
             "A: accuracy against the mean probability of the predicted class (confidence), in bins of equal width; "
             f"bins of fewer than {FEWEST} predictions are not drawn. n: predictions of a model, test images times "
@@ -59,37 +60,7 @@ def draw(stored: Stored, curves: pd.DataFrame, errors: pd.DataFrame, settings: S
         ],
         stored,
         settings,
-        DOUBLE_COLUMN,
     )
-    columns = min(COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
-    legend_top = style.SIMULATED_BAND if stored.simulated else 1.5
-    legend = legend_rows(models)
-    panels_top = legend_top + LEGEND_ROW * len(legend) + 1
-    table_top = panels_top + PANEL_ROW * rows + 3
-    foot_top = table_top + 12 + ROW * len(models) + 1
-    figure = style.new_figure(DOUBLE_COLUMN, foot_top + LINE * len(lines) + 2)
-    if stored.simulated:
-        style.mark_simulated(figure)
-    background = page(figure)
-    draw_legend(background, legend_top, legend, models, looks)
-    cell = (DOUBLE_COLUMN - 2 * MARGIN) / COLUMNS
-    style.add_text(figure, MARGIN, panels_top, "A", TITLE + 1, weight="bold")
-    for number, (task, title) in enumerate(tasks.items()):
-        row, column = divmod(number, columns)
-        left = MARGIN + cell * column + 8
-        axes = style.add_axes(figure, left, panels_top + PANEL_ROW * row + 6, PANEL, PANEL)
-        own = errors[errors["task"] == task]
-        axes.set_title(f"{title}\nn = {own['predictions'].max():,}", fontsize=SMALL, pad=4, linespacing=1.1)
-        draw_curves(axes, curves[curves["task"] == task], models, looks)
-        if column == 0:
-            axes.set_ylabel("Accuracy (%)")
-        if number + columns >= len(tasks):
-            axes.set_xlabel("Confidence (%)")
-    panel_letter(figure, MARGIN, table_top, "B", "Expected calibration error (points)")
-    draw_table(background, table_top + 5.5, error_words(errors), models, tasks)
-    add_foot(figure, foot_top, lines)
-    return figure
 
 
 def draw_curves(axes: Axes, curves: pd.DataFrame, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> None:

@@ -17,16 +17,11 @@ from matplotlib.ticker import MaxNLocator
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
 from urfm.core.progress import say
-from urfm.figures import style
 from urfm.figures.output import arguments, save
-from urfm.figures.page import LEGEND_ROW, MARGIN, add_foot, legend_rows, panel_letter
-from urfm.figures.style import DOUBLE_COLUMN, GREY, LINE, SMALL, TITLE, Appearance
-from urfm.figures.summary import ROW, SummarySettings, draw_legend, draw_table, foot, page
+from urfm.figures.style import GREY, Appearance
+from urfm.figures.summary import Panels, SummarySettings, panels_over_table
 from urfm.statistics.stored import TOO_FEW, Stored, read_statistics
 
-COLUMNS = 4
-PANEL_WIDTH, PANEL_HEIGHT = 32.0, 25.0  # mm, of a panel's axes
-PANEL_ROW = 41.0  # mm, with title and tick labels
 BELOW = 0.25  # how far the axis goes below 0, as a share of the prevalence
 RULES = {
     "youden": "the highest sum of sensitivity and specificity",
@@ -52,10 +47,18 @@ def read_curves(record: Path, settings: SummarySettings) -> tuple[Stored, pd.Dat
 
 def draw(stored: Stored, curves: pd.DataFrame, points: pd.DataFrame, settings: SummarySettings) -> Figure:
     """A: a panel per task; B: the table of sensitivity and specificity."""
-    models = {name: title for name, title in settings.models.items() if name in set(curves["model"])}
-    tasks = {name: title for name, title in settings.tasks.items() if name in set(curves["task"])}
-    looks = style.appearances(list(settings.models))
-    lines = foot(
+
+    def panel(axes: Axes, task: str, models: Mapping[str, str], looks: Mapping[str, Appearance]) -> str:
+        own = curves[curves["task"] == task]
+        draw_curves(axes, own, models, looks)
+        first = own.iloc[0]
+        return f"{str(first['positive']).replace('_', ' ')}: {first['positives']:,} of {first['images']:,}"
+
+    return panels_over_table(
+        curves,
+        Panels(4, 41.0, 9, 7, 32.0, 25.0, "Threshold probability (%)", "Net benefit", panel, markers=False),
+        "Sensitivity / specificity (%) at the validation part's threshold",
+        point_words(points),
         [
             "A: net benefit, true positives less false positives weighted by the odds of the threshold, per image; "
             "mean over seeds. Who has a predicted probability of the threshold or more is treated. Dashed line: "
@@ -68,42 +71,7 @@ def draw(stored: Stored, curves: pd.DataFrame, points: pd.DataFrame, settings: S
         ],
         stored,
         settings,
-        DOUBLE_COLUMN,
     )
-    columns = min(COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
-    legend_top = style.SIMULATED_BAND if stored.simulated else 1.5
-    legend = legend_rows(models)
-    panels_top = legend_top + LEGEND_ROW * len(legend) + 1
-    table_top = panels_top + PANEL_ROW * rows + 3
-    foot_top = table_top + 12 + ROW * len(models) + 1
-    figure = style.new_figure(DOUBLE_COLUMN, foot_top + LINE * len(lines) + 2)
-    if stored.simulated:
-        style.mark_simulated(figure)
-    background = page(figure)
-    draw_legend(background, legend_top, legend, models, looks, markers=False)
-    cell = (DOUBLE_COLUMN - 2 * MARGIN) / COLUMNS
-    style.add_text(figure, MARGIN, panels_top, "A", TITLE + 1, weight="bold")
-    for number, (task, title) in enumerate(tasks.items()):
-        row, column = divmod(number, columns)
-        axes = style.add_axes(
-            figure, MARGIN + cell * column + 9, panels_top + PANEL_ROW * row + 7, PANEL_WIDTH, PANEL_HEIGHT
-        )
-        own = curves[curves["task"] == task]
-        first = own.iloc[0]
-        axes.set_title(
-            f"{title}\n{str(first['positive']).replace('_', ' ')}: {first['positives']:,} of {first['images']:,}",
-            fontsize=SMALL, pad=4, linespacing=1.1,
-        )  # fmt: skip
-        draw_curves(axes, own, models, looks)
-        if column == 0:
-            axes.set_ylabel("Net benefit")
-        if number + columns >= len(tasks):
-            axes.set_xlabel("Threshold probability (%)")
-    panel_letter(figure, MARGIN, table_top, "B", "Sensitivity / specificity (%) at the validation part's threshold")
-    draw_table(background, table_top + 5.5, point_words(points), models, tasks)
-    add_foot(figure, foot_top, lines)
-    return figure
 
 
 def intervals_words(curves: pd.DataFrame, settings: SummarySettings) -> str:

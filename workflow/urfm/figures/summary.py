@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
 from urfm.core.cli import Ordered, Settings
 from urfm.figures import style
-from urfm.figures.page import LEGEND_ROW, MARGIN
-from urfm.figures.style import DOUBLE_COLUMN, LABEL, SMALL, Appearance, Unavailable
+from urfm.figures.page import LEGEND_ROW, MARGIN, add_foot, legend_rows, panel_letter
+from urfm.figures.style import DOUBLE_COLUMN, LABEL, LINE, SMALL, TITLE, Appearance, Unavailable
 from urfm.statistics.stored import Stored
 
 ROW = 3.4  # mm, of a table
@@ -25,6 +27,28 @@ class SummarySettings(Settings):
     unavailable: list[Unavailable] = Field(default=[], description="tasks and models not available, with the reason")
     notes: list[str] = Field(default=[], description="sentences for the foot of the figure")
     dpi: int = Field(ge=72, description="resolution of the PNG")
+
+
+Words = Mapping[tuple[str, str], tuple[str, bool]]  # (model, task) to what a table says, and whether in bold
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A panel per task: how many in a row, millimetres of a row and of the axes in it, and what the axes say.
+
+    `draw` draws a task on its axes, with the titles and looks of the models, and returns what stands below its title.
+    """
+
+    columns: int
+    row: float
+    left: float
+    top: float
+    width: float
+    height: float
+    x: str
+    y: str
+    draw: Callable[[Axes, str, Mapping[str, str], Mapping[str, Appearance]], str]
+    markers: bool = True  # in the legend
 
 
 def foot(sentences: Sequence[str], stored: Stored, settings: SummarySettings, width: float) -> list[str]:
@@ -43,13 +67,56 @@ def page(figure: Figure) -> Axes:
     return axes
 
 
+def panels_over_table(
+    shown: pd.DataFrame,
+    panels: Panels,
+    heading: str,
+    words: Words,
+    sentences: Sequence[str],
+    stored: Stored,
+    settings: SummarySettings,
+) -> Figure:
+    """A: a panel per task; B, under `heading`: a table of models and tasks. Those are drawn that `shown` has."""
+    models = {name: title for name, title in settings.models.items() if name in set(shown["model"])}
+    tasks = {name: title for name, title in settings.tasks.items() if name in set(shown["task"])}
+    looks = style.appearances(list(settings.models))
+    lines = foot(sentences, stored, settings, DOUBLE_COLUMN)
+    columns = min(panels.columns, len(tasks))
+    legend_top = style.SIMULATED_BAND if stored.simulated else 1.5
+    legend = legend_rows(models)
+    panels_top = legend_top + LEGEND_ROW * len(legend) + 1
+    table_top = panels_top + panels.row * -(-len(tasks) // columns) + 3
+    foot_top = table_top + 12 + ROW * len(models) + 1
+    figure = style.new_figure(DOUBLE_COLUMN, foot_top + LINE * len(lines) + 2)
+    if stored.simulated:
+        style.mark_simulated(figure)
+    background = page(figure)
+    draw_legend(background, legend_top, legend, models, looks, panels.markers)
+    cell = (DOUBLE_COLUMN - 2 * MARGIN) / panels.columns
+    style.add_text(figure, MARGIN, panels_top, "A", TITLE + 1, weight="bold")
+    for number, (task, title) in enumerate(tasks.items()):
+        row, column = divmod(number, columns)
+        left, top = MARGIN + cell * column + panels.left, panels_top + panels.row * row + panels.top
+        axes = style.add_axes(figure, left, top, panels.width, panels.height)
+        below = panels.draw(axes, task, models, looks)
+        axes.set_title(f"{title}\n{below}", fontsize=SMALL, pad=4, linespacing=1.1)
+        if column == 0:
+            axes.set_ylabel(panels.y)
+        if number + columns >= len(tasks):
+            axes.set_xlabel(panels.x)
+    panel_letter(figure, MARGIN, table_top, "B", heading)
+    draw_table(background, table_top + 5.5, words, models, tasks)
+    add_foot(figure, foot_top, lines)
+    return figure
+
+
 def draw_legend(
     axes: Axes,
     top: float,
     rows: Sequence[Sequence[str]],
     titles: Mapping[str, str],
     looks: Mapping[str, Appearance],
-    markers: bool = True,
+    markers: bool,
 ) -> None:
     """Line, with its marker, of each model with its title, centred."""
     for number, row in enumerate(rows):
@@ -67,11 +134,11 @@ def draw_legend(
 def draw_table(
     axes: Axes,
     top: float,
-    words: Mapping[tuple[str, str], tuple[str, bool]],
+    words: Words,
     models: Mapping[str, str],
     tasks: Mapping[str, str],
 ) -> None:
-    """A row per model, a column per task; `words`: (model, task) to what stands there, and whether in bold."""
+    """A row per model, a column per task."""
     named = max(style.text_width(title) for title in models.values()) + 4
     width = min(18.0, (DOUBLE_COLUMN - 2 * MARGIN - named) / len(tasks))
     for place, (task, title) in enumerate(tasks.items()):

@@ -136,8 +136,8 @@ def clinical_tables(
             "task": cell.task,
             "share": cell.share,
             "positive": cell.classes[number],
+            "simulated": cell.simulated,
         }
-        about["simulated"] = cell.simulated
         for name, table in of_cell(cell, number, subset, settings).items():
             found[name].append(table.assign(**about)[CLINICAL[name]])
     return {

@@ -206,7 +206,7 @@ def explain(cell: Cell) -> None:
     if len(cell.seeds) == 1:
         say(f"{cell.task}/{cell.share}: one seed: no interval and no t-test over seeds")
     if cell.resplit:
-        say(f"{cell.task}/{cell.share}: a split per seed: no seed-averaged predictions, so no bootstrap and no DeLong")
+        say(f"{cell.task}/{cell.share}: a split per seed: no common test part, so nothing over patients")
     if cell.resplit and np.isnan(cell.training_images):
         say(f"{cell.task}/{cell.share}: cell.json does not say how many images were trained on: no corrected t")
 
