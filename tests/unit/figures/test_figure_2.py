@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from dataclasses import replace
@@ -188,6 +189,20 @@ def test_the_strongest_other_model_is_compared(case):
     for row in numbers.comparisons.itertuples():
         others = numbers.scores.query("task == @row.task and metric == @row.metric and model != 'urfm'")
         assert others.set_index("model")["mean"].idxmax() == row.model
+
+
+def test_the_note_says_what_the_test_part_could_have_shown(case):
+    """Of the comparisons that are drawn, in points, from the statistics' own table; nothing where nothing varies."""
+    numbers, figure = case[2], case[3]
+    rows = numbers.differences.merge(numbers.comparisons[["task", "share", "metric", "model"]])
+    smallest = sorted(rows["detectable"].dropna())
+    written = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    said = re.search(r"shows with a power of 80 %: ([0-9.]+)(?: to ([0-9.]+))? points", written)
+    assert bool(said) == bool(smallest)
+    if said:
+        first, last = said.groups()
+        assert [float(first), float(last or first)] == pytest.approx([smallest[0], smallest[-1]], abs=0.051)
+        assert all(value > 1 for value in smallest)  # points, not shares
 
 
 def test_panels_keep_the_papers_letters():

@@ -16,6 +16,7 @@ from urfm.figures.read import (
     positive_name,
     unavailable,
 )
+from urfm.statistics.equivalence import POWER
 
 LISTED = 6  # cells with a warning that a note names one by one
 
@@ -105,6 +106,18 @@ def corrected(numbers: Numbers) -> str:
     return " Not corrected for several tests; Holm-corrected values are in the CSV file."
 
 
+def power(numbers: Numbers) -> str:
+    """How large a difference must be to be found here, so that "not significant" is read as what it is."""
+    smallest = numbers.comparisons["detectable"].dropna()
+    if smallest.empty:
+        return ""
+    first, last = f"{smallest.min():.1f}", f"{smallest.max():.1f}"
+    return (
+        f" Smallest difference that such a test part shows with a power of {100 * POWER:g} %: "
+        f"{first if first == last else f'{first} to {last}'} points."
+    )
+
+
 def test_over(numbers: Numbers) -> str:
     """How P was found."""
     draws = "" if numbers.over == RESPLITS else f" ({numbers.draws:,} draws)"
@@ -143,6 +156,7 @@ def p_values(numbers: Numbers, settings: Comparison, mark: str = "bracket") -> s
             else "."
         )
         + corrected(numbers)
+        + power(numbers)
     )
 
 

@@ -50,7 +50,7 @@ class Uncertainty:
 PATIENTS = Uncertainty(
     name="models exchanged patient by patient",
     score=["mean", "ci_low", "ci_high", "boot_low", "boot_high"],
-    difference=["difference", "boot_low", "boot_high", "perm_p", "perm_p_holm", "t_p", "t_p_holm"],
+    difference=["difference", "boot_low", "boot_high", "perm_p", "perm_p_holm", "t_p", "t_p_holm", "detectable"],
     low="boot_low",
     high="boot_high",
     p="perm_p",
@@ -59,7 +59,7 @@ PATIENTS = Uncertainty(
 RESPLITS = Uncertainty(
     name="Nadeau-Bengio corrected, over re-splits",
     score=["mean", "ci_low", "ci_high", "nb_low", "nb_high"],
-    difference=["difference", "nb_low", "nb_high", "nb_p", "nb_p_holm", "t_p", "t_p_holm"],
+    difference=["difference", "nb_low", "nb_high", "nb_p", "nb_p_holm", "t_p", "t_p_holm", "detectable"],
     low="nb_low",
     high="nb_high",
     p="nb_p_holm",
