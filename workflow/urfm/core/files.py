@@ -85,8 +85,10 @@ def room(path: Path, size: float, written: Path, advice: str = MAKE_ROOM) -> Ite
             raise
         cause = "the disk is full" if free < NEARLY_FULL else "the disk or a quota on it is full"
         so_far = written.stat().st_size if written.exists() else 0
-        needed = human_bytes(size) if size else f"more than {human_bytes(so_far)}"
-        raise UrfmError(f"{path}: {cause}: {needed} needed, {human_bytes(free)} free; {advice}") from error
+        needed = (
+            f"{human_bytes(size)} needed, " if size else f"more than {human_bytes(so_far)} needed, " if so_far else ""
+        )
+        raise UrfmError(f"{path}: {cause}: {needed}{human_bytes(free)} free; {advice}") from error
 
 
 def _fsync(path: Path) -> None:

@@ -41,7 +41,7 @@ def checksum(*arrays: npt.NDArray[Any]) -> np.uint32:
     """CRC-32 of the bytes of a view's arrays."""
     value = 0
     for array in arrays:
-        value = zlib.crc32(np.ascontiguousarray(array), value)
+        value = zlib.crc32(np.ascontiguousarray(array).data, value)
     return np.uint32(value)
 
 

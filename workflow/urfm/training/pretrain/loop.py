@@ -151,8 +151,9 @@ class Objective:
         for first in range(0, images, micro_batch):
             last = min(first + micro_batch, images)
             # Gradients travel between processes once a step, with the last part.
-            whole = last == images or not isinstance(network, DistributedDataParallel)
-            with nullcontext() if whole else network.no_sync():
+            whole = last == images
+            held = nullcontext() if whole or not isinstance(network, DistributedDataParallel) else network.no_sync()
+            with held:
                 loss = self.loss(batch, first, last, network) * ((last - first) / images)
                 scaler.scale(loss).backward()
             total += loss.detach()
