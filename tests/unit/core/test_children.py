@@ -44,6 +44,8 @@ class Images(torch.utils.data.Dataset):
             os.write(1, b"%d\\n" % os.getpid())
         if index == 40 and sys.argv[1] == "shm":
             raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)")
+        if index == 40 and sys.argv[1] == "bug":
+            raise RuntimeError("shapes do not fit")
         if index == 40 and sys.argv[1] == "mistake":
             raise UrfmError("tokens.bin: its content changed")
         time.sleep(0.05)
@@ -55,10 +57,14 @@ def main():
     )
     with state.stop_signals(), loader_processes():
         for batch in loader:
-            pass
+            if sys.argv[1] == "reset":  # as where the process died while it handed a batch over
+                raise ConnectionResetError(104, "Connection reset by peer")
 
 run(main)
 """
+
+
+ADVICE = "memory ran out, or /dev/shm.*lower `threads`"
 
 
 def start(program: str, argument: str) -> subprocess.Popen[str]:
@@ -105,11 +111,9 @@ def test_decoders_end_with_their_stage(tmp_path: Path, number: signal.Signals) -
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (
-            "kill",
-            r"DataLoader worker .*(signal: Killed|exited unexpectedly).*memory ran out, or /dev/shm.*lower `threads`",
-        ),
-        ("shm", r"memory ran out, or /dev/shm.*lower `threads`"),
+        ("kill", rf"(DataLoader worker .*(signal: Killed|exited unexpectedly)|Connection re).*{ADVICE}"),
+        ("shm", rf"unable to write to file </torch_1>: No space left on device \(28\)\): {ADVICE}"),
+        ("reset", rf"\[Errno 104\] Connection reset by peer\): {ADVICE}"),
         ("mistake", r"error: tokens\.bin: its content changed$"),
     ],
 )
@@ -124,3 +128,11 @@ def test_a_loader_that_fails_ends_the_stage_in_one_sentence(fault: str, message:
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in said
     assert re.search(message, line), said
+
+
+def test_what_is_wrong_with_the_code_keeps_its_traceback() -> None:
+    stage = start(LOADERS, "bug")
+    _, said = stage.communicate(timeout=120)
+    assert stage.returncode == 1
+    assert "shapes do not fit" in said
+    assert "/dev/shm" not in said

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from urfm.core.errors import UrfmError
+
+# What torch says of a process that was killed, or had no room to pass a batch on.
+DIED = r"DataLoader worker \(pid|shared memory|/torch_.*No space left on device"
 
 
 def end_with_parent(number: int = 0) -> None:
@@ -47,11 +51,12 @@ def loader_processes() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, UrfmError) as error:
-        said = str(error)
-        if isinstance(error, RuntimeError) and "DataLoader worker" in said:
+    except (RuntimeError, ConnectionError, EOFError, UrfmError) as error:
+        said = str(error).strip() or type(error).__name__
+        # A lost connection: it died while it handed a batch over.
+        if isinstance(error, ConnectionError | EOFError) or re.search(DIED, said):
             raise UrfmError(
-                f"a data-loading process was ended from outside ({said.splitlines()[0]}): memory ran out, or /dev/shm, "
+                f"a data-loading process has died ({said.splitlines()[-1]}): memory ran out, or /dev/shm, "
                 "through which it passes images on, is too small; ask for more memory, let /dev/shm be larger, or "
                 "lower `threads` of the stage under `resources`: it has one such process less (--workers)"
             ) from None

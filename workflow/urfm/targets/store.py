@@ -4,7 +4,7 @@ A folder holds `views.parquet` (image_id, view, top, left, height, width, flip, 
 tokens x dim, float16 or int8, images in the store's order), `scales.bin` (int8 only: one float16 per token; a value is
 the whole number times its token's scale) and `targets.json`, written last. Boxes are stored, not seeds: what was
 shown to the teacher stays known whatever library draws it. A view's CRC-32 is that of its tokens and then its scales;
-whoever reads a view compares it, which costs little beside cutting the image and spares hashing terabytes at a start.
+whoever reads a view compares it, which costs less than cutting the image and spares hashing terabytes at a start.
 """
 
 from __future__ import annotations
