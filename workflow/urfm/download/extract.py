@@ -259,7 +259,7 @@ def _tar_members(archive: Path, folder: Path, allowance: _Allowance) -> Iterator
             _Part(stream, -size % TAR_BLOCK).skip()
 
 
-def _decompressed(archive: Path) -> IO[bytes]:
+def _decompressed(archive: Path) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
     with open(archive, "rb") as stream:
         beginning = stream.read(6)
     if beginning.startswith(b"\x1f\x8b"):
