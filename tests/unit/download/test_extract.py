@@ -2,16 +2,20 @@
 
 import ast
 import errno
+import gzip
 import io
 import os
 import random
 import re
 import shutil
+import signal
 import stat
 import tarfile
+import tracemalloc
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -133,6 +137,123 @@ def test_bomb(tmp_path: Path, name: str) -> None:
     archive = make(tmp_path / name, {f"{number}.png": bytes(25_000_000) for number in range(5)})
     refused(archive, tmp_path / "out", r"it unpacks to more than 100\.0 MB, from")
     assert sum(len(content) for content in files(tmp_path / "out").values()) <= 100_000_000 + module.CHUNK
+
+
+def tar_entry(kind: bytes, content: bytes, name: str = "a.png", size: int | None = None) -> bytes:
+    """A header of this kind and what follows it, as they stand in a tar file."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content) if size is None else size
+    return info.tobuf() + content + bytes(-len(content) % 512)
+
+
+TAR_END = bytes(1024)
+
+
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Guard against code that never answers."""
+
+    def stop(*_: Any) -> None:
+        pytest.fail(f"no answer within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, b"g", b"X"])
+def test_headers_that_fill_memory(tmp_path: Path, kind: bytes) -> None:
+    """20 MB of zeros in some kilobytes, as the name of the next entry: refused before it is read."""
+    archive = tmp_path / "a.tar.gz"
+    with gzip.open(archive, "wb", compresslevel=1) as stream:
+        stream.write(tar_entry(kind, b"", size=20_000_000) + bytes(20_000_000))
+        stream.write(tar_entry(tarfile.REGTYPE, b"1") + TAR_END)
+    tracemalloc.start()
+    try:
+        refused(archive, tmp_path / "out", r"one of its headers is 20\.0 MB long")
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("payload", [b"1" * 1_000_000, b"11 path=a.p\n" * 70_000 + b"9" * 20_000])
+def test_headers_that_take_for_ever(tmp_path: Path, payload: bytes) -> None:
+    """Digits alone: Python 3.11 tries every place in them as the beginning of a record, and reads each to its end."""
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_entry(tarfile.XHDTYPE, payload) + tar_entry(tarfile.REGTYPE, b"1") + TAR_END)
+    with within(30):
+        refused(archive, tmp_path / "out", "damaged, incomplete")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [b"0 path=a\n", b"-9 path=a\n", b"99 path=a\n", b"9 path=ab\n", b"7 path\n", b"9 size=-1\n", b"15 size=1000000\n"],
+)
+def test_headers_that_are_damaged(tmp_path: Path, records: bytes) -> None:
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(tar_entry(tarfile.XHDTYPE, records) + tar_entry(tarfile.REGTYPE, b"1") + TAR_END)
+    refused(archive, tmp_path / "out", "damaged, incomplete")
+
+
+def test_headers_count_and_so_does_what_is_left_out(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar.gz", {f"__MACOSX/{number}.png": bytes(50_000) for number in range(3)})
+    refused(archive, tmp_path / "out", r"it unpacks to more than 100\.0 kB, from", Limits(small_bytes=100_000))
+    archive.write_bytes(gzip.compress(tar_entry(tarfile.XGLTYPE, b"14 comment=ab\n") * 200))
+    refused(archive, tmp_path / "out", r"it unpacks to more than 100\.0 kB, from", Limits(small_bytes=100_000))
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_names_that_fill_the_disk(tmp_path: Path, make: Callable[..., Path]) -> None:
+    """Folders count as files do; no name is longer or deeper than any program could use."""
+    name = tmp_path / ("a.zip" if make is make_zip else "a.tar")
+    archive = make(name, {f"{number}/b/c/d.png": b"1" for number in range(3)})
+    refused(archive, tmp_path / "out", "it holds more than 11 files and folders", Limits(members=11))
+    assert extract(archive, tmp_path / "all", Limits(members=12)) == 3
+    refused(make(name, {"a" * 5000: b"1"}), tmp_path / "out", r"'aaa.*has more than 4,096 letters")
+    refused(make(name, {"a/" * 100 + "b": b"1"}), tmp_path / "out", "lies more than 100 folders deep")
+
+
+LONG = {"Straße/" + "ordner/" * 20 + "bild 1.png": b"1", "x" * 120: b"22", "kurz.png": os.urandom(1000)}
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_come_out_whole(tmp_path: Path, form: int) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=form, pax_headers={"comment": "of every entry"}) as archive:
+        for name, content in LONG.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1.5
+            archive.addfile(info, io.BytesIO(content))
+    assert extract(tmp_path / "a.tar", tmp_path / "out") == 3
+    assert files(tmp_path / "out") == LONG
+
+
+def test_a_header_before_the_header_has_the_size(tmp_path: Path) -> None:
+    """As for files of more than 8 GB, whose size the older form has no room for; it is of one entry alone."""
+    whole = tar_entry(tarfile.XHDTYPE, b"10 size=3\n") + tar_entry(tarfile.REGTYPE, b"abc", size=0)
+    (tmp_path / "a.tar").write_bytes(whole + tar_entry(tarfile.REGTYPE, b"defg", name="b.png") + TAR_END)
+    extract(tmp_path / "a.tar", tmp_path / "out")
+    assert files(tmp_path / "out") == {"a.png": b"abc", "b.png": b"defg"}
+
+
+def test_stored_with_holes(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_entry(tarfile.GNUTYPE_SPARSE, b"") + TAR_END)
+    refused(tmp_path / "a.tar", tmp_path / "out", "stored with holes")
+    sparse = tar_entry(tarfile.XHDTYPE, b"22 GNU.sparse.major=1\n") + tar_entry(tarfile.REGTYPE, b"1\n0\n1\n")
+    (tmp_path / "b.tar").write_bytes(sparse + TAR_END)
+    refused(tmp_path / "b.tar", tmp_path / "out", "stored with holes")
+
+
+@pytest.mark.parametrize("cut", ["a damaged header", "between two entries", "before the end"])
+def test_a_tar_that_breaks_off_is_never_taken_for_whole(tmp_path: Path, cut: str) -> None:
+    """Python's own reader ends without a word at a header that it cannot read."""
+    first, second = tar_entry(tarfile.REGTYPE, b"1"), tar_entry(tarfile.REGTYPE, b"2", name="b.png")
+    rest = {"a damaged header": b"x" + second[1:] + TAR_END, "between two entries": b"", "before the end": second}
+    (tmp_path / "a.tar").write_bytes(first + rest[cut])
+    refused(tmp_path / "a.tar", tmp_path / "out", "damaged, incomplete")
 
 
 def test_bomb_whose_headers_lie(tmp_path: Path) -> None:

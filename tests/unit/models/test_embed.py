@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,62 @@ def test_an_encoder_is_found_by_file_and_by_folder(tmp_path: Path, picture: Imag
     path.with_suffix(".safetensors").write_bytes(b"other")
     with pytest.raises(UrfmError, match="its content changed"):
         load(path)
+
+
+HOSTILE = [
+    ("model_args", {"checkpoint_path": "weights.pth"}, r"'checkpoint_path' is none of a network's sizes"),
+    ("model_args", {"pretrained_cfg": {"file": "weights.pth"}}, "'pretrained_cfg' is none of"),
+    ("model_args", {"pretrained_cfg_overlay": {"file": "weights.pth"}}, "'pretrained_cfg_overlay' is none of"),
+    ("model_args", {"cache_dir": "/tmp"}, "'cache_dir' is none of"),
+    ("model_args", {"pretrained": True}, "'pretrained' is none of"),
+    ("model_args", {"embed_dim": "24"}, "embed_dim: '24' is not a whole number"),
+    ("model_args", {"embed_dim": True}, "embed_dim: 'True' is not a whole number"),
+    ("model_args", {"depth": [[2]]}, "depth: .* is not a whole number"),
+    ("model_args", {"depth": 10**9}, "depth: '1000000000' is not a whole number of at most 20,000"),
+    ("model_args", {"qkv_bias": {"a": 1}}, "qkv_bias: .* is not true or false"),
+    ("model_args", {"drop_rate": float("nan")}, "drop_rate: 'nan' is not a number"),
+    ("model_args", {"act_layer": "/tmp/x.py"}, "act_layer: '/tmp/x.py' is not a word of timm's"),
+    ("model_args", ["depth", 2], "expected names with values"),
+    ("model_args", {"embed_dim": 20_000, "num_heads": 2, "depth": 20}, "does not fit VisionTransformer"),
+    ("architecture", "local-dir:/tmp", "timm has no 'local-dir:/tmp'"),
+    ("architecture", "hf-hub:somebody/network", "timm has no 'hf-hub:somebody/network'"),
+    ("architecture", ["vit_base_patch16_224"], "is not the name of a network"),
+    ("input_size", 10**9, "img_size: '1000000000' is not a whole number"),
+    ("input_size", "32", "img_size: '32' is not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), HOSTILE)
+def test_a_hostile_export_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    """Nothing that its json says makes timm read a file, ask a hub, or take memory that its weights do not need."""
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    path = write_encoder(tmp_path, "mae")
+    torch.save(Trap(), tmp_path / "weights.pth")
+    record = json.loads(path.read_text())
+    if isinstance(value, dict):
+        value = record[key] | {name: text_or(tmp_path, inner) for name, inner in value.items()}
+    path.write_text(json.dumps(record | {key: value}))
+    with pytest.raises(UrfmError, match=message):
+        load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def text_or(folder: Path, value: Any) -> Any:
+    """`weights.pth` is the one in the folder."""
+    if isinstance(value, dict):
+        return {name: text_or(folder, inner) for name, inner in value.items()}
+    return str(folder / value) if value == "weights.pth" else value
+
+
+def test_one_place_asks_timm_for_networks() -> None:
+    """Where what may be said of a network is checked."""
+    home = Path(urfm.__file__).parent
+    asking = [path for path in home.rglob("*.py") if re.search(r"timm\.create_model\((?!\")", path.read_text("utf-8"))]
+    assert [path.relative_to(home).as_posix() for path in asking] == ["models/classifier.py"]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from urfm.config.data import Origin
 from urfm.config.fields import AnyNames, Colours, Count, Sha256, WholeNumber
+from urfm.config.networks import ModelArgs
 from urfm.core.cli import Settings
 
 FormatName = Literal[
@@ -31,7 +32,7 @@ class TeacherWeights(Settings):
         default=None, description="instead of a file: the name on a model hub, owner/name; needs the internet"
     )
     sha256: Sha256 | None = Field(default=None, description="64 hexadecimal digits; a file that differs is refused")
-    model_args: dict[str, Any] = Field(
+    model_args: ModelArgs = Field(
         default_factory=dict,
         description="biomedclip, clip: further arguments of timm.create_model, for a small stand-in",
     )
@@ -76,7 +77,7 @@ class CheckpointSettings(Settings):
     architecture: str = Field(
         default="", description="a timm model name; needed by timm and random, the others have their own"
     )
-    model_args: dict[str, Any] = Field(
+    model_args: ModelArgs = Field(
         default_factory=dict,
         description="further arguments of timm.create_model, such as embed_dim, depth, num_heads",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from urfm.config.fields import (
 )
 from urfm.config.finetuning import Schedule
 from urfm.config.models import TeacherSettings
+from urfm.config.networks import ModelArgs
 from urfm.core.cli import Settings
 
 TargetNorm = Literal["none", "layernorm", "channel"]
@@ -92,7 +93,7 @@ class Recipe(Schedule, Views):
         description="natural: every image once an epoch; or every organ equally often"
     )
     architecture: Text = Field(description="a timm vision transformer")
-    model_args: dict[str, Any] = Field(description="further arguments of timm.create_model for the encoder")
+    model_args: ModelArgs = Field(description="further arguments of timm.create_model for the encoder")
     decoder: DecoderSettings = Field(description="blocks that reconstruct the masked tokens")
     targets: Literal["online", "cached"] = Field(
         description="online: the teacher sees the student's crop; cached: K stored views. Pixels are always online"

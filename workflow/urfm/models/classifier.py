@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from urfm.config.fields import Pooling
+from urfm.config.networks import known_arguments
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
-from urfm.models.weights import load_strictly
+from urfm.models.weights import check_fit, load_strictly
 
 
 def timm_config(architecture: str) -> Any:
     """timm's PretrainedCfg of an architecture (input size, normalisation, names); an unknown one is an UrfmError."""
+    if not isinstance(architecture, str):  # of a json that somebody else may have written
+        raise UrfmError(f"architecture: {str(architecture)[:60]} is not the name of a network")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=1)
         raise UrfmError(f"architecture: timm has no {architecture!r}{f'; did you mean {close[0]}?' if close else ''}")
@@ -28,17 +31,20 @@ def timm_config(architecture: str) -> Any:
 def build(
     architecture: str, model_args: dict[str, Any], input_size: int | None, num_classes: int = 0, **options: Any
 ) -> Any:
-    """A timm network (of any class, hence untyped) with fresh weights.
+    """A timm network (of any class, hence untyped) with fresh weights; nothing else here asks timm for one.
 
     `input_size` (pixels) matters only to networks that are built for one size, such as ViTs.
     """
-    if timm_config(architecture).fixed_input_size and input_size is not None:
-        options["img_size"] = input_size
+    size = {} if input_size is None else {"img_size": input_size}
+    if timm_config(architecture).fixed_input_size:
+        options |= size
     try:
-        return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **{**model_args, **options})
+        known_arguments(size)
+        arguments = {**known_arguments(model_args), **options}
+        return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **arguments)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UrfmError(
-            f"architecture {architecture}: timm refuses { ({**model_args, **options}) } ({error}); "
+            f"architecture {architecture}: timm refuses {model_args} with {options} ({error}); "
             "correct model_args, pooling, drop_path or input_size"
         ) from error
 
@@ -65,9 +71,15 @@ def load_classifier(path_json: Path, num_classes: int, pooling: Pooling, drop_pa
     verify_sha256(path, record["sha256"])
     options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     options["global_pool"] = {"mean": "avg", "cls": "token"}[pooling]
+    network = record["architecture"], record["model_args"], record["input_size"], num_classes
+    tensors = safetensors.torch.load_file(path) if record["weights"] == "file" else None
+    if tensors is not None:  # a network that the file does not fill takes no memory
+        with torch.device("meta"):
+            sketch = build(*network, global_pool=options["global_pool"])
+        check_fit(sketch, tensors, path, *_not_of_the_file(sketch, pooling))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(record["architecture"], record["model_args"], record["input_size"], num_classes, **options)
+        model = build(*network, **options)
         classifier = model.get_classifier()
         if not isinstance(classifier, nn.Linear | nn.Conv2d):  # timm's resnetv2 has a 1 x 1 convolution
             raise UrfmError(
@@ -76,14 +88,13 @@ def load_classifier(path_json: Path, num_classes: int, pooling: Pooling, drop_pa
         nn.init.trunc_normal_(classifier.weight, std=2e-5)
         assert classifier.bias is not None
         nn.init.zeros_(classifier.bias)
-    if record["weights"] == "file":
-        new = tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
-        mean = pooling == "mean"
-        load_strictly(
-            model,
-            safetensors.torch.load_file(path),
-            path,
-            may_be_new=(*new, "fc_norm.") if mean else new,
-            may_be_left=("norm.",) if mean else (),
-        )
+    if tensors is not None:
+        load_strictly(model, tensors, path, *_not_of_the_file(model, pooling))
     return model
+
+
+def _not_of_the_file(model: Any, pooling: Pooling) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Beginnings of names: of what an encoder's file need not have, and of what it may have for nothing."""
+    classifier = model.get_classifier()
+    new = tuple(f"{name}." for name, module in model.named_modules() if module is classifier)
+    return ((*new, "fc_norm."), ("norm.",)) if pooling == "mean" else (new, ())

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from urfm.config.pretraining import LossOn, PretrainSettings, TargetNorm
 from urfm.core.errors import UrfmError
+from urfm.models.classifier import build
 from urfm.models.weights import Tensors, load_strictly
 
 _ENCODER = "encoder."
@@ -30,15 +30,7 @@ _ENCODER_PARTS = {"cls_token", "reg_token", "pos_embed", "patch_embed", "norm_pr
 
 def build_encoder(architecture: str, model_args: dict[str, Any], input_size: int) -> VisionTransformer:
     """A timm VisionTransformer without head for square images of `input_size` pixels, freshly initialised."""
-    try:
-        encoder = timm.create_model(
-            architecture, pretrained=False, num_classes=0, **encoder_arguments(model_args, input_size)
-        )
-    except (RuntimeError, TypeError, AssertionError) as error:
-        raise UrfmError(
-            f"architecture: timm cannot build {architecture!r} with model_args {model_args} and input_size "
-            f"{input_size} ({error}); choose a name of timm.list_models('vit_*')"
-        ) from error
+    encoder = build(architecture, encoder_arguments(model_args, input_size), None)
     others = {name.split(".")[0] for name, _ in encoder.named_parameters()} - _ENCODER_PARTS
     if not isinstance(encoder, VisionTransformer) or others or encoder.pos_embed is None:
         raise UrfmError(

@@ -142,9 +142,9 @@ def load_strictly(
     model: nn.Module,
     tensors: Tensors,
     source: str | Path,
-    *,
     may_be_new: tuple[str, ...] = (),
     may_be_left: tuple[str, ...] = (),
+    *,
     assign: bool = False,
 ) -> None:
     """Load `tensors` into `model`: names and shapes must agree, or an UrfmError says which do not.
@@ -152,6 +152,19 @@ def load_strictly(
     Names that begin with `may_be_new` may be missing (the model keeps its own), those that begin with `may_be_left`
     are not used. With `assign` the model takes the tensors themselves instead of copying their values.
     """
+    check_fit(model, tensors, source, may_be_new, may_be_left)
+    expected = model.state_dict()
+    model.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()}, assign=assign)
+
+
+def check_fit(
+    model: nn.Module,
+    tensors: Tensors,
+    source: str | Path,
+    may_be_new: tuple[str, ...] = (),
+    may_be_left: tuple[str, ...] = (),
+) -> None:
+    """What `load_strictly` refuses; the model may lie on the meta device."""
     expected = model.state_dict()
     missing = [name for name in expected if name not in tensors and not name.startswith(may_be_new)]
     unknown = [name for name in tensors if name not in expected and not name.startswith(may_be_left)]
@@ -167,4 +180,3 @@ def load_strictly(
             + "; ".join(f"{len(names)} tensors {what}: {some(names)}" for what, names in problems.items() if names)
             + ". Choose the architecture and format that the file was written for"
         )
-    model.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()}, assign=assign)
