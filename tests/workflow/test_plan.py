@@ -99,7 +99,9 @@ def test_every_job_asks_for_its_gpus_as_the_site_wants(repository: Repository, s
     overlay += "pretraining: {runs: {urfm: {targets: cached}}}\ncomparisons: {figure_2: {lines: [majority, linear]}}"
     (repository.folder / "site.yaml").write_text(overlay)
     arguments = ("--profile", "slurm", "--dry-run", "--printshellcmds", "--configfile", "site.yaml")
-    blocks = re.findall(r"^rule .*\n(?: {4}.*\n)+", repository.snakemake("all", "pretraining", *arguments), re.MULTILINE)
+    blocks = re.findall(
+        r"^rule .*\n(?: {4}.*\n)+", repository.snakemake("all", "pretraining", *arguments), re.MULTILINE
+    )
     asked: dict[str, set[str]] = {}
     for block in blocks:
         options = re.findall(r"--(?:gpus|gres)=\S+", submission(block))
