@@ -68,7 +68,7 @@ rule pretrain:
         """
         stores=({input.stores:q}) targets=({input.targets:q})
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
-        trap : HUP # and this, when the terminal is closed; under nohup it stays ignored
+        trap : HUP        # and this, when the terminal is closed; under nohup it stays ignored
         sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain.stage \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
@@ -80,5 +80,8 @@ rule pretrain:
             ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
             --workers {resources.workers} \
-            2>&1 | (trap '' HUP; tee -i {log:q})
+            2>&1 | (
+            trap '' HUP
+            tee -i {log:q}
+        )
         """
