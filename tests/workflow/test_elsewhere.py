@@ -162,7 +162,9 @@ DATA_ROOT = f'{RESULTS}/data1 it\'s "2" $(touch executed)'
 # What the demo leaves out: a frozen encoder, a comparison of one's own.
 MORE = {
     "models": {"linear": {"title": "L", "pretraining": "urfm", "mode": "linear_probe"}},
-    "comparisons": {"mine": {"models": ["urfm", "linear"], "reference": "urfm", "tasks": ["breast_tumor"]}},
+    "comparisons": {
+        "mine": {"models": ["urfm", "linear"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [100]}
+    },
 }
 PLACES = {"pathvars": {"results": RESULTS}, "data_root": DATA_ROOT, "checkpoint_root": f"{RESULTS}/checkpoints"}
 
