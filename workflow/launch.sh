@@ -7,9 +7,10 @@ set -eu
 nodes=$1 processes=$2 threads=$3
 shift 3
 
-# Without the list, torchrun would die of SIGUSR1 and leave its workers alone. They may take as long as they need to
-# save their state: Slurm, not torchrun (30 s), sets the limit.
-torchrun="torchrun --signals-to-handle SIGTERM,SIGINT,SIGUSR1 --shutdown-timeout 3600 --nproc-per-node $processes"
+# Without the list, torchrun would die of SIGUSR1 and leave its workers alone; of SIGHUP too, unless nohup lets it be ignored.
+# They may take as long as they need to save their state: Slurm, not torchrun (30 s), sets the limit.
+signals=SIGTERM,SIGINT,SIGUSR1$(python -c 'import signal as s; print(",SIGHUP" * (s.getsignal(s.SIGHUP) != s.SIG_IGN))')
+torchrun="python -m torch.distributed.run --signals-to-handle $signals --shutdown-timeout 3600 --nproc-per-node $processes"
 
 if [ "$nodes" -gt 1 ]; then
     : "${SLURM_JOB_ID:?$nodes nodes need a job of Slurm; set resources.pretrain.nodes to 1, or use --profile slurm}"

@@ -12,7 +12,9 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The workflow, run to its end at the smallest size: two tasks, three models, two seeds."""
-    repository = Repository(tmp_path_factory.mktemp("repository"))
+    folder = tmp_path_factory.mktemp("repository") / "My scans & Größe's $(touch executed)"
+    folder.mkdir()
+    repository = Repository(folder)
     (repository.folder / "tiny.yaml").write_text((HERE / "tiny.yaml").read_text())
     # Which functions run, for test_reached.py.
     shutil.copy(HERE / "watched" / "sitecustomize.py", repository.folder / "workflow")
@@ -21,4 +23,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("URFM_CALLS", str(calls))
         repository.run()
+    assert not list(folder.rglob("executed"))
     return repository

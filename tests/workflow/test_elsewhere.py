@@ -1,12 +1,19 @@
-"""The workflow from another folder, as a module of another workflow, and with blanks in every path."""
+"""The workflow from another folder, as a module of another workflow, and with any character in every path."""
 
 from __future__ import annotations
 
 import os
+import pty
 import re
+import shlex
+import signal
 import subprocess
+import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 
 import pytest
 import yaml
@@ -18,10 +25,17 @@ DATA = ["manifests/busbra.json", "images/busbra/store.json", "splits/breast_tumo
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A fresh clone, itself in a folder with a blank in its name."""
-    folder = tmp_path_factory.mktemp("clones") / "my clone"
+    """A fresh clone, itself in a folder whose name would do something in a shell."""
+    folder = tmp_path_factory.mktemp("clones") / 'clone1 it\'s "2" $(touch executed) & Größe; `touch executed`'
     folder.mkdir()
     return Repository(folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_executed(repository: Repository, tmp_path: Path) -> Iterator[None]:
+    """No part of a name is taken for a command."""
+    yield
+    assert not [*tmp_path.rglob("executed"), *repository.folder.rglob("executed")]
 
 
 def overlays(repository: Repository, folder: Path, results: str, root: str, below: str = "") -> list[str]:
@@ -143,28 +157,144 @@ python() { printf '%s\\0' "$@"; }
 sh() { printf '%s\\0' "$@"; }
 tee() { cat; printf '%s\\0' "$@"; }
 """
+RESULTS = 'results1 it\'s "2" $(touch executed) & Größe; `touch executed` *'
+DATA_ROOT = f'{RESULTS}/data1 it\'s "2" $(touch executed)'
+# What the demo leaves out: a frozen encoder, a comparison of one's own.
+MORE = {
+    "models": {"linear": {"title": "L", "pretraining": "urfm", "mode": "linear_probe"}},
+    "comparisons": {
+        "mine": {"models": ["urfm", "linear"], "reference": "urfm", "tasks": ["breast_tumor"], "shares": [100]}
+    },
+}
+PLACES = {"pathvars": {"results": RESULTS}, "data_root": DATA_ROOT, "checkpoint_root": f"{RESULTS}/checkpoints"}
 
 
-def test_blanks_in_every_path(repository: Repository, tmp_path: Path) -> None:
-    """Every command of a plan for everything gets whole paths; those of the data are run."""
-    overlay = overlays(repository, tmp_path, "my results", "my results/my data")
-    here = ["--snakefile", str(repository.folder / "Snakefile"), "--configfile", *overlay]
-    output = repository.snakemake("--dry-run", "--printshellcmds", *here, where=tmp_path)
-    blocks = re.findall(r"rule (\w+):\n((?: {4}.*\n)+)Shell command: \n((?: {8}.*\n)+)", output)
-    assert {rule for rule, *_ in blocks} == set(planned(output)) - {"all"}
-    places = {"URFM_DATA": "my results/my data", "URFM_CHECKPOINTS": "my results/checkpoints"}
-    places |= {"URFM_STATE": "my results/state", "URFM_LAUNCH": str(repository.folder / "workflow" / "launch.sh")}
-    for rule, _, command in {rule: (rule, _, command) for rule, _, command in blocks}.values():
+def rules_with_commands() -> set[str]:
+    """All of them; a rule made of another by `use rule` has its command."""
+    names = set()
+    for path in (HOME / "workflow" / "rules").glob("*.smk"):
+        for block in re.split(r"^(?=(?:use )?rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"use rule \w+ as (\w+)|rule (\w+)", block)
+            if name and (block.startswith("use") or "\n    shell:" in block):
+                names.add(name[1] or name[2])
+    return names
+
+
+@pytest.fixture(scope="module")
+def commands(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A command of every rule, of a plan for everything in odd places."""
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "odd.yaml").write_text(yaml.safe_dump(PLACES | MORE, allow_unicode=True))
+    demo = str(repository.folder / "workflow" / "profiles" / "demo" / "config.yaml")
+    arguments = ["--snakefile", str(repository.folder / "Snakefile"), "--configfile", demo, "odd.yaml"]
+    targets = ["all", "pretraining", "export", "download", "doctor"]
+    output = repository.snakemake(*targets, "--dry-run", "--printshellcmds", *arguments, where=folder)
+    assert not list(folder.rglob("executed"))
+    blocks = re.findall(r"rule (\w+):\n(?: {4}.*\n)+Shell command: \n((?: {8}.*\n)+)", output)
+    return dict(blocks)
+
+
+def test_any_character_in_every_path(repository: Repository, commands: dict[str, str], tmp_path: Path) -> None:
+    """Every command of every rule gets whole paths."""
+    assert commands.keys() >= rules_with_commands()
+    clone = str(repository.folder)
+    places = {"URFM_DATA": DATA_ROOT, "URFM_CHECKPOINTS": f"{RESULTS}/checkpoints"}
+    places |= {"URFM_STATE": f"{RESULTS}/state", "URFM_LAUNCH": f"{clone}/workflow/launch.sh"}
+    for rule, command in commands.items():
         done = subprocess.run(
-            ["bash", "-c", STUBS + command], env=os.environ | places, capture_output=True, text=True, check=True
-        )
-        arguments = done.stdout.split("\0")
-        whole = [argument for argument in arguments if "my results/" in argument and not argument.startswith("{")]
-        assert len(whole) >= 2, rule  # at least what is written and the log
-        parts = [part for argument in arguments for part in ("my", "results/", "data", "clone/") if argument == part]
-        parts += [argument for argument in arguments if re.match(r"results/|data/|clone/|.*/my$", argument)]
-        assert not parts, f"{rule}: {arguments}"
+            ["bash", "-c", STUBS + command],
+            cwd=tmp_path, env=os.environ | places, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        arguments = [argument for argument in done.stdout.split("\0") if not argument.startswith("{")]
+        whole = [argument for argument in arguments if argument.startswith((RESULTS, clone))]
+        assert len(whole) >= (1 if rule in ("doctor", "download") else 2), rule  # what is written, and the log
+        rests = [argument.replace(DATA_ROOT, "").replace(RESULTS, "").replace(clone, "") for argument in arguments]
+        assert not [rest for rest in rests if re.search("[12] |it's|touch|executed|Größe", rest)], rule
 
-    repository.snakemake(*(f"my results/{name}" for name in DATA), "--cores", "2", *here, where=tmp_path)
-    assert all((tmp_path / "my results" / name).is_file() for name in DATA)
-    assert (tmp_path / "my results" / "my data" / "BUSBRA" / "SIMULATED.json").is_file()
+
+def test_every_field_of_a_command_is_quoted() -> None:
+    """But for numbers, and for names that a rule constrains to those of the configuration."""
+    bare = re.compile(r"threads|resources\.\w+|wildcards\.(model|run|task|share)")
+    found = 0
+    for path in (HOME / "workflow" / "rules").glob("*.smk"):
+        for command in re.findall(r'shell:\n\s+"""\n(.*?)"""', path.read_text(), flags=re.DOTALL):
+            for _, field, form, _ in Formatter().parse(command):
+                found += field is not None
+                assert field is None or form == "q" or bare.fullmatch(field), f"{path.name}: {field}"
+    assert found > 150
+
+
+def test_the_first_stages_run_in_odd_places(repository: Repository, tmp_path: Path) -> None:
+    overlay = overlays(repository, tmp_path, RESULTS, DATA_ROOT)
+    here = ["--snakefile", str(repository.folder / "Snakefile"), "--configfile", *overlay]
+    repository.snakemake(*(f"{RESULTS}/{name}" for name in DATA), "--cores", "2", *here, where=tmp_path)
+    assert all((tmp_path / RESULTS / name).is_file() for name in DATA)
+    assert (tmp_path / DATA_ROOT / "BUSBRA" / "SIMULATED.json").is_file()
+
+
+def test_braces_are_refused(repository: Repository, tmp_path: Path) -> None:
+    """Snakemake takes them for wildcards."""
+    here = ["--snakefile", str(repository.folder / "Snakefile"), "--dry-run", "--config"]
+    wrong = [*here, "pathvars={results: 'a{b}'}", "data_root=x{y}"]
+    output = repository.snakemake(*wrong, where=tmp_path, check=False)
+    assert "pathvars.results: 'a{b}' holds a brace or a line break" in output
+    assert "data_root: 'x{y}' holds a brace or a line break" in output
+    other = tmp_path / "clone{x}"
+    other.mkdir()
+    output = Repository(other).snakemake("--dry-run", check=False)
+    assert f"{other}: the path of this clone holds a brace, a colon or a line break" in output
+
+
+# Trains until it is told to stop, and takes a moment to save.
+TRAINING = """
+import time
+from pathlib import Path
+from urfm.training import state
+
+with state.stop_signals() as stop:
+    print("waiting", flush=True)
+    while not stop:
+        time.sleep(0.01)
+    print("saving", flush=True)
+    time.sleep(0.5)
+    Path("saved").touch()
+    stop.leave()
+"""
+
+
+@pytest.mark.parametrize("rule", ["pretrain", "finetune"])
+@pytest.mark.parametrize("nohup", [False, True], ids=["", "nohup"])
+def test_a_closed_terminal_lets_training_save(
+    repository: Repository, commands: dict[str, str], tmp_path: Path, rule: str, nohup: bool
+) -> None:
+    """The rule's own shell, with a program in place of the training; under nohup it goes on."""
+    command = commands[rule]
+    (written,) = re.findall(r"tee -i (.*?)\)?\n", command)
+    log = tmp_path / shlex.split(written)[0]
+    log.parent.mkdir(parents=True)
+    (tmp_path / "training.py").write_text(TRAINING)
+    program = f"() {{ {shlex.quote(sys.executable)} training.py; }}\n"
+    script = f"set -euo pipefail\npython{program}sh{program}{command}"
+    places = {"URFM_CHECKPOINTS": "c", "URFM_STATE": "s", "URFM_LAUNCH": "l", "PYTHONPATH": str(HOME / "workflow")}
+    # The shell of a terminal gets the signal and dies of it; then all that it had started get it.
+    shell = '(trap "" HUP; exec bash -c "$1"); exit' if nohup else 'bash -c "$1"; exit'
+    leader, terminal = pty.fork()
+    if leader == 0:
+        os.chdir(tmp_path)
+        os.execvpe("sh", ["sh", "-c", shell, "sh", script], os.environ | places)
+    said = b""
+    while b"waiting" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(leader, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGHUP
+    number = signal.SIGTERM if nohup else signal.SIGHUP
+    if nohup:
+        time.sleep(0.5)
+        assert log.read_text() == "waiting\n"
+        os.killpg(leader, signal.SIGTERM)
+    limit = time.monotonic() + 60
+    while f"stopped by {number.name}" not in log.read_text():
+        assert time.monotonic() < limit, log.read_text()
+        time.sleep(0.05)
+    assert (tmp_path / "saved").exists()

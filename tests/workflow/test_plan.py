@@ -3,8 +3,12 @@
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
 from working_copy import Repository
 
 
@@ -49,11 +53,72 @@ def test_baselines_add_their_own_cells_alone(repository: Repository) -> None:
     assert not any("gpu=" in block or "encoders/" in block for block in blocks)
 
 
-def test_sites_that_want_gres_still_start_a_process_for_each_gpu(repository: Repository) -> None:
-    resources = ("--set-resources", "pretrain:gpu=0", "pretrain:gres=gpu:a100:8")
-    output = repository.snakemake("pretraining", "--profile", "slurm", "--dry-run", "--printshellcmds", *resources)
-    assert len(re.findall(r'sh "\$URFM_LAUNCH" 1 8 \d+ urfm.training.pretrain.stage', output)) == 17
-    assert "gres=gpu:a100:8" in output
+class Resources(dict[str, Any]):
+    """Those of a job, as Snakemake hands them to the Slurm executor."""
+
+    __getattr__ = dict.__getitem__
+
+
+def submission(block: str) -> str:
+    """The line by which the Slurm executor would submit a job of a dry run."""
+    listed = re.search(r"^    resources: (.*)$", block, flags=re.MULTILINE)
+    threads = re.search(r"^    threads: (\d+)$", block, flags=re.MULTILINE)
+    assert listed
+    pairs = [item.split("=", 1) for item in listed[1].split(", ")]
+    resources = Resources({name: int(text) if text.isdigit() else text for name, text in pairs})
+    job = SimpleNamespace(resources=resources, threads=int(threads[1]) if threads else 1)
+    names = ("run_uuid", "slurm_logfile", "comment_str", "account", "partition", "workdir")
+    return get_submit_command(job, dict.fromkeys(names, "")) + set_gres_string(job)
+
+
+CARDS = {"targets": 1, "pretrain": 8, "finetune": 1, "probe": 1}  # of config.yaml
+STAGE = {
+    "cache_targets": "targets",
+    "pretrain": "pretrain",
+    "probe_run": "probe",
+    "probe_model": "probe",
+    "frozen": "probe",
+    "attention": "finetune",
+    "embeddings": "finetune",
+    "finetuned_embeddings": "finetune",
+    "finetune": "finetune",
+    "finetune_with_weights": "finetune",
+}
+REQUESTS = {
+    "": "--gpus={count}",
+    "gpu_type: a100": "--gpus=a100:{count}",
+    "gpu_request: gres": "--gres=gpu:{count}",
+    "gpu_request: gres, gpu_type: nvidia_a100_2g.20gb": "--gres=gpu:nvidia_a100_2g.20gb:{count}",
+}
+
+
+@pytest.mark.parametrize(("setting", "option"), REQUESTS.items())
+def test_every_job_asks_for_its_gpus_as_the_site_wants(repository: Repository, setting: str, option: str) -> None:
+    """The submission line of every job of everything; the number of processes does not depend on it."""
+    overlay = f"resources: {{{setting}}}\nmodels: {{linear: {{title: L, pretraining: urfm, mode: linear_probe}}}}\n"
+    overlay += "pretraining: {runs: {urfm: {targets: cached}}}\ncomparisons: {figure_2: {lines: [majority, linear]}}"
+    (repository.folder / "site.yaml").write_text(overlay)
+    arguments = ("--profile", "slurm", "--dry-run", "--printshellcmds", "--configfile", "site.yaml")
+    blocks = re.findall(
+        r"^rule .*\n(?: {4}.*\n)+", repository.snakemake("all", "pretraining", *arguments), re.MULTILINE
+    )
+    asked: dict[str, set[str]] = {}
+    for block in blocks:
+        options = re.findall(r"--(?:gpus|gres)=\S+", submission(block))
+        asked.setdefault(block[5 : block.index(":")], set()).add(" ".join(options))
+    assert asked.keys() >= STAGE.keys()
+    assert {rule: options for rule, options in asked.items() if options != {""}} == {
+        rule: {option.format(count=CARDS[stage])} for rule, stage in STAGE.items()
+    }
+    launched = [block for block in blocks if re.search("processes=8(,|$)", block, re.MULTILINE)]
+    assert len(launched) == jobs("".join(blocks))["pretrain"] >= 17
+
+
+def test_a_wrong_way_to_ask_for_gpus_is_refused(repository: Repository) -> None:
+    wrong = "resources={gpu_request: gre, gpu_type: 'a100; rm'}"
+    output = repository.snakemake("--dry-run", "--config", wrong, check=False)
+    assert "resources.gpu_request: 'gre' is not one of gpus, gres; did you mean gres?" in output
+    assert "resources.gpu_type: 'a100; rm' is not text like" in output
 
 
 def test_pretraining_on_several_nodes(repository: Repository) -> None:
@@ -64,6 +129,10 @@ def test_pretraining_on_several_nodes(repository: Repository) -> None:
     runs = jobs(output)["pretrain"]
     assert runs == len(re.findall(r'sh "\$URFM_LAUNCH" 2 8 \d+ urfm.training.pretrain.stage', output)) >= 3
     for resource in ("gpu=16", "nodes=2", "tasks=2", "mpi=srun", "processes=8", "mem_mb=256000"):
+        assert output.count(resource) >= runs, resource
+    (repository.folder / "nodes.yaml").write_text("resources: {gpu_request: gres, pretrain: {nodes: 2}}")
+    output = repository.snakemake("pretraining", "--profile", "slurm", *two)
+    for resource in ("gres=gpu:8", "nodes=2", "tasks=2", "processes=8"):  # of each node
         assert output.count(resource) >= runs, resource
 
 

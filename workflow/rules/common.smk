@@ -1,6 +1,7 @@
 # Checks of the configuration, and the helpers that rules share. Nothing here is slow to import: no torch, no pandas.
 import os
 import shlex
+import signal
 
 import snakemake
 import yaml
@@ -22,6 +23,9 @@ else:
         key, value = argument.split("=", 1)
         if value.startswith(("{", "[")) or value in ("true", "false"):
             update_config(config, {key: yaml.safe_load(value)})
+
+if set(str(HOME)) & set("{}:\n"):
+    raise WorkflowError(f"{HOME}: the path of this clone holds a brace, a colon or a line break; rename its folder")
 
 # Where `<results>` is for whoever does not ask Snakemake; a module may say so too, and set a prefix.
 RESULTS = Path(workflow.pathvars.apply(str(workflow.modifier.modify_path("<results>"))))
@@ -62,6 +66,9 @@ if workflow.is_main_process:
 
 
 onstart:
+    # A closed terminal is taken as SIGTERM is: no new jobs, those that run end by themselves, and nothing stays locked.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, workflow.scheduler.exit_gracefully)
     # Snakemake's limit of submissions, of no use on one machine, wakes the scheduler each second once for every job that
     # has finished, hundreds of times in the end (snakemake issue 2967; tests/workflow/test_limit.py holds it to that version).
     if workflow.local_exec and Version(snakemake.__version__) < Version("9.28"):
@@ -107,10 +114,19 @@ def minutes(stage):
     return lambda wildcards, attempt: need(stage, "minutes") * attempt
 
 
+def cards(stage):
+    """The graphics cards of a job as the Slurm executor takes them: `gpu` is --gpus, all of the job; `gres` is a node's."""
+    count, kind = need(stage, "gpus"), config["resources"]["gpu_type"]
+    if not count:
+        return {}
+    if config["resources"]["gpu_request"] == "gres":
+        return {"gres": ":".join(filter(None, ("gpu", kind, str(count))))}
+    return {"gpu": count * (need(stage, "nodes") or 1), **({"gpu_model": kind} if kind else {})}
+
+
 def needs(stage, **others):
     """The resources of a stage: memory, time and, where it says so, GPUs; and `others`, which stand above them."""
-    gpu = {"gpu": need(stage, "gpus")} if "gpus" in config["resources"][stage] else {}
-    return {**gpu, "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
+    return {**cards(stage), "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
 
 
 def drawing(name, figure, content, category="Figures", caption=None):

@@ -36,6 +36,7 @@ rule finetune:
         """
         external={input.external_store:q}
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
+        trap : HUP        # and this, when the terminal is closed; under nohup it stays ignored
         python -m urfm.training.finetune.stage \
             --settings {params.settings:q} \
             --images "$(dirname {input.store:q})" \
@@ -46,7 +47,10 @@ rule finetune:
             ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
             --workers $(({threads} - 1)) \
-            2>&1 | tee -i {log:q}
+            2>&1 | (
+            trap '' HUP
+            tee -i {log:q}
+        )
         """
 
 

@@ -53,9 +53,9 @@ rule pretrain:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")
     resources:
-        **needs("pretrain", gpu=need("pretrain", "gpus") * need("pretrain", "nodes")),
+        **needs("pretrain"),
         **several(need("pretrain", "nodes")),
-        # Apart from gpu, so that sites which ask for gres instead still start one process a GPU.
+        # One a GPU, however the GPUs are asked for.
         processes=need("pretrain", "gpus"),
         nodes=need("pretrain", "nodes"),
         micro_batch=need("pretrain", "micro_batch"),
@@ -68,6 +68,7 @@ rule pretrain:
         """
         stores=({input.stores:q}) targets=({input.targets:q})
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
+        trap : HUP        # and this, when the terminal is closed; under nohup it stays ignored
         sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain.stage \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
@@ -79,5 +80,8 @@ rule pretrain:
             ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
             --workers {resources.workers} \
-            2>&1 | tee -i {log:q}
+            2>&1 | (
+            trap '' HUP
+            tee -i {log:q}
+        )
         """

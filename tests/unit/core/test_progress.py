@@ -1,7 +1,9 @@
 """What stages tell."""
 
+import os
+
 import pytest
-from urfm.core.progress import Meter, time_left, warn
+from urfm.core.progress import Meter, say, time_left, warn
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,20 @@ def test_time_left(seconds: float, done: int, total: int, phrase: str) -> None:
 def test_warnings_go_where_errors_go(capsys: pytest.CaptureFixture[str]) -> None:
     warn("50 images, 60 expected")
     assert capsys.readouterr() == ("", "warning: 50 images, 60 expected\n")
+
+
+def test_work_goes_on_when_the_terminal_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner, outer = os.openpty()
+    with os.fdopen(outer, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        monkeypatch.setattr("sys.stderr", terminal)
+        os.close(inner)
+        with pytest.raises(OSError, match="Input/output error"):
+            print("nobody reads this", flush=True)
+        say("nor this")
+        warn("nor this")
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), outer)  # what is left to write may end
 
 
 def test_lines_keep_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
 """The server that starts stages: what a fresh process would do, without the imports."""
 
 import os
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 WORKFLOW = Path(__file__).parents[3] / "workflow"
@@ -68,7 +71,7 @@ def test_commands_know_nothing_of_each_other(server: tuple[str, Path]) -> None:
     assert "['two']" in second.stdout
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 138), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 138), (signal.SIGTERM, 1), (signal.SIGHUP, 1)])
 def test_signals_reach_the_command(server: tuple[str, Path], number: signal.Signals, code: int) -> None:
     socket, folder = server
     (folder / "waiting").unlink(missing_ok=True)
@@ -78,3 +81,37 @@ def test_signals_reach_the_command(server: tuple[str, Path], number: signal.Sign
         time.sleep(0.05)
     client.send_signal(number)
     assert client.wait(timeout=600) == code
+
+
+def test_a_server_that_dies_before_it_answers_is_done_without(tmp_path: Path) -> None:
+    """The command runs in a process of its own."""
+    (tmp_path / "stage.py").write_text(MODULE)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [*CLIENT, str(tmp_path / "socket"), "stage", "one"]
+    client = subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    connection, _ = listener.accept()
+    connection.close()
+    listener.close()
+    said = client.communicate(timeout=600)[0]
+    assert client.returncode == 0
+    assert b"arguments ['one']" in said
+
+
+def test_the_server_ends_with_its_starter(tmp_path: Path) -> None:
+    """However that ends, by SIGKILL too; nothing is left."""
+    folder = tmp_path / "warm"
+    folder.mkdir()
+    script = f"{shlex.quote(sys.executable)} -m urfm.core.warm {folder}/socket & echo $!; exec sleep 600"
+    environment = {**os.environ, "PYTHONPATH": str(WORKFLOW)}
+    starter = subprocess.Popen(["sh", "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    server = psutil.Process(int(starter.stdout.readline()))
+    while server.status() != psutil.STATUS_ZOMBIE and not (folder / "socket").exists():
+        time.sleep(0.1)
+    starter.kill()
+    starter.wait()
+    server.wait(timeout=600)
+    assert not folder.exists()

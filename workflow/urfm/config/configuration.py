@@ -6,7 +6,7 @@ from pydantic import Field
 
 from urfm.config.data import Audit, Dataset, Images, Simulated, Splits, Task
 from urfm.config.entries import Model, Pretraining
-from urfm.config.fields import AnyNames, Name, Names, Seeds, Text
+from urfm.config.fields import AnyNames, Folder, Name, Names, Seeds, Text
 from urfm.config.finetuning import Finetuning
 from urfm.config.models import StandIns, Teacher
 from urfm.config.paper import Comparison, Figures, Tables
@@ -18,10 +18,10 @@ from urfm.core.cli import Settings
 class Pathvars(Settings):
     """Where results and logs go."""
 
-    results: Text = Field(
+    results: Folder = Field(
         default="results", description="folder of everything made but logs; relative to the working directory"
     )
-    logs: Text = Field(
+    logs: Folder = Field(
         default="<results>/logs", description="folder of the jobs' output; relative to the working directory"
     )
 
@@ -29,8 +29,8 @@ class Pathvars(Settings):
 class Configuration(Settings):
     """Every key of config.yaml and the catalogue. Unknown keys are refused."""
 
-    data_root: Text = Field(description="folder of the raw archives; relative to the working directory")
-    checkpoint_root: Text = Field(description="folder of upstream checkpoints; relative to the working directory")
+    data_root: Folder = Field(description="folder of the raw archives; relative to the working directory")
+    checkpoint_root: Folder = Field(description="folder of upstream checkpoints; relative to the working directory")
     pathvars: Pathvars = Field(default=Pathvars(), description="where results and logs go")
     strict_counts: bool = Field(description="true: counts that differ from `expected` are an error")
     keep_training_state: bool = Field(

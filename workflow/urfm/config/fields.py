@@ -21,6 +21,12 @@ def _rising(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _literal(path: str) -> str:
+    if set(path) & set("{}\n"):
+        raise ValueError(f"{path!r} holds a brace or a line break, which Snakemake takes for more; rename the folder")
+    return path
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -36,6 +42,7 @@ UNIQUE = {"uniqueItems": True}
 
 Name = Annotated[str, Field(pattern=NAME)]
 Text = Annotated[str, Field(min_length=1)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_literal)]
 Sha256 = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Address = Annotated[str, Field(pattern="^https://")]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from urfm.config.fields import Count, WholeNumber
@@ -36,6 +38,12 @@ class PretrainJob(AcceleratedJob):
 class Resources(Settings):
     """What a job of each stage may use; no part of any result."""
 
+    gpu_request: Literal["gpus", "gres"] = Field(
+        description="the option by which jobs ask Slurm for graphics cards: --gpus, or --gres at sites that reject that"
+    )
+    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]*$")] = Field(
+        description="the type of graphics card to ask for, as the site names it, e.g. a100; empty: any"
+    )
     manifest: Job = Field(description="a job that reads an archive into its manifest")
     images: Job = Field(description="a job that decodes a data set into its image store")
     targets: AcceleratedJob = Field(description="a job that stores a teacher's views of a data set")

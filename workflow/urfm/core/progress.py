@@ -15,13 +15,13 @@ Item = TypeVar("Item")
 
 def say(message: str) -> None:
     """Print one line at once, also when standard output is a file; work goes on when nobody listens any more."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):  # a pipe that has ended, a terminal that was closed
         print(message, flush=True)
 
 
 def warn(message: str) -> None:
     """Print `warning: ` and a message on standard error, as errors are printed (urfm.core.cli.run)."""
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 

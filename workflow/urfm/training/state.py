@@ -21,7 +21,7 @@ from urfm.core.children import end_with_parent
 from urfm.core.files import atomic_path
 from urfm.core.progress import say
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 # A saved file is torch's archive followed by this mark and the SHA-256 of the archive, both in ASCII.
 _MARK = b"\nurfm-sha256:"
@@ -132,7 +132,9 @@ class StopFlag:
 
 @contextmanager
 def stop_signals() -> Iterator[StopFlag]:
-    """Turn SIGTERM, SIGUSR1 (Slurm's warning) and SIGINT into a flag; exit codes 143, 138 and 130.
+    """Turn SIGTERM, SIGUSR1 (Slurm's warning), SIGINT and SIGHUP (a closed terminal) into a flag.
+
+    Exit codes are 143, 138, 130 and 129. A SIGHUP that was ignored before, by nohup, stays so.
 
     Use as::
 
@@ -144,7 +146,8 @@ def stop_signals() -> Iterator[StopFlag]:
                     stop.leave()
     """
     flag = StopFlag()
-    handlers = {number: signal.signal(number, flag.set) for number in STOP_SIGNALS}
+    hung_up = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    handlers = {number: signal.signal(number, flag.set) for number in STOP_SIGNALS if number not in hung_up}
     try:
         yield flag
     except StopRequested as stop:
