@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urfm.core.errors import UrfmError
+from urfm.core.text import from_spreadsheet_cell, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,9 +118,20 @@ def parquet_blocks(
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as CSV, without its index."""
+    """Write a table atomically as CSV, without its index; no text in it is a formula to a spreadsheet."""
+    safe = table.rename(columns=lambda name: spreadsheet_cell(str(name)))
+    for place, kind in enumerate(safe.dtypes):
+        if kind.kind not in "biufcmM":  # numbers and times stay what they are
+            safe.isetitem(place, [spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in safe.iloc[:, place]])
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        safe.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_text_csv(path: str | Path) -> pd.DataFrame:
+    """What `write_csv` wrote, every cell as text and an empty one for what is missing."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False).map(from_spreadsheet_cell)
 
 
 def sha256(path: str | Path) -> str:
