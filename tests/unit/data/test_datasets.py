@@ -445,9 +445,28 @@ def test_metadata_of_other_shapes(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UrfmError, match="it has no header"):
         list(read_metadata(path, ["a"]))
-    path.write_bytes("a,b\nJos\u00e9,2\n".encode("latin-1"))
-    with pytest.raises(UrfmError, match="UTF-8"):
+    path.write_text("a,b,c,b,,\n1,2,3,4,,\n")
+    with pytest.raises(UrfmError, match=r"m\.csv: more than one column is called 'b'; rename"):
         list(read_metadata(path, ["a"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "looks", "line"),
+    [
+        ("image,name\na.png,Müller\nb.png,Müßig\n", "cp1252", "Windows-1252", "line 2 is then 'a.png,Müller'"),
+        ("image,name\na.png,王小明\nb.png,甲状腺结节\n", "gb18030", "GB18030", "line 2 is then 'a.png,王小明'"),
+        ("image\tname\na.png\tx\n", "utf-16", "UTF-16", "line 1 is then 'image\\tname'"),
+    ],
+)
+def test_a_table_in_another_encoding_is_told_which(
+    tmp_path: Path, text: str, encoding: str, looks: str, line: str
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(UrfmError) as refused:
+        list(read_metadata(path, ["image"]))
+    for words in (f"{path}: not in UTF-8; it looks like {looks} (", line, f"iconv -f {looks} -t UTF-8"):
+        assert words in str(refused.value)
 
 
 def test_lists_of_words(tmp_path: Path) -> None:
@@ -455,7 +474,7 @@ def test_lists_of_words(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf1.JPG  7\r\n\r\n patient0001 \n")
     assert list(read_words(path)) == [(1, ["1.JPG", "7"]), (3, ["patient0001"])]
     path.write_bytes(b"\xff\xfe1\x00")
-    with pytest.raises(UrfmError, match=r"list\.txt: not a text file in UTF-8"):
+    with pytest.raises(UrfmError, match=r"list\.txt: not in UTF-8; it looks like UTF-16"):
         list(read_words(path))
 
 

@@ -62,7 +62,7 @@ def write_manifest(root: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> tu
         for number in range(rows):
             yield Record(path, f"{number}", f"label {number % 3}", f"{number // 2}", "metadata")
 
-    def inspect(candidate: Candidate) -> manifest.Content | Rejection:
+    def inspect(candidate: Candidate, **_: object) -> manifest.Content | Rejection:
         nonlocal arrow
         arrow = max(arrow, pa.total_allocated_bytes())
         number = int(candidate[0].name)

@@ -569,7 +569,7 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
         settings.pretraining.targets(config, "biomedclip"),
         settings.models.finetuning(config, "urfm", "breast_tumor", 100),
         settings.models.statistics(config, "figure_2"),
-        settings.data.images(config),
+        settings.data.images(config, "busbra"),
         settings.data.split(config, "breast_tumor", "paper"),
         settings.pretraining.pretrain_set(config, "urfm"),
     ]

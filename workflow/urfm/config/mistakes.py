@@ -22,10 +22,12 @@ FREE = {"model_args", "recipe"}  # whatever stands in them is of others
 
 def mistakes(config: dict[str, Any]) -> list[str]:
     """A sentence for each mistake, with key, value, what would be right, and the nearest known name."""
+    if unquoted := list(_unquoted(config)):
+        return unquoted
     nulls = list(_nulls(config))
     found = [mistake for mistake in _all(config) if mistake[0] not in nulls]
     found += [(path, "null", "") for path in nulls]
-    return [*_unquoted(config), *dict.fromkeys(_sentence(config, *mistake) for mistake in found)]
+    return list(dict.fromkeys(_sentence(config, *mistake) for mistake in found))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -83,7 +85,7 @@ def _nulls(content: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def _unquoted(content: Any, path: Path = ()) -> Iterator[str]:
-    """Keys that YAML took for a number, a date or yes and no; and dates, which no value is. JSON makes words of both."""
+    """Keys that YAML took for a number, a date or yes and no; and dates, which no value is. JSON makes words of most."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items:
         if isinstance(content, dict) and not isinstance(key, str):

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from urfm.config.data import Images
+from urfm.config.data import Images, Used
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
@@ -39,7 +39,9 @@ from urfm.data.images.workers import map_in_processes
 
 
 class ImagesSettings(Images):
-    """Settings of the stage: the section `images`."""
+    """Settings of the stage: the section `images`, and what the data set says of its grey values."""
+
+    bits: Used | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class Entry:
     frame: str = ""
 
 
-def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
+def _load(entry: Entry, long_side: int, bits: int | None = None) -> tuple[Pixels, int] | str:
     """The pixels to store and the file's longer side, or a sentence if it is no longer the one in the manifest."""
     try:
-        pixels = decode(entry.path, entry.frame)
+        pixels = decode(entry.path, entry.frame, bits)
     except UnusableImage as error:
         return f"{entry.path}: {error.reason} ({error.detail})"
     if pixel_sha256(pixels) != entry.pixel_sha256:
@@ -64,7 +66,12 @@ def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
 
 
 def write_store(
-    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any]
+    entries: Iterable[Entry],
+    folder: Path,
+    long_side: int,
+    processes: int,
+    origin: dict[str, Any],
+    bits: int | None = None,
 ) -> dict[str, Any]:
     """Decode `entries` (in any order) and write them as a store; returns the content of store.json.
 
@@ -76,7 +83,7 @@ def write_store(
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
     loaded = map_in_processes(
-        partial(_load, long_side=long_side), ahead, processes, lambda entry: f"{entry.path}: crashed the decoder"
+        partial(_load, long_side=long_side, bits=bits), ahead, processes, lambda entry: f"{entry.path}: crashed the decoder"
     )
     offset = 0
     digest = hashlib.sha256()
@@ -154,7 +161,7 @@ def main() -> None:
     verify_sha256(arguments.manifest, summary["sha256"])
     entries = _entries(arguments.root, arguments.manifest)
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
-    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin)
+    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, settings.bits)
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
 
