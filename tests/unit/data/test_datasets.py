@@ -446,7 +446,7 @@ def test_metadata_of_other_shapes(tmp_path: Path) -> None:
     with pytest.raises(UrfmError, match="it has no header"):
         list(read_metadata(path, ["a"]))
     path.write_text("a,b,c,b,,\n1,2,3,4,,\n")
-    with pytest.raises(UrfmError, match=r"m\.csv: more than one column is called 'b'; rename"):
+    with pytest.raises(UrfmError, match=r"m\.csv: several columns are called 'b'; rename"):
         list(read_metadata(path, ["a"]))
 
 

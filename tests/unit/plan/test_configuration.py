@@ -221,7 +221,9 @@ def test_what_yaml_takes_for_something_else_is_refused_at_once(classes: str, sai
 
 def test_expected_labels_are_words_too() -> None:
     content = overlaid("datasets: {busbra: {expected: {labels: {0: 10}}}}")
-    with pytest.raises(UrfmError, match=r"datasets\.busbra\.expected\.labels: the key 0 is a number to YAML; put it in"):
+    with pytest.raises(
+        UrfmError, match=r"datasets\.busbra\.expected\.labels: the key 0 is a number to YAML; put it in"
+    ):
         configuration.check(content)
 
 

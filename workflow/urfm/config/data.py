@@ -104,8 +104,8 @@ class Archive(Settings):
     expected: Expected = Field(default=Expected(), description="counts of the whole archive; a difference is reported")
     bits: Used | None = Field(
         default=None,
-        description="how many of 16 bits grey values use, as 12; left out: of each image the fewest of 8, 12 and 16 that "
-        "hold its highest value (D90)",
+        description="how many of 16 bits grey values use, as 12; left out: of each image the fewest of 8, 12 and 16 "
+        "that hold its highest value (D90)",
     )
     blank: Literal["exclude", "keep"] = Field(
         default="exclude", description="what happens to images of which all pixels are equal"

@@ -85,7 +85,7 @@ def _nulls(content: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def _unquoted(content: Any, path: Path = ()) -> Iterator[str]:
-    """Keys that YAML took for a number, a date or yes and no; and dates, which no value is. JSON makes words of most."""
+    """Keys that YAML took for a number, a date or yes and no; and dates, which no value is. JSON would hide most."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in items:
         if isinstance(content, dict) and not isinstance(key, str):

@@ -1,12 +1,12 @@
-"""Words of other people (titles, labels, names of files) as text: in a spreadsheet no formula, in Markdown no mark-up."""
+"""Words of other people (titles, labels, file names) as text: in a spreadsheet no formula, in Markdown no mark-up."""
 
 from __future__ import annotations
 
 import re
 
 # What begins a formula in Excel, LibreOffice and Google Sheets, the last four where Chinese or Japanese is written.
-FORMULA = tuple("=+-@\t\r＝＋－＠")  # noqa: RUF001
-# A signed number, an interval behind it too: without letters, quotes, | and ! there is nothing to call and nothing to reach.
+FORMULA = tuple("=+-@\t\r＝＋－＠")
+# A signed number, and an interval behind it: without letters, quotes, | and ! there is nothing to call or to reach.
 NUMBER = re.compile(r"[-+][-+\d\s.,;:%±–−()\[\]]*(?:e[-+]?\d+)?", re.IGNORECASE)
 MARKUP = re.compile(r"[\\|*_`<$]|&(?=#?\w+;)|(?<=\])\(")
 

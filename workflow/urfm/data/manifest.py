@@ -27,13 +27,13 @@ import pyarrow.parquet as pq
 
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
-from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_json
+from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_record
 from urfm.core.progress import progress, say, warn
 from urfm.core.text import spreadsheet_cell
 from urfm.data.counts import count, differences, report_differences
 from urfm.data.datasets.common import Record
 from urfm.data.images.decode import read_picture
-from urfm.data.images.depth import Depth
+from urfm.data.images.depth import UNSAID, Depth
 from urfm.data.images.pixels import pixel_sha256
 from urfm.data.images.workers import SECONDS, map_in_processes
 from urfm.data.labels import plain
@@ -73,14 +73,14 @@ class Content:
     width: int
     height: int
     blank: bool = False
-    depth: Depth = Depth()
+    depth: Depth = UNSAID
     size: int = 0  # bytes
     modified: int = 0  # nanoseconds
 
 
 @dataclass
 class Counts:
-    """What is counted while files are read: rejections by reason, pictures that hold nothing, and 16-bit ones by bits."""
+    """What is counted while files are read: rejections by reason, blank pictures, and 16-bit ones by bits."""
 
     reasons: Counter[str] = field(default_factory=Counter)
     blank: int = 0
@@ -259,8 +259,8 @@ def write_manifest(
         found = report(settings, images, counts, rejected)
         if not found["images"]:
             raise UrfmError(
-                f"{root / settings.folder}: no image can be used, for the reasons above ({found['rejected']:,} rejected, "
-                f"{found['excluded']:,} excluded). Correct the metadata, or put the files where they say"
+                f"{root / settings.folder}: no image can be used, for the reasons above ({found['rejected']:,} "
+                f"rejected, {found['excluded']:,} excluded). Correct the metadata, or put the files where they say"
             )
         with atomic_path(manifest) as temporary:
             copy(described, temporary, images[revised])
@@ -324,14 +324,16 @@ def depths(settings: ManifestSettings, counts: Counts) -> list[str]:
         return []
     key = f"datasets.{settings.dataset}.bits"
     sentences = [
-        f"{counts.depths[bits]:,} 16-bit images hold no value above {highest:,} and are read as {bits} bits; if they are "
-        f"of others, say so: {key}"
+        f"{counts.depths[bits]:,} 16-bit images hold no value above {highest:,} and are read as {bits} bits; if they "
+        f"have others, say so: {key}"
         for bits, highest in sorted(counts.highest.items())
         if highest < 2**15
     ]
     if len(counts.depths) > 1:
         names = ", ".join(f"{number:,} as {bits}" for bits, number in sorted(counts.depths.items()))
-        sentences.append(f"16-bit images are read in several ways ({names} bits), so one grey is not one value; set {key}")
+        sentences.append(
+            f"16-bit images are read in several ways ({names} bits), so one grey is not one value; set {key}"
+        )
     return sentences
 
 
@@ -353,7 +355,7 @@ def main() -> None:
     settings = parse_settings(ManifestSettings, arguments.settings)
 
     found = write_manifest(arguments.root, settings, arguments.threads, arguments.manifest, arguments.rejected)
-    write_json(
+    write_record(
         arguments.summary,
         {
             "dataset": settings.dataset,

@@ -52,7 +52,9 @@ class ManifestSettings(Archive):
     organ: str = ""  # none: each record has its own
     source: str = ""
     strict_counts: bool = False
-    for_tasks: bool = True  # whether a task is made of it; else labels do not matter, and of a picture one copy is enough
+    for_tasks: bool = (
+        True  # whether a task is made of it; else labels do not matter, and of a picture one copy is enough
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import safetensors
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_text
+from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_record, write_text
 from urfm.core.progress import say
 from urfm.core.text import markdown
 from urfm.metrics import METRICS
@@ -208,7 +208,7 @@ def main() -> None:
     output = arguments.output
     with atomic_path(output / "model.safetensors") as temporary:
         shutil.copyfile(weights, temporary)
-    write_json(output / "model.json", record)
+    write_record(output / "model.json", record)
     write_json(output / "config.json", config_json(record, names))
     write_text(output / "README.md", model_card(record, settings, read_scores(arguments.statistics, record["model"])))
     say(f"{record['model']}: timm, Hugging Face and urfm.load read {output}")

@@ -58,7 +58,9 @@ def markdown(table: Table) -> str:
     cells = [[text.markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
     lines = [f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:])]
     notes = [f"- {text.markdown(note)}" for note in table.notes]
-    return "\n".join([f"**{table.name}. {text.markdown(table.title)}**", "", *lines, *([""] if notes else []), *notes, ""])
+    return "\n".join(
+        [f"**{table.name}. {text.markdown(table.title)}**", "", *lines, *([""] if notes else []), *notes, ""]
+    )
 
 
 def latex(table: Table) -> str:

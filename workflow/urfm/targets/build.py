@@ -24,7 +24,7 @@ from urfm.config.pretraining import TargetSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json
+from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json, write_record
 from urfm.core.progress import progress, say
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
@@ -143,7 +143,7 @@ def build(
         "store_sha256": store.record["sha256"],
         "simulated": store.record["simulated"],
     }
-    write_json(folder / "targets.json", record)
+    write_record(folder / "targets.json", record)
     return record
 
 

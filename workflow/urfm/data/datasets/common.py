@@ -98,7 +98,7 @@ def read_metadata(path: Path, required: Iterable[str]) -> Iterator[dict[str, str
                 )
             if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
                 raise UrfmError(
-                    f"{path}: more than one column is called {', '.join(map(repr, twice))}; rename all but the right one"
+                    f"{path}: several columns are called {', '.join(map(repr, twice))}; rename all but the right one"
                 )
             for cells in lines:
                 if cells and len(cells) != len(columns):
@@ -129,7 +129,7 @@ def other_encoding(path: Path) -> str:
 
 
 def _guess(content: bytes) -> str:
-    """UTF-16 begins with a mark; in Chinese bytes above 127 stand together in fours and more; what is left is Western."""
+    """UTF-16 begins with a mark; in Chinese, bytes above 127 stand together in fours and more; all else is Western."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
     runs = re.findall(rb"[\x80-\xff]+", content)

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Container, Iterator
 from functools import lru_cache
@@ -101,6 +100,6 @@ def _meant(images: Path, written: str, there: Container[Path], names: Callable[[
 
 def _names(folder: Path) -> Names:
     found: Names = {}
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
-        found.setdefault(plain(name), []).append(name)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        found.setdefault(plain(path.name), []).append(path.name)
     return found

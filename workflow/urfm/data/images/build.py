@@ -29,7 +29,7 @@ from urfm.core.files import (
     read_json,
     sha256,
     verify_sha256,
-    write_json,
+    write_record,
 )
 from urfm.core.progress import progress, say
 from urfm.data.images.decode import decode
@@ -83,7 +83,10 @@ def write_store(
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
     loaded = map_in_processes(
-        partial(_load, long_side=long_side, bits=bits), ahead, processes, lambda entry: f"{entry.path}: crashed the decoder"
+        partial(_load, long_side=long_side, bits=bits),
+        ahead,
+        processes,
+        lambda entry: f"{entry.path}: crashed the decoder",
     )
     offset = 0
     digest = hashlib.sha256()
@@ -113,7 +116,7 @@ def write_store(
         "index_sha256": sha256(folder / "index.parquet"),
         **origin,
     }
-    write_json(folder / "store.json", record)
+    write_record(folder / "store.json", record)
     return record
 
 

@@ -30,7 +30,7 @@ from PIL import Image, UnidentifiedImageError
 
 from urfm.core.errors import UnusableImage
 from urfm.data.images import nifti
-from urfm.data.images.depth import Depth, depth
+from urfm.data.images.depth import UNSAID, Depth, depth
 from urfm.data.images.pixels import Pixels
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -52,7 +52,7 @@ class Picture(NamedTuple):
     """Pixels, and how they were read where the file has 16 bits."""
 
     pixels: Pixels
-    depth: Depth = Depth()
+    depth: Depth = UNSAID
 
 
 def decode(path: Path, frame: str = "", bits: int | None = None) -> Pixels:
@@ -95,7 +95,7 @@ def read_picture(path: Path, frame: str = "", bits: int | None = None) -> Pictur
 
 
 def other_format(path: Path) -> str:
-    """What a file is that is no picture which is read, by its first bytes; empty for pictures and for what is unknown."""
+    """What a file is that is no picture we read, by its first bytes; empty for pictures and for what is unknown."""
     if nifti.is_nifti(path):
         return ""
     with open(path, "rb") as stream:
@@ -148,7 +148,7 @@ def to_uint8(image: Image.Image, deep: bool = False, bits: int | None = None) ->
         if clear is not None:
             wide[wide == clear] = 0
         stored: int = tags.get(BITS_PER_SAMPLE, (16,))[0]
-        found = depth(int(wide.max()), bits) if stored == 16 else Depth()
+        found = depth(int(wide.max()), bits) if stored == 16 else UNSAID
         white = 2 ** (found.bits or stored) - 1
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             wide = white - wide  # Pillow inverts 8 bits and fewer

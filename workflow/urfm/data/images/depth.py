@@ -16,6 +16,9 @@ class Depth(NamedTuple):
     highest: int = 0  # value that occurs
 
 
+UNSAID = Depth()
+
+
 def depth(highest: int, bits: int | None) -> Depth:
     """How many bits 16-bit values use whose highest is given: those that `bits` says, or the fewest of DEPTHS.
 

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from urfm.core.errors import UnusableImage
-from urfm.data.images.depth import Depth, depth
+from urfm.data.images.depth import UNSAID, Depth, depth
 
 HEADER_BYTES = 348
 MAX_OFFSET = 1_000_000  # bytes before the pixels: the header and its extensions
@@ -154,7 +154,7 @@ def _read_sequence(
 
 
 def _to_uint8(stored: npt.NDArray[Any], layout: Layout, bits: int | None) -> tuple[Pixels, Depth]:
-    used = Depth()
+    used = UNSAID
     scaled = (layout.slope, layout.intercept) != (1.0, 0.0)
     if stored.dtype == np.uint8 and not scaled:
         return stored, used

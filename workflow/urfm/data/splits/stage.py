@@ -16,7 +16,7 @@ from pydantic import Field
 from urfm.config.data import Expected, FromPatient, Splits
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import say, warn
 from urfm.data.counts import count, differences, report_differences
 from urfm.data.labels import as_classes
@@ -172,7 +172,7 @@ def main() -> None:
     sentences = differences(settings.expected, found)
     report_differences(f"task {settings.task}", sentences, settings.strict_counts)
     write_parquet(arguments.output, split)
-    write_json(
+    write_record(
         arguments.summary,
         {
             "task": settings.task,

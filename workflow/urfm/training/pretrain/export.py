@@ -11,7 +11,7 @@ from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, sha256, write_csv, write_json
+from urfm.core.files import atomic_path, sha256, write_csv, write_record
 from urfm.models.mim import encoder_arguments
 from urfm.training import state
 from urfm.training.pretrain.loop import snapshot_path
@@ -53,7 +53,7 @@ def export(
         "stand_in": provenance["teacher"]["stand_in"],  # taught by random weights, it is worth no more than they are
         "provenance": provenance,
     }
-    write_json(output / "encoder.json", record)
+    write_record(output / "encoder.json", record)
 
 
 def export_snapshots(
@@ -76,4 +76,4 @@ def export_snapshots(
         "simulated": simulated,
         "sha256": sha256(weights),
     }
-    write_json(output / "snapshots.json", record)
+    write_record(output / "snapshots.json", record)
