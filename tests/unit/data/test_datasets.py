@@ -549,3 +549,69 @@ def test_real_fetal_planes(real_data: Path) -> None:
     assert sum(record.view != "" for record in records) == 3092
     assert Counter(record.official_split for record in records) == {"train": 7129, "test": 5271}
     assert len({(record.patient_id, record.official_split) for record in records}) == 1792
+
+
+# --- The generic format as people write it --------------------------------------------------------------------------
+
+
+def generic_set(root: Path, files: list[str], rows: list[str], header: str = "image,patient_id,label") -> None:
+    put(root, *(f"images/{name}" for name in files))
+    (root / "metadata.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("images/a/1.png", "a/1.png"),
+        ("Images\\a\\1.png", "a/1.png"),
+        ("a\\1.png", "a/1.png"),
+        ("./a/1.png", "a/1.png"),
+        ("a/1.PNG", "a/1.png"),
+        ("A/1.png", "a/1.png"),
+        ("Mu\u0308ller.png", "M\u00fcller.png"),  # decomposed, as macOS writes it
+        ("images/MU\u0308LLER.PNG", "M\u00fcller.png"),
+    ],
+)
+def test_a_path_that_can_mean_one_file_only_is_read(tmp_path: Path, written: str, name: str) -> None:
+    generic_set(tmp_path, ["a/1.png", "M\u00fcller.png"], [f"{written},p,benign"])
+    records = read("generic", tmp_path)
+    assert records[name].path == tmp_path / "images" / name
+    assert records[name].path.is_file()
+    assert records[name].label == "benign"
+    assert ("another spelling" in records[name].erratum) == (written != f"./{name}")
+    others = {"a/1.png", "M\u00fcller.png"} - {name}
+    assert {other: records[other].excluded_reason for other in others} == dict.fromkeys(
+        others, "not listed in metadata.csv"
+    )
+
+
+def test_a_path_that_can_mean_two_files_or_none_stays_as_it_is_written(tmp_path: Path) -> None:
+    generic_set(tmp_path, ["a.png", "A.png", "images/b.png", "b.png"], ["a.PNG,p,x", "images/b.png,p,x", "c.png,p,x"])
+    records = read("generic", tmp_path)
+    assert [name for name, record in records.items() if record.label] == ["a.PNG", "images/b.png", "c.png"]
+    assert not records["a.PNG"].path.exists()
+    assert records["images/b.png"].path == tmp_path / "images" / "images" / "b.png"
+    assert {record.erratum for record in records.values()} == {""}
+
+
+@pytest.mark.parametrize("written", ["../secret.png", "..\\secret.png", "/etc/passwd", "C:\\x\\1.png"])
+def test_a_path_that_leads_elsewhere_is_not_looked_for(tmp_path: Path, written: str) -> None:
+    put(tmp_path, "secret.png")
+    generic_set(tmp_path, ["1.png"], [f"{written},p,benign"])
+    records = read("generic", tmp_path)
+    assert records[written].path == tmp_path / "images" / written
+
+
+@pytest.mark.parametrize("patient", ["unknown", "Unknown", "NA", "n/a", "-", "?", "--", "None", "UNK"])
+def test_a_placeholder_is_no_patient(tmp_path: Path, patient: str) -> None:
+    generic_set(tmp_path, ["1.png", "2.png", "3.png"], [f"1.png,{patient},x", f"2.png,{patient},x", "3.png,P-1,x"])
+    records = read("generic", tmp_path)
+    assert [record.patient_id for record in records.values()] == ["", "", "P-1"]
+    assert [record.patient_source for record in records.values()] == ["none", "none", "metadata"]
+    assert records["1.png"].erratum == f"the patient id {patient!r} is read as unknown"
+
+
+@pytest.mark.parametrize("patient", ["0", "-1", "N", "Ana", "NA12", "007"])
+def test_a_patient_is_a_patient(tmp_path: Path, patient: str) -> None:
+    generic_set(tmp_path, ["1.png"], [f"1.png,{patient},x"])
+    assert read("generic", tmp_path)["1.png"].patient_id == patient
