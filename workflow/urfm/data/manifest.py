@@ -223,7 +223,9 @@ def exclude_contradictions(images: pd.DataFrame, for_tasks: bool = True) -> pd.D
     counted = ((images["excluded_reason"] == "") | twice_listed) & (images["label"] != "")
     labelled = images.loc[counted, ["pixels", "label"]]
     repeated = labelled[labelled["pixels"].duplicated(keep=False)]
-    labels = repeated["label"].astype(str).map(plain).groupby(repeated["pixels"]).transform("nunique")
+    written = repeated["label"].cat
+    levels, _ = pd.factorize(np.array([plain(name) for name in written.categories], object))
+    labels = pd.Series(levels[written.codes], repeated.index).groupby(repeated["pixels"]).transform("nunique")
     listed = twice_listed[repeated.index].groupby(repeated["pixels"]).transform("any")
     wrong = repeated[(labels > 1) | listed]
     if not for_tasks:

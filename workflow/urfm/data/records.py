@@ -112,12 +112,13 @@ def survey(records: Iterable[Record]) -> Survey:
     for record in records:
         names.append(hash(record.name))
         labels.append(hash(plain(record.label)) if record.label and not record.excluded_reason else 0)
-    both = np.stack([np.array(names, np.int64), np.array(labels, np.int64)], axis=1)
-    known, counts = np.unique(both[:, 0], return_counts=True)
-    repeated = known[counts > 1]
-    labelled = np.unique(both[np.isin(both[:, 0], repeated) & (both[:, 1] != 0)], axis=0)
-    several, labels_of = np.unique(labelled[:, 0], return_counts=True)
-    return Survey(len(both), set(repeated.tolist()), set(several[labels_of > 1].tolist()))
+    name, label = (np.frombuffer(values, np.int64) for values in (names, labels))
+    ordered = np.sort(name)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows = np.flatnonzero(np.isin(name, repeated) & (label != 0))
+    pairs = np.unique(np.stack([name[rows], label[rows]], axis=1), axis=0)
+    several, labels_of = np.unique(pairs[:, 0], return_counts=True)
+    return Survey(len(name), set(repeated.tolist()), set(several[labels_of > 1].tolist()))
 
 
 def screen(
