@@ -58,7 +58,7 @@ def write_manifest(folder: Path, rows: int) -> Callable[[], object]:
     return lambda: manifest.write_manifest(root, settings, DECODERS, *files)
 
 
-def describe(candidate: Candidate) -> manifest.Content:
+def describe(candidate: Candidate, **_: object) -> manifest.Content:
     """Stands for decoding a file to describe it."""
     digest = hashlib.sha256(candidate[0].name.encode()).hexdigest()
     return manifest.Content(digest, digest, digest[:16], 640, 480)
@@ -75,7 +75,7 @@ def write_store(folder: Path, rows: int) -> Callable[[], object]:
     return lambda: build.write_store(entries, folder / "store", 512, DECODERS, origin)
 
 
-def load(entry: Entry, long_side: int) -> Pixels:
+def load(entry: Entry, long_side: int, bits: int | None = None) -> Pixels:
     """Stands for decoding a file to store it."""
     return np.zeros((1, 1, 1), np.uint8)
 

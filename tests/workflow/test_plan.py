@@ -207,7 +207,7 @@ def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
     wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits resplits pretrain_sets targets"
     wanted += " figure_4a figure_8c probe_curves loss_curves reconstructions"
-    wanted += " pretraining encoders finetuning statistics leakage_audit download doctor"
+    wanted += " pretraining encoders finetuning statistics leakage_audit download doctor check_data"
     assert set(wanted.split()) <= set(menu)
 
 
@@ -250,6 +250,12 @@ def test_download_leaves_what_is_there(repository: Repository, tmp_path: Path) -
     assert "localrule download:" in output
     assert f"busbra: {tmp_path}/BUSBRA holds files that were not fetched here, and is left alone" in output
     assert [path.name for path in tmp_path.rglob("*")] == ["BUSBRA", "bus_data.csv"]
+
+
+def test_check_data_before_anything_is_made(repository: Repository, tmp_path: Path) -> None:
+    output = repository.snakemake("check_data", "--cores", "1", "--config", f"data_root={tmp_path}")
+    assert "busbra: no manifest yet" in output
+    assert not (repository.folder / "results" / "manifests").exists()
 
 
 def test_doctor_without_data(repository: Repository, tmp_path: Path) -> None:
@@ -328,7 +334,8 @@ def test_new_raw_data_are_noticed(repository: Repository, tmp_path: Path) -> Non
     (folder / "images").mkdir(parents=True)
     table = folder / "metadata.csv"
     table.write_text("image,patient_id,label\n")
-    outputs = [f"{tmp_path}/results/manifests/thyroid4k{suffix}" for suffix in (".parquet", ".rejected.csv", ".json")]
+    suffixes = (".parquet", ".rejected.csv", ".json", ".files.parquet")
+    outputs = [f"{tmp_path}/results/manifests/thyroid4k{suffix}" for suffix in suffixes]
     arguments = [outputs[0], "--config", f"data_root={tmp_path}/data", f"pathvars={{results: {tmp_path}/results}}"]
 
     def wanted() -> Counter[str]:

@@ -31,6 +31,7 @@ rule manifest:
         table="<results>/manifests/{dataset}.parquet",
         rejected="<results>/manifests/{dataset}.rejected.csv",
         summary="<results>/manifests/{dataset}.json",
+        files="<results>/manifests/{dataset}.files.parquet",
     log:
         "<logs>/manifest/{dataset}.log",
     priority: 30
@@ -71,7 +72,7 @@ rule images:
     resources:
         **needs("images"),
     params:
-        **depends("urfm.data.images.build", lambda wildcards: settings.data.images(config)),
+        **depends("urfm.data.images.build", lambda wildcards: settings.data.images(config, wildcards.dataset)),
     shell:
         """
         python -m urfm.data.images.build \

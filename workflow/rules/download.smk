@@ -1,6 +1,6 @@
-# Getting data: what is free is fetched, and what is there and what is missing is told. Both run where Snakemake itself
-# runs, since compute nodes are often offline, and both make no output that Snakemake knows: a fetched folder shows by
-# itself that it is complete, so nothing is ever fetched again or on behalf of another target.
+# Getting data: what is free is fetched, what is there and what is missing is told, and whether it is still the same. All
+# run where Snakemake itself runs, since compute nodes are often offline, and make no output that Snakemake knows: a
+# fetched folder shows by itself that it is complete, so nothing is ever fetched again or on behalf of another target.
 
 
 rule download:
@@ -40,4 +40,25 @@ rule doctor:
             --settings {params.settings:q} \
             --results "$(dirname "$URFM_STATE")" \
             | tee -i {log:q}
+        """
+
+
+rule check_data:
+    log:
+        "<logs>/check_data.log",
+    retries: 0  # what has changed stays so
+    localrule: True
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+    params:
+        **depends("urfm.data.check", lambda wildcards: settings.data.check(config)),
+    shell:
+        """
+        python -m urfm.data.check \
+            --settings {params.settings:q} \
+            --root "$URFM_DATA" \
+            --manifests "$(dirname "$URFM_STATE")/manifests" \
+            2>&1 | tee -i {log:q}
         """

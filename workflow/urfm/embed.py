@@ -89,7 +89,7 @@ def _open(image: Picture) -> Image.Image:
         if isinstance(image, str | Path):
             return to_pillow(decode(Path(image)))
         if isinstance(image, Image.Image):
-            return to_pillow(to_uint8(image))
+            return to_pillow(to_uint8(image).pixels)
     except UnusableImage as error:
         raise UrfmError(f"{image}: {error.reason} ({error.detail})") from error
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):

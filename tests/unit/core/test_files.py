@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -241,3 +242,36 @@ def test_progress_counts_and_says_so(capsys: pytest.CaptureFixture[str]) -> None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("reading: 1/3, about ")
     assert lines[-1].startswith("reading: 3 done in ")
+
+
+RECORD = {"images": 12, "simulated": False, "mean": (0.485, 0.1), "name": "Größe", "more": {"a": {"10": 1, "2": None}}}
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    files.write_record(tmp_path / "a.json", RECORD)
+    assert files.SEAL in (tmp_path / "a.json").read_text()
+    assert files.read_json(tmp_path / "a.json") == {**RECORD, "mean": [0.485, 0.1]}
+    copy = files.read_json(tmp_path / "a.json")
+    copy["name"] = "b"
+    files.write_record(tmp_path / "b.json", copy)
+    assert files.read_json(tmp_path / "b.json") == copy
+    assert pickle.loads(pickle.dumps(copy)) == copy
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("12", "13"), ("false", "true"), ("0.485", "4.85"), ("null", "0"), ('"images"', '"imagez"')]
+)
+def test_a_value_that_was_changed_is_noticed(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "a.json"
+    files.write_record(path, RECORD)
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UrfmError, match=r"a\.json: its values are not those that were written .*; delete it and run"):
+        files.read_json(path)
+
+
+def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", {"images": 12})
+    record = files.read_json(tmp_path / "a.json")
+    assert record.get("mean") is None
+    with pytest.raises(UrfmError, match=r"a\.json: does not say 'mean': it is damaged, or of another version"):
+        record["mean"]

@@ -445,9 +445,28 @@ def test_metadata_of_other_shapes(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UrfmError, match="it has no header"):
         list(read_metadata(path, ["a"]))
-    path.write_bytes("a,b\nJos\u00e9,2\n".encode("latin-1"))
-    with pytest.raises(UrfmError, match="UTF-8"):
+    path.write_text("a,b,c,b,,\n1,2,3,4,,\n")
+    with pytest.raises(UrfmError, match=r"m\.csv: several columns are called 'b'; rename"):
         list(read_metadata(path, ["a"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "looks", "line"),
+    [
+        ("image,name\na.png,Müller\nb.png,Müßig\n", "cp1252", "Windows-1252", "line 2 is then 'a.png,Müller'"),
+        ("image,name\na.png,王小明\nb.png,甲状腺结节\n", "gb18030", "GB18030", "line 2 is then 'a.png,王小明'"),
+        ("image\tname\na.png\tx\n", "utf-16", "UTF-16", "line 1 is then 'image\\tname'"),
+    ],
+)
+def test_a_table_in_another_encoding_is_told_which(
+    tmp_path: Path, text: str, encoding: str, looks: str, line: str
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(UrfmError) as refused:
+        list(read_metadata(path, ["image"]))
+    for words in (f"{path}: not in UTF-8; it looks like {looks} (", line, f"iconv -f {looks} -t UTF-8"):
+        assert words in str(refused.value)
 
 
 def test_lists_of_words(tmp_path: Path) -> None:
@@ -455,7 +474,7 @@ def test_lists_of_words(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf1.JPG  7\r\n\r\n patient0001 \n")
     assert list(read_words(path)) == [(1, ["1.JPG", "7"]), (3, ["patient0001"])]
     path.write_bytes(b"\xff\xfe1\x00")
-    with pytest.raises(UrfmError, match=r"list\.txt: not a text file in UTF-8"):
+    with pytest.raises(UrfmError, match=r"list\.txt: not in UTF-8; it looks like UTF-16"):
         list(read_words(path))
 
 
@@ -530,3 +549,69 @@ def test_real_fetal_planes(real_data: Path) -> None:
     assert sum(record.view != "" for record in records) == 3092
     assert Counter(record.official_split for record in records) == {"train": 7129, "test": 5271}
     assert len({(record.patient_id, record.official_split) for record in records}) == 1792
+
+
+# --- The generic format as people write it --------------------------------------------------------------------------
+
+
+def generic_set(root: Path, files: list[str], rows: list[str], header: str = "image,patient_id,label") -> None:
+    put(root, *(f"images/{name}" for name in files))
+    (root / "metadata.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("images/a/1.png", "a/1.png"),
+        ("Images\\a\\1.png", "a/1.png"),
+        ("a\\1.png", "a/1.png"),
+        ("./a/1.png", "a/1.png"),
+        ("a/1.PNG", "a/1.png"),
+        ("A/1.png", "a/1.png"),
+        ("Mu\u0308ller.png", "M\u00fcller.png"),  # decomposed, as macOS writes it
+        ("images/MU\u0308LLER.PNG", "M\u00fcller.png"),
+    ],
+)
+def test_a_path_that_can_mean_one_file_only_is_read(tmp_path: Path, written: str, name: str) -> None:
+    generic_set(tmp_path, ["a/1.png", "M\u00fcller.png"], [f"{written},p,benign"])
+    records = read("generic", tmp_path)
+    assert records[name].path == tmp_path / "images" / name
+    assert records[name].path.is_file()
+    assert records[name].label == "benign"
+    assert ("another spelling" in records[name].erratum) == (written != f"./{name}")
+    others = {"a/1.png", "M\u00fcller.png"} - {name}
+    assert {other: records[other].excluded_reason for other in others} == dict.fromkeys(
+        others, "not listed in metadata.csv"
+    )
+
+
+def test_a_path_that_can_mean_two_files_or_none_stays_as_it_is_written(tmp_path: Path) -> None:
+    generic_set(tmp_path, ["a.png", "A.png", "images/b.png", "b.png"], ["a.PNG,p,x", "images/b.png,p,x", "c.png,p,x"])
+    records = read("generic", tmp_path)
+    assert [name for name, record in records.items() if record.label] == ["a.PNG", "images/b.png", "c.png"]
+    assert not records["a.PNG"].path.exists()
+    assert records["images/b.png"].path == tmp_path / "images" / "images" / "b.png"
+    assert {record.erratum for record in records.values()} == {""}
+
+
+@pytest.mark.parametrize("written", ["../secret.png", "..\\secret.png", "/etc/passwd", "C:\\x\\1.png"])
+def test_a_path_that_leads_elsewhere_is_not_looked_for(tmp_path: Path, written: str) -> None:
+    put(tmp_path, "secret.png")
+    generic_set(tmp_path, ["1.png"], [f"{written},p,benign"])
+    records = read("generic", tmp_path)
+    assert records[written].path == tmp_path / "images" / written
+
+
+@pytest.mark.parametrize("patient", ["unknown", "Unknown", "NA", "n/a", "-", "?", "--", "None", "UNK"])
+def test_a_placeholder_is_no_patient(tmp_path: Path, patient: str) -> None:
+    generic_set(tmp_path, ["1.png", "2.png", "3.png"], [f"1.png,{patient},x", f"2.png,{patient},x", "3.png,P-1,x"])
+    records = read("generic", tmp_path)
+    assert [record.patient_id for record in records.values()] == ["", "", "P-1"]
+    assert [record.patient_source for record in records.values()] == ["none", "none", "metadata"]
+    assert records["1.png"].erratum == f"the patient id {patient!r} is read as unknown"
+
+
+@pytest.mark.parametrize("patient", ["0", "-1", "N", "Ana", "NA12", "007"])
+def test_a_patient_is_a_patient(tmp_path: Path, patient: str) -> None:
+    generic_set(tmp_path, ["1.png"], [f"1.png,{patient},x"])
+    assert read("generic", tmp_path)["1.png"].patient_id == patient

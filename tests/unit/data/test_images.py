@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.data.images import build, workers
 from urfm.data.images.build import Entry, write_store
-from urfm.data.images.decode import decode
+from urfm.data.images.decode import PNG, decode, read_picture
 from urfm.data.images.pixels import pixel_sha256, reduce
 from urfm.data.images.store import ImageStore, find
 from urfm.data.images.workers import map_in_processes
@@ -34,6 +35,10 @@ RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
 def save(path: Path, image: Image.Image, **options: object) -> Path:
     image.save(path, **options)
     return path
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def reason(path: Path) -> str:
@@ -67,6 +72,85 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     for extension in ("png", "tif"):
         decoded = decode(save(tmp_path / f"wide.{extension}", Image.fromarray(wide)))
         np.testing.assert_array_equal(decoded[..., 0], exact)
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(255, 8), (256, 12), (3504, 12), (4095, 12), (4096, 16), (65535, 16)])
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bits_are_scaled_by_those_they_use(tmp_path: Path, extension: str, highest: int, bits: int) -> None:
+    wide = np.linspace(0, highest, 60).round().astype(np.uint16).reshape(6, 10)
+    picture = read_picture(save(tmp_path / f"wide.{extension}", Image.fromarray(wide)))
+    assert picture.depth == (bits, highest)
+    np.testing.assert_array_equal(picture.pixels[..., 0], np.rint(wide / (2**bits - 1) * 255))
+    stated = decode(tmp_path / f"wide.{extension}", bits=16)
+    np.testing.assert_array_equal(stated[..., 0], np.rint(wide / 65535 * 255))
+    if highest > 1023:
+        with pytest.raises(UnusableImage, match="more than 10 bits hold"):
+            decode(tmp_path / f"wide.{extension}", bits=10)
+
+
+def test_white_that_is_zero_is_turned_within_its_bits(tmp_path: Path) -> None:
+    wide = np.array([[0, 4095], [1024, 3000]], dtype=np.uint16)
+    turned = decode(save(tmp_path / "turned.tif", Image.fromarray(wide), tiffinfo={262: 0}))
+    np.testing.assert_array_equal(turned[..., 0], np.rint((4095 - wide) / 4095 * 255))
+
+
+@pytest.mark.parametrize(("colours", "refused"), [(4095, True), (65535, False), (0, False)])
+def test_colours_of_twelve_bits_in_sixteen_are_refused(tmp_path: Path, colours: int, refused: bool) -> None:
+    values = np.full((4, 4, 3), colours, ">u2")
+    values[0, 0] = 0
+    lines = b"".join(b"\0" + row.tobytes() for row in values)
+    path = tmp_path / "deep.png"
+    path.write_bytes(
+        PNG
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
+    )
+    if refused:
+        with pytest.raises(UnusableImage, match="16-bit colours that use 12 bits"):
+            decode(path)
+    else:
+        assert decode(path).max() == colours >> 8
+
+
+def large_profile() -> bytes:
+    return bytes(1_500_000)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA", "RGBA", "I;16"])
+def test_metadata_of_a_png_do_not_matter(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(RGB).convert(mode)
+    options = {"transparency": 1} if mode == "P" else {}
+    plain = decode(save(tmp_path / "plain.png", image, **options))
+    text = PngInfo()
+    text.add_text("a", "x" * 2_000_000, zip=True)
+    text.add_itxt("b", "y" * 2_000_000, zip=True)
+    large = save(tmp_path / "large.png", image, icc_profile=large_profile(), pnginfo=text, **options)
+    np.testing.assert_array_equal(decode(large), plain)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "tif"])
+def test_metadata_of_other_formats_do_not_matter(tmp_path: Path, extension: str) -> None:
+    plain = decode(save(tmp_path / f"plain.{extension}", Image.fromarray(RGB)))
+    large = save(tmp_path / f"large.{extension}", Image.fromarray(RGB), icc_profile=large_profile())
+    np.testing.assert_array_equal(decode(large), plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (bytes(128) + b"DICM" + bytes(50), "DICOM"),
+        (b"RIFF\0\0\0\0AVI LIST", "AVI"),
+        (b"\0\0\0\x20ftypisom", "MP4 or MOV"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"GIF89a", "GIF"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / "file.png"
+    path.write_bytes(content)
+    with pytest.raises(UnusableImage, match=f"a {name} file, to be exported as PNG"):
+        decode(path)
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
@@ -130,9 +214,6 @@ def test_what_is_no_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [10_000, 14_000, 60_000])
 def test_image_bombs_are_refused_by_their_header(tmp_path: Path, side: int) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(

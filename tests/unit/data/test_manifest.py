@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from manifest_tables import make_manifest
@@ -217,10 +218,8 @@ def run_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path, **
     return results
 
 
-def run_images(
-    monkeypatch: pytest.MonkeyPatch, root: Path, results: Path, name: str, long_side: int = 512
-) -> ImageStore:
-    arguments = ["--root", root, "--settings", json.dumps({"long_side": long_side}), "--threads", 2]
+def run_images(monkeypatch: pytest.MonkeyPatch, root: Path, results: Path, name: str, **settings: int) -> ImageStore:
+    arguments = ["--root", root, "--settings", json.dumps({"long_side": 512, **settings}), "--threads", 2]
     arguments += ["--manifest", results / f"{name}.parquet", "--manifest-summary", results / f"{name}.json"]
     monkeypatch.setattr("sys.argv", ["images", *map(str, [*arguments, "--output", results / name])])
     build.main()
@@ -305,3 +304,151 @@ def test_data_sets_of_one_hospital_share_patient_ids() -> None:
     unknown = Record(path=Path("b.png"), name="b.png")
     rows = [metadata(item, "scans", patients=patients) for patients in ("", "clinic") for item in (record, unknown)]
     assert [row["patient_id"] for row in rows] == ["scans/7", "scans/b.png", "clinic/7", "scans/b.png"]
+
+
+# --- Pictures and lists as people have them ---------------------------------------------------------------------------
+
+
+def test_a_list_that_names_no_file_that_is_there_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are there, under other names: neither list nor folder is wrong by itself."""
+    folder = own_set(tmp_path, ["scan_0001.png,a,benign", "scan_0002.png,b,benign"])
+    for number in (1, 2):
+        picture(folder / "sub" / f"scan_000{number}.png", number)
+    with pytest.raises(UrfmError, match=r"Own: no image can be used, for the reasons above \(2 rejected, 2 excluded\)"):
+        make_manifest(tmp_path, OWN, 1)
+    assert "2 images rejected, missing" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    names = ["good.png", "scan_0001.jpg", "patient_17_left.png", "nothing.png"]
+    folder = own_set(tmp_path, [f"{name},{name},benign" for name in names])
+    for name in ("good.png", "sub/scan_0001.jpg", "patient_17_lefft.png"):
+        picture(folder / name, len(name))
+    _, rejected = make_manifest(tmp_path, OWN, 1)
+    assert rejected["detail"].tolist() == [
+        "no such file; the nearest is images/sub/scan_0001.jpg",
+        "no such file; the nearest is images/patient_17_lefft.png",
+        "no such file",
+    ]
+
+
+def test_a_list_that_begins_with_images_is_read(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["images/1.png,a,benign", "images\\2.png,b,benign"])
+    for number in (1, 2):
+        picture(folder / f"{number}.png", number)
+    table, rejected = make_manifest(tmp_path, OWN, 1)
+    assert rejected.empty
+    assert table["image_id"].tolist() == ["own/1.png", "own/2.png"]
+    assert table["path"].tolist() == ["Own/images/1.png", "Own/images/2.png"]
+    assert table["excluded_reason"].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize("for_tasks", [True, False])
+def test_rows_that_give_an_image_two_labels_exclude_it_and_its_copies(tmp_path: Path, for_tasks: bool) -> None:
+    rows = ["1.png,a,benign", "1.png,a,malignant", "2.png,b,benign", "3.png,c,Benign", "3.png,c,benign "]
+    folder = own_set(tmp_path, rows)
+    for name, seed in (("1.png", 1), ("2.png", 1), ("3.png", 3)):
+        picture(folder / name, seed)
+    settings = OWN.model_copy(update={"for_tasks": for_tasks})
+    table, rejected = make_manifest(tmp_path, settings, 1)
+    assert table["image_id"].tolist() == ["own/1.png", "own/2.png", "own/3.png"]
+    contradiction = manifest.CONTRADICTION if for_tasks else ""
+    assert table["excluded_reason"].tolist() == [contradiction, contradiction, ""]
+    assert rejected["reason"].tolist() == ["listed_twice", "listed_twice"]
+
+
+def test_class_folders_that_give_an_image_two_labels_exclude_it(tmp_path: Path) -> None:
+    for name in ("UF/1.png", "NUF/9.png", "UF/2.png"):
+        picture(tmp_path / "UF1990" / name, 2 if name == "UF/2.png" else 1)
+    settings = ManifestSettings(dataset="uf1990", reader="uf1990", folder="UF1990")
+    table, _ = make_manifest(tmp_path, settings, 1)
+    reasons = dict(zip(table["path"], table["excluded_reason"], strict=True))
+    twice = manifest.CONTRADICTION
+    assert reasons == {"UF1990/UF/1.png": twice, "UF1990/NUF/9.png": twice, "UF1990/UF/2.png": ""}
+
+
+def test_for_pretraining_alone_one_copy_stays(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["1.png,a,benign", "2.bmp,b,malignant", "3.png,c,benign"])
+    for name, seed in (("1.png", 1), ("2.bmp", 1), ("3.png", 1)):
+        picture(folder / name, seed)
+    settings = OWN.model_copy(update={"for_tasks": False})
+    table, _ = make_manifest(tmp_path, settings, 1)
+    assert table["excluded_reason"].tolist() == ["", manifest.CONTRADICTION, manifest.CONTRADICTION]
+
+
+def test_labels_that_differ_in_case_or_blanks_contradict_none(tmp_path: Path) -> None:
+    folder = own_set(tmp_path, ["1.png,a,Non  fibroid", "2.png,b,non fibroid"])
+    for name in ("1.png", "2.png"):
+        picture(folder / name, 1)
+    table, _ = make_manifest(tmp_path, OWN, 1)
+    assert table["excluded_reason"].tolist() == ["", ""]
+
+
+def test_pictures_that_hold_nothing_are_counted_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    folder = own_set(root, [f"{name}.png,{name},benign" for name in ("black", "clear", "colour", "dot", "good")])
+    picture(folder / "good.png", 1)
+    Image.new("L", (20, 10)).save(folder / "black.png")
+    seen = np.random.default_rng(0).integers(0, 256, (10, 20, 4), dtype=np.uint8)
+    seen[..., 3] = 0  # something in every colour, and all of it transparent
+    Image.fromarray(seen).save(folder / "clear.png")
+    Image.new("RGB", (20, 10), (10, 20, 30)).save(folder / "colour.png")
+    dot = Image.new("L", (20, 10))
+    dot.putpixel((3, 4), 1)
+    dot.save(folder / "dot.png")
+    results = run_manifest(tmp_path, monkeypatch, root, **OWN.model_dump(exclude_unset=True))
+    table = pd.read_parquet(results / "own.parquet")
+    assert table["excluded_reason"].tolist() == [manifest.BLANK] * 3 + ["", ""]
+    summary = read_json(results / "own.json")
+    assert (summary["images"], summary["excluded"], summary["blank"]) == (2, 3, 3)
+    assert "warning: own: 3 images excluded, it holds nothing" in capsys.readouterr().err
+
+    run_manifest(tmp_path, monkeypatch, root, **OWN.model_dump(exclude_unset=True), blank="keep")
+    assert read_json(results / "own.json")["images"] == 5
+    assert "warning: own: 3 images hold nothing (all pixels equal) and are kept" in capsys.readouterr().err
+
+
+def wide(path: Path, highest: int) -> npt.NDArray[np.uint16]:
+    values = np.linspace(0, highest, 200).round().astype(np.uint16).reshape(10, 20)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return values
+
+
+def test_twelve_bits_in_sixteen_are_counted_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    folder = own_set(root, ["1.png,a,benign", "2.png,b,benign", "3.png,c,benign"])
+    twelve = wide(folder / "1.png", 3504)
+    full = wide(folder / "2.png", 60_000)
+    picture(folder / "3.png", 1)
+    settings = OWN.model_dump(exclude_unset=True)
+    results = run_manifest(tmp_path, monkeypatch, root, **settings)
+    assert read_json(results / "own.json")["sixteen_bit"] == {"12": 1, "16": 1}
+    printed = capsys.readouterr().err
+    assert "own: 1 16-bit images hold no value above 3,504 and are read as 12 bits; if they have others" in printed
+    assert "in several ways (1 as 12, 1 as 16 bits), so one grey is not one value; set datasets.own.bits" in printed
+    store = run_images(monkeypatch, root, results, "own")
+    np.testing.assert_array_equal(store.read("own/1.png")[..., 0], np.rint(twelve / 4095 * 255))
+    np.testing.assert_array_equal(store.read("own/2.png")[..., 0], np.rint(full / 65535 * 255))
+
+    run_manifest(tmp_path, monkeypatch, root, **settings, bits=16)
+    assert "16-bit" not in capsys.readouterr().err
+    store = run_images(monkeypatch, root, results, "own", bits=16)
+    assert store.read("own/1.png").max() == round(3504 / 65535 * 255)
+
+    run_manifest(tmp_path, monkeypatch, root, **settings, bits=12)
+    rejected = pd.read_csv(results / "own.rejected.csv")
+    assert rejected["path"].tolist() == ["Own/images/2.png"]
+    assert rejected["detail"].tolist() == ["a value of 60,000 is more than 12 bits hold; correct `bits`"]
+
+
+def test_fourteen_bits_that_nobody_stated_are_guessed_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide(own_set(tmp_path, ["1.png,a,benign"]) / "1.png", 16_383)
+    make_manifest(tmp_path, OWN, 1)
+    assert "1 16-bit images hold no value above 16,383 and are read as 16 bits" in capsys.readouterr().err

@@ -291,3 +291,14 @@ def test_a_sequence_is_unpacked_once_for_all_its_frames(tmp_path: Path, monkeypa
     for frame in range(8):
         decode(path, str(frame))
     assert opened == [path]
+
+
+@pytest.mark.parametrize(("highest", "white"), [(3504, 4095), (4096, 65535)])
+def test_twelve_bits_in_sixteen_are_scaled_by_the_sequence(tmp_path: Path, highest: int, white: int) -> None:
+    wide = np.zeros((6, 4, 2), np.uint16)
+    wide[..., 0] = 300  # the first frame is dark, and stays so
+    wide[..., 1] = np.linspace(0, highest, 24).reshape(6, 4)
+    path = save(tmp_path / "a.nii.gz", wide)
+    for frame in range(2):
+        expected = np.rint(wide[:, :, frame].T * (255 / white))
+        np.testing.assert_array_equal(decode(path, str(frame))[..., 0], expected)

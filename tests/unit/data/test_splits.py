@@ -172,6 +172,23 @@ def test_a_label_outside_the_classes_is_named() -> None:
     assert len(select_images(table, "breast.parquet", PAPER)) == 19
 
 
+def test_labels_that_differ_in_case_or_blanks_are_the_class(capsys: pytest.CaptureFixture[str]) -> None:
+    table = manifest(single(benign=10, malignant=9))
+    table["label"] = table["label"].replace({"malignant": "Malignant "})
+    images = select_images(table, "breast.parquet", PAPER)
+    assert images["label"].value_counts().to_dict() == {"benign": 10, "malignant": 9}
+    assert "the label 'Malignant ' of 9 images is read as the class 'malignant'" in capsys.readouterr().err
+
+
+def test_a_label_between_two_classes_is_named() -> None:
+    settings = PAPER.model_copy(update={"classes": ["n", "N"]})
+    table = manifest(single(n=5, N=5))
+    assert select_images(table, "t.parquet", settings)["label"].value_counts().to_dict() == {"n": 5, "N": 5}
+    table.loc[0, "label"] = " n "
+    with pytest.raises(UrfmError, match="has the label ' n ', which is not a class"):
+        select_images(table, "t.parquet", settings)
+
+
 def test_a_class_without_images_is_named() -> None:
     with pytest.raises(UrfmError, match=r"no image has the label 'malignant'.*found are benign"):
         select_images(manifest(single(benign=10)), "breast.parquet", PAPER)

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from archive_trees import TREES
 from configurations import HOME, PAPER
+from PIL import Image
 from urfm.doctor import inventory
 from urfm.doctor.entries import Entry, entries
 from urfm.doctor.report import DoctorSettings, report
@@ -207,6 +209,22 @@ def test_what_a_reader_refuses(config: dict[str, Any]) -> None:
     assert f"cannot be read: {folder}: neither it nor a folder in it holds bus_data.csv" in text
     assert "the workflow stops at it: complete it, or move the folder away to go on without busbra" in text
     assert "  table_2: nothing yet; 0 of 11 tasks" in output
+
+
+def test_dicom_is_refused_as_the_manifest_does(config: dict[str, Any]) -> None:
+    config["datasets"]["mine"] = {"reader": "generic", "folder": "Mine", "organ": "breast", "source": "Me"}
+    folder = Path(config["data_root"]) / "Mine"
+    (folder / "images").mkdir(parents=True)
+    for name in ("1.dcm", "2.dcm"):
+        (folder / "images" / name).write_bytes(bytes(128) + b"DICM" + bytes(100))
+    (folder / "metadata.csv").write_text("image,patient_id,label\n1.dcm,1,benign\n2.dcm,2,benign\n")
+    state = inventory.look_at_dataset(config, "mine")
+    assert (state.word, state.usable) == ("partial", False)
+    assert "2 left out (DICOM files, which are not read; export them as PNG)" in state.facts
+    Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20)).save(folder / "images" / "3.png")
+    with open(folder / "metadata.csv", "a") as stream:
+        stream.write("3.png,3,benign\n")
+    assert inventory.look_at_dataset(config, "mine")[1:2] == (True,)
 
 
 def test_checkpoints(config: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from urfm.figures import style
 from urfm.figures.output import save
 from urfm.figures.style import COLORS, KNOWN, Unavailable, appearances, bar_scale, format_p, note_unavailable, wrap
@@ -128,3 +129,15 @@ def test_files_are_the_same_bytes_and_hold_real_text(tmp_path):
     assert b"/Type3" not in pdf
     assert b"/MediaBox [ 0 0 240.94" in pdf  # 85 mm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.pdf", "first.png", "second.pdf", "second.png"]
+
+
+@pytest.mark.parametrize("title", ["100% $5 $x$", r"\input{file} $\frac", "a_b^c $_$"])
+def test_a_dollar_in_a_title_is_drawn_as_it_is(tmp_path, title):
+    figure = style.new_figure(85, 40)
+    axes = style.add_axes(figure, 10, 5, 60, 25)
+    axes.set_title(title)
+    axes.plot([0, 1], label=title)
+    axes.legend()
+    style.add_text(figure, 2, 2, title)
+    save(tmp_path / "figure", figure, 100)
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))

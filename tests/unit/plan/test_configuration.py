@@ -196,6 +196,37 @@ def test_all_wrong_values_are_named_at_once(config: dict[str, Any]) -> None:
     assert [said for _, _, said in OUT_OF_BOUNDS if said not in str(refused.value)] == []
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ("{0: Benign, 1: Malignant}", ["the key 0 is a number to YAML", "the key 1 is a number to YAML"]),
+        ("{no: Benign, yes: Malignant}", ["the key no, off or false is false", "the key yes, on or true is true"]),
+        ("{1.5: Benign, 2024-01-01: Malignant}", ["the key 1.5 is a number", "the key 2024-01-01 is a date"]),
+        ("{benign: Benign, malignant: 2024-01-01}", ["classes.malignant: 2024-01-01 is a date to YAML"]),
+        ("{benign: Benign, malignant: no}", ["classes.malignant: false is not text; put it in quotes"]),
+        ("{benign: Benign, malignant: 1}", ["classes.malignant: 1 is not text; put it in quotes"]),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_refused_at_once(classes: str, said: list[str]) -> None:
+    content = overlaid(f"tasks: {{mine: {{title: Mine, dataset: busbra, group: other, classes: {classes}}}}}")
+    with pytest.raises(UrfmError) as refused:
+        configuration.check(content)
+    sentences = str(refused.value).splitlines()[1:]
+    assert len(sentences) == len(said)
+    for sentence, words in zip(sentences, said, strict=True):
+        assert "tasks.mine.classes" in sentence
+        assert words in sentence
+        assert "put it in quotes" in sentence
+
+
+def test_expected_labels_are_words_too() -> None:
+    content = overlaid("datasets: {busbra: {expected: {labels: {0: 10}}}}")
+    with pytest.raises(
+        UrfmError, match=r"datasets\.busbra\.expected\.labels: the key 0 is a number to YAML; put it in"
+    ):
+        configuration.check(content)
+
+
 def test_null_is_a_value_of_model_args_alone(config: dict[str, Any]) -> None:
     config["pretraining"]["defaults"]["model_args"] = {"global_pool": None}
     configuration.check(config)
@@ -540,7 +571,7 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
         settings.pretraining.targets(config, "biomedclip"),
         settings.models.finetuning(config, "urfm", "breast_tumor", 100),
         settings.models.statistics(config, "figure_2"),
-        settings.data.images(config),
+        settings.data.images(config, "busbra"),
         settings.data.split(config, "breast_tumor", "paper"),
         settings.pretraining.pretrain_set(config, "urfm"),
     ]

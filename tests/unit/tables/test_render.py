@@ -20,7 +20,7 @@ def test_markdown():
         "**Table 9. Shares & sizes**\n\n"
         "| setting | n\\_images |\n| --- | ---: |\n"
         "| 50% of a\\|b\\_c | 1,064 |\n"
-        "| β1 \\< 224 × 224 ~{x}^2 \\\\ #1$ |  |\n\n"
+        "| β1 \\< 224 × 224 ~{x}^2 \\\\ #1\\$ |  |\n\n"
         "- a \\* b\n"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from urfm.config.data import Audit, Dataset, Images, Simulated, Splits, Task
+from urfm.config.data import Audit, Check, Dataset, Images, Simulated, Splits, Task
 from urfm.config.entries import Model, Pretraining
 from urfm.config.fields import AnyNames, Folder, Name, Names, Seeds, Text
 from urfm.config.finetuning import Finetuning
@@ -39,6 +39,10 @@ class Configuration(Settings):
     download: AnyNames = Field(
         description="data sets, models and teachers that `snakemake download` fetches, e.g. --config "
         "'download=[busbra]'; empty: all that are open"
+    )
+    check_data: Check = Field(
+        description="what `snakemake check_data` compares with the manifests: sizes and times of all files, and the "
+        "content where they differ; or contents, of all"
     )
     simulation: dict[Name, Simulated] = Field(
         description="data sets to simulate, for demonstration only; one that shares its folder with such a set comes "

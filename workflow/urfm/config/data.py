@@ -18,6 +18,8 @@ WITH_FOLDERS = ("radimagenet", "uf1990")  # readers that take `folders`
 Checksum = Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?$")]
 Record = Annotated[str, Field(pattern=r"^(zenodo:[0-9]+|mendeley:[a-z0-9]+/[0-9]+)?$")]
 FromPatient = Literal["all", "first"]
+Check = Literal["times", "contents"]
+Used = Annotated[int, Field(ge=8, le=16)]
 Ratio = tuple[Count, Count, Count]
 Bits = Annotated[int, Field(ge=0, le=64)]
 
@@ -100,6 +102,14 @@ class Archive(Settings):
         default=None, description="near duplicates among images without a patient id form one patient"
     )
     expected: Expected = Field(default=Expected(), description="counts of the whole archive; a difference is reported")
+    bits: Used | None = Field(
+        default=None,
+        description="how many of 16 bits grey values use, as 12; left out: of each image the fewest of 8, 12 and 16 "
+        "that hold its highest value (D90)",
+    )
+    blank: Literal["exclude", "keep"] = Field(
+        default="exclude", description="what happens to images of which all pixels are equal"
+    )
 
 
 class Dataset(Archive):

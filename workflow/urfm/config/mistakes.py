@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,8 @@ FREE = {"model_args", "recipe"}  # whatever stands in them is of others
 
 def mistakes(config: dict[str, Any]) -> list[str]:
     """A sentence for each mistake, with key, value, what would be right, and the nearest known name."""
+    if unquoted := list(_unquoted(config)):
+        return unquoted
     nulls = list(_nulls(config))
     found = [mistake for mistake in _all(config) if mistake[0] not in nulls]
     found += [(path, "null", "") for path in nulls]
@@ -81,6 +84,26 @@ def _nulls(content: Any, path: Path = ()) -> Iterator[Path]:
             yield from _nulls(value, (*path, number))
 
 
+def _unquoted(content: Any, path: Path = ()) -> Iterator[str]:
+    """Keys that YAML took for a number, a date or yes and no; and dates, which no value is. JSON would hide most."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        if isinstance(content, dict) and not isinstance(key, str):
+            yield f"{_dotted(path)}: the key {_yaml(key)}; put it in quotes"
+        elif isinstance(value, date):
+            yield f"{_dotted((*path, key))}: {value} is a date to YAML; put it in quotes"
+        elif key not in FREE:
+            yield from _unquoted(value, (*path, key))
+
+
+def _yaml(key: Any) -> str:
+    """A key that is no text, as it may have been written, and what YAML took it for."""
+    if isinstance(key, bool):
+        return f"{'yes, on or true' if key else 'no, off or false'} is {str(key).lower()} to YAML"
+    kind = "a date" if isinstance(key, date) else "a number" if isinstance(key, int | float) else "no text"
+    return f"{'~' if key is None else key} is {kind} to YAML"
+
+
 def _sentence(config: Any, path: Path, kind: str, message: str) -> str:
     node, value, description = json_schema(), config, ""
     for number, part in enumerate(path):
@@ -113,10 +136,12 @@ def _shown(value: Any) -> str:
 
 
 def _hint(node: Schema, value: Any) -> str:
-    """The nearest of several choices; or how YAML writes a number."""
+    """The nearest of several choices; or how YAML writes a number, or text that looks like something else."""
     if choices := [str(choice) for choice in resolved(node).get("enum", [])]:
         close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
         return f"; did you mean {close[0]}?" if close else ""
+    if isinstance(value, bool | int | float) and node.get("type") == "string":
+        return "; put it in quotes"
     if isinstance(value, str) and node.get("type") in ("number", "integer"):
         try:
             float(value)

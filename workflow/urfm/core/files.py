@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from urfm.core.errors import UrfmError
 from urfm.core.lock import lock
 from urfm.core.progress import human_bytes
+from urfm.core.text import from_spreadsheet_cell, spreadsheet_cell
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+SEAL = "record_sha256"
 ROWS = 5_000  # of a row group, where a table is written or copied bit by bit
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NEARLY_FULL = 1 << 16  # bytes free: less than a writer asks for at a time
@@ -110,14 +112,53 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def write_record(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON that others go by, with its own SHA-256 in it: `read_json` refuses it if any value changed."""
+    write_json(path, {**content, SEAL: _seal(content)})
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    as_read = json.loads(json.dumps(content))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+class NoSuchKey(UrfmError, KeyError):
+    """A record lacks what is asked of it."""
+
+    __str__ = Exception.__str__  # KeyError's shows the message in quotes
+
+
+class Record(dict[str, Any]):
+    """What a JSON file says; a key that it lacks is an UrfmError naming both."""
+
+    def __init__(self, path: str | Path, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise NoSuchKey(
+            f"{self.path}: does not say {key!r}: it is damaged, or of another version of the program; delete it and "
+            "run the workflow again"
+        )
+
+
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a file that is not JSON is an UrfmError naming it."""
+    """Read a JSON file; one that is no JSON, or not as `write_record` wrote it, is an UrfmError naming it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UrfmError(f"{path}: no such file; it is made by an earlier stage of the workflow") from error
     except ValueError as error:
         raise UrfmError(f"{path}: not valid JSON ({error}); delete it and rebuild it") from error
+    if not isinstance(content, dict):
+        return content
+    seal = content.pop(SEAL, None)
+    if seal is not None and seal != _seal(content):
+        raise UrfmError(
+            f"{path}: its values are not those that were written (it holds its own hash, {SEAL}); delete it and run "
+            "the workflow again"
+        )
+    return Record(path, content)
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
@@ -161,9 +202,22 @@ def parquet_blocks(
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as CSV, without its index."""
+    """Write a table atomically as CSV, without its index; no text in it is a formula to a spreadsheet."""
+    safe = table.rename(columns=lambda name: spreadsheet_cell(str(name)))
+    for place, kind in enumerate(safe.dtypes):
+        if kind.kind not in "biufcmM":  # numbers and times stay what they are
+            safe.isetitem(
+                place, [spreadsheet_cell(cell) if isinstance(cell, str) else cell for cell in safe.iloc[:, place]]
+            )
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        safe.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_text_csv(path: str | Path) -> pd.DataFrame:
+    """What `write_csv` wrote, every cell as text and an empty one for what is missing."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False).map(from_spreadsheet_cell)
 
 
 def sha256(path: str | Path) -> str:

@@ -22,7 +22,7 @@ import pandas as pd
 from urfm.config.pretraining import ImageChoice
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import say, warn
 from urfm.data.splits.shares import hash_order
 
@@ -206,7 +206,7 @@ def main() -> None:
     counts = chosen.groupby(["dataset", "organ", "source"], as_index=False).size().rename(columns={"size": "images"})
     counts["simulated"] = [bool(records[dataset]["simulated"]) for dataset in counts["dataset"]]
     write_parquet(arguments.output, chosen)
-    write_json(
+    write_record(
         arguments.output.with_suffix(".json"),
         {
             **settings.model_dump(exclude={"dataset_organs"}),

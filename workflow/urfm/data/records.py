@@ -5,8 +5,9 @@ Nothing is decoded here and nothing but names is kept: a million records pass th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from array import array
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,6 +16,7 @@ from urfm.config.data import Archive
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
 from urfm.data.datasets.common import Record
+from urfm.data.labels import plain
 
 COLUMNS = [
     "image_id",
@@ -39,6 +41,7 @@ COLUMNS = [
     "excluded_reason",
 ]
 SIMULATED = "SIMULATED.json"  # lies in the folder of a simulated data set
+CONTRADICTION = "the same picture occurs under another label"
 
 
 class ManifestSettings(Archive):
@@ -49,6 +52,9 @@ class ManifestSettings(Archive):
     organ: str = ""  # none: each record has its own
     source: str = ""
     strict_counts: bool = False
+    for_tasks: bool = (
+        True  # whether a task is made of it; else labels do not matter, and of a picture one copy is enough
+    )
 
 
 @dataclass(frozen=True)
@@ -83,16 +89,45 @@ def list_records(root: Path, settings: ManifestSettings) -> Iterator[Record]:
     return reader.read(folder, settings.folders) if settings.folders else reader.read(folder)
 
 
-def survey(records: Iterable[Record]) -> tuple[int, set[int]]:
-    """How many records there are, and the hashes of names that occur twice, in 8 bytes per record."""
-    hashes = np.sort(np.fromiter((hash(record.name) for record in records), np.int64))
-    return len(hashes), set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+@dataclass(frozen=True)
+class Survey:
+    """What must be known of all records before the first is read, in 16 bytes per record.
+
+    Attributes
+    ----------
+    total
+        How many there are.
+    repeated, contradictory
+        Hashes of names that occur twice, and of those that do so under two labels.
+    """
+
+    total: int
+    repeated: set[int]
+    contradictory: set[int]
 
 
-def screen(records: Iterable[Record], root: Path, repeated: set[int]) -> Iterator[Candidate]:
+def survey(records: Iterable[Record]) -> Survey:
+    """Count the records, and find the names that occur twice."""
+    names, labels = array("q"), array("q")
+    for record in records:
+        names.append(hash(record.name))
+        labels.append(hash(plain(record.label)) if record.label and not record.excluded_reason else 0)
+    name, label = (np.frombuffer(values, np.int64) for values in (names, labels))
+    ordered = np.sort(name)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows = np.flatnonzero(np.isin(name, repeated) & (label != 0))
+    pairs = np.unique(np.stack([name[rows], label[rows]], axis=1), axis=0)
+    several, labels_of = np.unique(pairs[:, 0], return_counts=True)
+    return Survey(len(name), set(repeated.tolist()), set(several[labels_of > 1].tolist()))
+
+
+def screen(
+    records: Iterable[Record], root: Path, repeated: set[int], contradictory: Container[int] = ()
+) -> Iterator[Candidate]:
     """Every record, with the reason if its file is not to be opened.
 
-    `repeated` holds at least the hashes of all names that occur twice; only those names are remembered.
+    `repeated` holds at least the hashes of all names that occur twice; only those names are remembered. Of these in
+    `contradictory` the first record is excluded.
     """
     seen = set()
     for record in records:
@@ -105,6 +140,8 @@ def screen(records: Iterable[Record], root: Path, repeated: set[int]) -> Iterato
         else:
             if hash(record.name) in repeated:
                 seen.add(record.name)
+            if hash(record.name) in contradictory and not record.excluded_reason:
+                record = replace(record, excluded_reason=CONTRADICTION)
             yield record, None
 
 

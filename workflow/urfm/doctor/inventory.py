@@ -11,6 +11,7 @@ from urfm.config.data import Expected
 from urfm.core.errors import UrfmError
 from urfm.core.files import sha256, stand_in_mark
 from urfm.core.progress import human_bytes
+from urfm.data.images.decode import other_format
 from urfm.data.records import ManifestSettings, list_records, made_by_simulator
 from urfm.plan import settings
 from urfm.plan.availability import Config, is_simulated
@@ -67,9 +68,11 @@ def look_at_dataset(config: Config, name: str) -> State:
 def count(config: Config, name: str) -> dict[str, Any]:
     """Images, patients and labels that a data set's reader lists and that have a file.
 
-    Also how many images have no file (absent), and how many are left out for which reason (left_out). Patients are
-    None where the archive does not name them all.
+    Also how many images have no file (absent), and how many are left out for which reason (left_out): one file of each
+    suffix is looked at, since the manifest would refuse a set of DICOM files. Patients are None where the archive does
+    not name them all.
     """
+    kinds: dict[str, str] = {}  # of the first file of each suffix, what it is if it is no picture
 
     @cache
     def names(folder: Path) -> frozenset[str]:
@@ -86,6 +89,12 @@ def count(config: Config, name: str) -> dict[str, Any]:
             continue
         if record.excluded_reason:
             left_out[record.excluded_reason] += 1
+            continue
+        suffix = record.path.suffix.lower()
+        if suffix not in kinds:
+            kinds[suffix] = other_format(record.path) if record.path.is_file() else ""
+        if kinds[suffix]:
+            left_out[f"{kinds[suffix]} files, which are not read; export them as PNG"] += 1
             continue
         images += 1
         patients.add(record.patient_id)

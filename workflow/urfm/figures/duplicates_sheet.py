@@ -16,7 +16,7 @@ from pydantic import Field
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UnusableImage
-from urfm.core.files import read_json, verify_sha256
+from urfm.core.files import read_json, read_text_csv, verify_sha256
 from urfm.core.progress import progress, say
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import reduce
@@ -113,8 +113,7 @@ def main() -> None:
     record: dict[str, Any] = read_json(options.audit / "audit.json")
     table = options.audit / "pairs.csv"
     verify_sha256(table, record["sha256"]["pairs.csv"])
-    pairs = pd.read_csv(table, dtype=str, keep_default_na=False)
-    chosen = choose(pairs, settings.pairs)
+    chosen = choose(read_text_csv(table), settings.pairs)
     figure = draw(chosen, sum(record["kinds"].values()), bool(record["simulated"]), options.root)
     save(options.output, figure, settings.dpi)
     say(f"{len(chosen):,} pairs drawn in {options.output}.png and .pdf")

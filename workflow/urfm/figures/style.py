@@ -51,6 +51,7 @@ matplotlib.rcParams.update(
         "legend.frameon": False,
         "lines.linewidth": 0.9,
         "hatch.linewidth": 0.4,
+        "text.parse_math": False,  # a $ in somebody's title is a dollar
         "pdf.fonttype": 42,  # TrueType: text stays text in a journal's layout program
         "svg.fonttype": "none",
     }

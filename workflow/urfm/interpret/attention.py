@@ -35,7 +35,7 @@ from urfm.config.models import TeacherSettings
 from urfm.config.paper import Maps
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import atomic_path, read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.outlines import lesion_mask
@@ -342,7 +342,7 @@ def main() -> None:
     with atomic_path(files["npz"]) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **arrays)
     write_parquet(files["parquet"], measured)
-    write_json(
+    write_record(
         arguments.output.with_name(f"{arguments.output.name}.json"),
         {
             "task": cell["task"],

@@ -25,7 +25,7 @@ from urfm.config.fields import Pooling, Resize
 from urfm.config.paper import Embedding
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
@@ -157,7 +157,7 @@ def main() -> None:
     measured = {"silhouette": silhouette(points, groups, patients), "purity": near, "chance": chance}
     output = arguments.output.with_name(f"{arguments.output.name}.parquet")
     write_parquet(output, table[["image_id", "patient_id", "group"]].assign(x=places[:, 0], y=places[:, 1]))
-    write_json(
+    write_record(
         output.with_suffix(".json"),
         {
             "model": record["model"],

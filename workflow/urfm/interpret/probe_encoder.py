@@ -22,7 +22,7 @@ from urfm.config.fields import AnySeeds
 from urfm.config.statistics import Probing
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.interpret.snapshots import feature_network, read_snapshots
@@ -152,7 +152,7 @@ def main() -> None:
         tables.append(table.assign(**identity))
         strengths.append(identity | {"c": strength})
     write_parquet(arguments.output, pd.concat(tables, ignore_index=True))
-    write_json(
+    write_record(
         arguments.output.with_suffix(".json"),
         {
             "name": settings.name,

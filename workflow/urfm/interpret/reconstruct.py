@@ -25,7 +25,7 @@ from urfm.config.pretraining import PretrainSettings
 from urfm.config.statistics import PictureCount
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, sha256, write_json
+from urfm.core.files import atomic_path, sha256, write_record
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
 from urfm.data.views import View, take_view
@@ -183,7 +183,7 @@ def main() -> None:
     arrays = reconstruct(snapshots, student, sharp, teacher)
     with atomic_path(arguments.output) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
-    write_json(
+    write_record(
         arguments.output.with_suffix(".json"),
         {
             "run": trained.run,

@@ -25,7 +25,7 @@ from urfm.config.models import CheckpointSettings
 from urfm.config.pretraining import colours
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_json
+from urfm.core.files import atomic_path, read_json, sha256, stand_in_mark, verify_sha256, write_record
 from urfm.core.progress import say
 from urfm.models import checkpoints, clip
 from urfm.models.classifier import build, timm_config
@@ -248,7 +248,7 @@ def main() -> None:
     record["model"] = settings.model
     if settings.blur_sigma is not None:
         record["blur_sigma"] = settings.blur_sigma
-    write_json(sidecar, record)
+    write_record(sidecar, record)
     say(
         f"{settings.model}: {record['architecture']}, {record['parameters'] / 1e6:.1f} M parameters, {record['source']}"
     )

@@ -17,8 +17,9 @@ import safetensors
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_text
+from urfm.core.files import atomic_path, read_json, verify_sha256, write_json, write_record, write_text
 from urfm.core.progress import say
+from urfm.core.text import markdown
 from urfm.metrics import METRICS
 from urfm.models.classifier import timm_config
 
@@ -66,7 +67,7 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
     size, provenance = record["input_size"], record["provenance"]
     tags = ["ultrasound", "urfm"] + ["simulated"] * record["simulated"] + ["stand-in"] * record.get("stand_in", False)
     lines = ["---", "library_name: timm", "pipeline_tag: image-feature-extraction", f"tags: [{', '.join(tags)}]", "---"]
-    lines += ["", f"# {settings.title}", ""]
+    lines += ["", f"# {markdown(settings.title)}", ""]
     if record["simulated"]:
         lines += ["**Simulated: trained on drawn images, for demonstration. These weights know no ultrasound.**", ""]
     if record.get("stand_in", False):
@@ -75,8 +76,8 @@ def model_card(record: dict[str, Any], settings: ExportSettings, scores: pd.Data
             "",
         ]
     lines += [
-        f"An image encoder, {record['architecture']} with {record['parameters'] / 1e6:.1f} M parameters, for "
-        f"{size} x {size} pixels. Weights: {record['source']}.",
+        f"An image encoder, {markdown(record['architecture'])} with {record['parameters'] / 1e6:.1f} M parameters, for "
+        f"{size} x {size} pixels. Weights: {markdown(record['source'])}.",
         "",
         "```python",
         "import timm",
@@ -133,7 +134,7 @@ def _origin(record: dict[str, Any]) -> list[str]:
 
 def _licence(settings: ExportSettings, pretrained_here: bool) -> str:
     if settings.licence:
-        return f"The publisher's: {settings.licence}."
+        return f"The publisher's: {markdown(settings.licence)}."
     if pretrained_here:
         return "To be stated by whoever publishes these weights. Those of the data and of the teacher bind them too."
     return "Not recorded; that of the publisher holds."
@@ -173,8 +174,8 @@ def _spread(mean: float, sd: float) -> str:
 
 
 def _table(header: list[str], rows: list[tuple[Any, ...]]) -> list[str]:
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, ["---"] * len(header), *rows)]
-    return [f"| {' | '.join(row)} |" for row in cells]
+    cells = [[markdown(str(cell)) for cell in row] for row in (header, *rows)]
+    return [f"| {' | '.join(row)} |" for row in (cells[0], ["---"] * len(header), *cells[1:])]
 
 
 def _text(value: Any) -> str:
@@ -207,7 +208,7 @@ def main() -> None:
     output = arguments.output
     with atomic_path(output / "model.safetensors") as temporary:
         shutil.copyfile(weights, temporary)
-    write_json(output / "model.json", record)
+    write_record(output / "model.json", record)
     write_json(output / "config.json", config_json(record, names))
     write_text(output / "README.md", model_card(record, settings, read_scores(arguments.statistics, record["model"])))
     say(f"{record['model']}: timm, Hugging Face and urfm.load read {output}")

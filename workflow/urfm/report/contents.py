@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from docutils.core import publish_parts
 
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_text_csv
 
 FOLDERS = ("figures", "tables")
 SHOWN = 300  # rows of a table in the page; its CSV has all
@@ -171,7 +171,7 @@ def data_uri(picture: Path) -> str:
 def read_table(path: Path) -> Table:
     """A CSV file as text; numbers with many digits are rounded to four significant ones."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_text_csv(path)
     except (ValueError, OSError) as error:
         raise UrfmError(f"{path}: cannot be read as CSV ({error}); delete it and run the workflow again") from error
     return make_table(list(table.columns), table.to_numpy().tolist())

@@ -23,7 +23,7 @@ from pydantic import Field
 from urfm.config.paper import Subset
 from urfm.config.statistics import Statistics
 from urfm.core.cli import parse_settings, run
-from urfm.core.files import sha256, write_csv, write_json, write_parquet
+from urfm.core.files import sha256, write_csv, write_parquet, write_record
 from urfm.core.progress import progress, say
 from urfm.metrics import METRICS
 from urfm.statistics.clinical import clinical_tables
@@ -134,7 +134,7 @@ def write(
         write_parquet(folder / f"{name}.parquet", table)
         write_csv(folder / f"{name}.csv", table)
     scores = tables["scores"]
-    write_json(
+    write_record(
         folder / "statistics.json",
         {
             "models": sorted(set(scores["model"])),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from urfm.core import text
 from urfm.core.files import write_csv, write_text
 
 NONE = "–"
@@ -54,16 +55,12 @@ def _with_suffix(stem: Path, suffix: str) -> Path:
 def markdown(table: Table) -> str:
     """A GitHub table with name and title above and its notes below."""
     rules = ["---:" if column in table.numbers else "---" for column in table.columns]
-    cells = [[_markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
+    cells = [[text.markdown(cell) for cell in row] for row in (table.columns, *table.rows)]
     lines = [f"| {' | '.join(row)} |" for row in (cells[0], rules, *cells[1:])]
-    notes = [f"- {_markdown(note)}" for note in table.notes]
-    return "\n".join([f"**{table.name}. {_markdown(table.title)}**", "", *lines, *([""] if notes else []), *notes, ""])
-
-
-def _markdown(text: str) -> str:
-    for character in "\\|*_`<":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    notes = [f"- {text.markdown(note)}" for note in table.notes]
+    return "\n".join(
+        [f"**{table.name}. {text.markdown(table.title)}**", "", *lines, *([""] if notes else []), *notes, ""]
+    )
 
 
 def latex(table: Table) -> str:

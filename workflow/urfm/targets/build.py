@@ -25,7 +25,7 @@ from urfm.core.children import end_with_parent, loader_processes
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
-from urfm.core.files import MAKE_ROOM, atomic_path, parquet_rows, read_json, room, sha256, write_json
+from urfm.core.files import MAKE_ROOM, atomic_path, parquet_rows, read_json, room, sha256, write_json, write_record
 from urfm.core.lock import lock
 from urfm.core.progress import human_bytes, progress, say
 from urfm.core.provenance import fingerprint
@@ -154,7 +154,7 @@ def _build(
     (folder / "scales.bin").unlink(missing_ok=True)
     for name in names:
         (partial / name).replace(folder / name)
-    write_json(folder / "targets.json", record)
+    write_record(folder / "targets.json", record)
     shutil.rmtree(partial)
     return record
 

@@ -79,8 +79,8 @@ def find_root(folder: Path, *wanted: str) -> Path:
 def read_metadata(path: Path, required: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield the rows of a CSV file as text, white space stripped from headers and cells; no row is kept in memory.
 
-    The separator is the header's , or ;. Raises UrfmError if the file is not a table, lacks a required column (both
-    before the first row) or has a row of another length.
+    The separator is the header's , or ;. Raises UrfmError if the file is not a table, lacks a required column or has
+    two of one name (all before the first row), or has a row of another length.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
@@ -96,6 +96,10 @@ def read_metadata(path: Path, required: Iterable[str]) -> Iterator[dict[str, str
                     f"{', '.join(map(repr, columns)) or 'no header'}. "
                     "Restore the archive's own file, or rename the column"
                 )
+            if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+                raise UrfmError(
+                    f"{path}: several columns are called {', '.join(map(repr, twice))}; rename all but the right one"
+                )
             for cells in lines:
                 if cells and len(cells) != len(columns):
                     raise UrfmError(
@@ -106,8 +110,35 @@ def read_metadata(path: Path, required: Iterable[str]) -> Iterator[dict[str, str
                     yield {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
     except FileNotFoundError as error:
         raise UrfmError(f"{path}: no such file; it is part of the archive as published") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UrfmError(f"{path}: not a readable CSV file in UTF-8 ({error})") from error
+    except UnicodeDecodeError as error:
+        raise UrfmError(f"{path}: not in UTF-8; {other_encoding(path)}") from error
+    except csv.Error as error:
+        raise UrfmError(f"{path}: not a readable CSV file ({error})") from error
+
+
+def other_encoding(path: Path) -> str:
+    """Which encoding a text file that is not in UTF-8 looks like, with a line to judge by, and how to convert it."""
+    content = path.read_bytes()
+    guess = _guess(content)
+    lines = content.decode(guess, errors="replace").splitlines()
+    number, line = next(((n, line) for n, line in enumerate(lines, 1) if not line.isascii()), (1, lines[0]))
+    return (
+        f"it looks like {guess} (line {number} is then {line[:60]!r}). If that reads well: "
+        f"iconv -f {guess} -t UTF-8 FILE > NEW, or save it as 'CSV UTF-8' in the spreadsheet"
+    )
+
+
+def _guess(content: bytes) -> str:
+    """UTF-16 begins with a mark; in Chinese, bytes above 127 stand together in fours and more; all else is Western."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16"
+    runs = re.findall(rb"[\x80-\xff]+", content)
+    together = sum(len(run) for run in runs if len(run) > 3)
+    try:
+        content.decode("gb18030")
+    except UnicodeDecodeError:
+        return "Windows-1252"
+    return "GB18030" if together > sum(map(len, runs)) / 2 else "Windows-1252"
 
 
 def read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -117,7 +148,7 @@ def read_words(path: Path) -> Iterator[tuple[int, list[str]]]:
     except FileNotFoundError as error:
         raise UrfmError(f"{path}: no such file; it is part of the archive as published") from error
     except UnicodeDecodeError as error:
-        raise UrfmError(f"{path}: not a text file in UTF-8 ({error})") from error
+        raise UrfmError(f"{path}: not in UTF-8; {other_encoding(path)}") from error
     yield from ((number, line.split()) for number, line in enumerate(lines, 1) if line.strip())
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from urfm.config.data import Images
+from urfm.config.data import Images, Used
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
@@ -29,7 +29,7 @@ from urfm.core.files import (
     read_json,
     sha256,
     verify_sha256,
-    write_json,
+    write_record,
 )
 from urfm.core.lock import lock
 from urfm.core.progress import progress, say
@@ -40,7 +40,9 @@ from urfm.data.images.workers import map_in_processes
 
 
 class ImagesSettings(Images):
-    """Settings of the stage: the section `images`."""
+    """Settings of the stage: the section `images`, and what the data set says of its grey values."""
+
+    bits: Used | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Entry:
     frame: str = ""
 
 
-def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
+def _load(entry: Entry, long_side: int, bits: int | None = None) -> tuple[Pixels, int] | str:
     """The pixels to store and the file's longer side, or a sentence if it is no longer the one in the manifest."""
     try:
-        pixels = decode(entry.path, entry.frame)
+        pixels = decode(entry.path, entry.frame, bits)
     except UnusableImage as error:
         return f"{entry.path}: {error.reason} ({error.detail})"
     if pixel_sha256(pixels) != entry.pixel_sha256:
@@ -65,7 +67,13 @@ def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
 
 
 def write_store(
-    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any], size: float = 0
+    entries: Iterable[Entry],
+    folder: Path,
+    long_side: int,
+    processes: int,
+    origin: dict[str, Any],
+    size: float = 0,
+    bits: int | None = None,
 ) -> dict[str, Any]:
     """Decode `entries` (in any order) and write them as a store, of `size` bytes or more; returns store.json's content.
 
@@ -73,18 +81,27 @@ def write_store(
     until it is whole, so nobody reads a mixture.
     """
     with lock(folder):
-        return _write_store(entries, folder, long_side, processes, origin, size)
+        return _write_store(entries, folder, long_side, processes, origin, size, bits)
 
 
 def _write_store(
-    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any], size: float
+    entries: Iterable[Entry],
+    folder: Path,
+    long_side: int,
+    processes: int,
+    origin: dict[str, Any],
+    size: float,
+    bits: int | None,
 ) -> dict[str, Any]:
     (folder / "store.json").unlink(missing_ok=True)
     blocks = _blocks(entries)
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
     loaded = map_in_processes(
-        partial(_load, long_side=long_side), ahead, processes, lambda entry: f"{entry.path}: crashed the decoder"
+        partial(_load, long_side=long_side, bits=bits),
+        ahead,
+        processes,
+        lambda entry: f"{entry.path}: crashed the decoder",
     )
     offset = 0
     digest = hashlib.sha256()
@@ -114,7 +131,7 @@ def _write_store(
         "index_sha256": sha256(folder / "index.parquet"),
         **origin,
     }
-    write_json(folder / "store.json", record)
+    write_record(folder / "store.json", record)
     return record
 
 
@@ -174,7 +191,7 @@ def main() -> None:
     entries = _entries(arguments.root, arguments.manifest)
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
     size = least_bytes(arguments.manifest, settings.long_side)
-    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, size)
+    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits)
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
 

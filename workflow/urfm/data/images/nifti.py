@@ -6,7 +6,7 @@ SimpleITK shows, and the sector points down. (Readers that turn the array by 90 
 Grey levels, judged by the whole sequence so that its frames stay comparable:
 - uint8 as stored;
 - other numbers, after the header's slope and intercept: between 0 and 255 they are grey levels already and are rounded,
-  floats between 0 and 1 are shares of white, 16-bit unsigned ones are scaled from the full range as in a PNG;
+  floats between 0 and 1 are shares of white, 16-bit unsigned ones are scaled as those of a PNG (D90);
 - anything else has no agreed display range and is refused: to stretch it would invent contrast.
 
 The file is not trusted: the header is checked before anything is unpacked, and no more than it promises is.
@@ -27,11 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from urfm.core.errors import UnusableImage
+from urfm.data.images.depth import UNSAID, Depth, depth
 
 HEADER_BYTES = 348
 MAX_OFFSET = 1_000_000  # bytes before the pixels: the header and its extensions
 MAX_FRAMES = 1_000  # CAMUS has 11 to 29
 MAX_BYTES = 200_000_000  # of a sequence, unpacked; CAMUS's have some 10 million
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,23 @@ def count_frames(path: Path) -> int:
         return _read_layout(stream).frames
 
 
-def decode(path: Path, frame: str, max_pixels: int) -> npt.NDArray[np.uint8]:
+def decode(path: Path, frame: str, max_pixels: int, bits: int | None = None) -> tuple[Pixels, Depth]:
     """One picture as uint8 (height, width, 1), 0 to 255; `frame` is its index from 0, as text.
 
     Raises UnusableImage, and nothing else. The last sequence is kept, because its frames are asked for in a row.
     """
     with _errors():
         state = path.stat()
-    sequence = _read_sequence(path, state.st_mtime_ns, state.st_size, max_pixels)
-    if isinstance(sequence, UnusableImage):
-        raise UnusableImage(sequence.reason, sequence.detail)
+    found = _read_sequence(path, state.st_mtime_ns, state.st_size, max_pixels, bits)
+    if isinstance(found, UnusableImage):
+        raise UnusableImage(found.reason, found.detail)
+    sequence, used = found
     frames = sequence.shape[2]
     try:
         index = range(frames).index(int(frame))
     except ValueError:
         raise UnusableImage("missing", f"no frame {frame!r} in the sequence; it has 0 to {frames - 1}") from None
-    return np.ascontiguousarray(sequence[:, :, index].T)[..., None]
+    return np.ascontiguousarray(sequence[:, :, index].T)[..., None], used
 
 
 def _open(path: Path) -> BufferedIOBase:
@@ -122,7 +126,9 @@ def _read_layout(stream: BufferedIOBase) -> Layout:
 
 
 @lru_cache(maxsize=1)
-def _read_sequence(path: Path, modified: int, size: int, max_pixels: int) -> npt.NDArray[np.uint8] | UnusableImage:
+def _read_sequence(
+    path: Path, modified: int, size: int, max_pixels: int, bits: int | None
+) -> tuple[Pixels, Depth] | UnusableImage:
     """The whole sequence, or why there is none: both are kept as long as the file's time and size are the same."""
     try:
         with _errors(), _open(path) as stream:
@@ -141,15 +147,17 @@ def _read_sequence(path: Path, modified: int, size: int, max_pixels: int) -> npt
                 found = "more" if len(content) > volume else f"{len(content):,}"
                 raise UnusableImage("unreadable", f"the header promises {volume:,} bytes of pixels, there are {found}")
             stored = np.frombuffer(content, layout.dtype)
-            return _to_uint8(stored, layout).reshape(layout.width, layout.height, layout.frames, order="F")
+            grey, used = _to_uint8(stored, layout, bits)
+            return grey.reshape(layout.width, layout.height, layout.frames, order="F"), used
     except UnusableImage as error:
         return error
 
 
-def _to_uint8(stored: npt.NDArray[Any], layout: Layout) -> npt.NDArray[np.uint8]:
+def _to_uint8(stored: npt.NDArray[Any], layout: Layout, bits: int | None) -> tuple[Pixels, Depth]:
+    used = UNSAID
     scaled = (layout.slope, layout.intercept) != (1.0, 0.0)
     if stored.dtype == np.uint8 and not scaled:
-        return stored
+        return stored, used
     values = stored * layout.slope + layout.intercept if scaled else stored
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():  # NaN and infinity both show in the extremes
@@ -159,10 +167,11 @@ def _to_uint8(stored: npt.NDArray[Any], layout: Layout) -> npt.NDArray[np.uint8]
     elif low >= 0 and high <= 255:
         factor = 1.0
     elif values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        factor = 255 / 65535
+        used = depth(int(high), bits)
+        factor = 255 / (2**used.bits - 1)
     else:
         raise UnusableImage(
             "unsupported",
             f"{values.dtype} pixels from {low:g} to {high:g} have no agreed display range; store 0 to 255",
         )
-    return np.rint(values * factor).astype(np.uint8)
+    return np.rint(values * factor).astype(np.uint8), used

@@ -18,7 +18,7 @@ import pandas as pd
 from urfm.config.data import NearDuplicates
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_csv, write_parquet, write_record
 from urfm.core.progress import say
 from urfm.data.leakage import duplicates
 from urfm.data.leakage.duplicates import (
@@ -104,7 +104,7 @@ def main() -> None:
     for name, table in (("tasks", tasks), ("runs", runs), ("datasets", datasets)):
         write_parquet(arguments.output / f"{name}.parquet", table)
         write_csv(arguments.output / f"{name}.csv", table)
-    write_json(
+    write_record(
         arguments.output / "audit.json",
         {
             "settings": settings.model_dump(),

@@ -16,9 +16,10 @@ from pydantic import Field
 from urfm.config.data import Expected, FromPatient, Splits
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_parquet, write_record
 from urfm.core.progress import say, warn
 from urfm.data.counts import count, differences, report_differences
+from urfm.data.labels import as_classes
 from urfm.data.splits import published
 from urfm.data.splits.checks import SUBSETS, check_split, flaws, shared_patients
 from urfm.data.splits.division import divide
@@ -71,9 +72,14 @@ def make_split(images: pd.DataFrame, ratio: tuple[int, int, int] = (3, 1, 1), se
 def select_images(manifest: pd.DataFrame, manifest_name: str, settings: SplitSettings) -> pd.DataFrame:
     """The task's usable images: image_id, patient_id, patient_source, label, official_split, sorted.
 
-    Raises an UrfmError unless the labels are the task's classes.
+    Raises an UrfmError unless the labels are the task's classes, but for case, blanks and Unicode form.
     """
     images = manifest.loc[manifest["excluded_reason"] == "", [*COLUMNS[:3], "patient_source", "official_split"]]
+    meant = as_classes(images["label"].unique(), settings.classes)
+    for label, name in sorted(meant.items()):
+        number = int((images["label"] == label).sum())
+        warn(f"task {settings.task}: the label {label!r} of {number:,} images is read as the class {name!r}")
+    images = images.assign(label=images["label"].replace(meant))
     outside = images[~images["label"].isin(settings.classes)].sort_values("image_id")
     if len(outside):
         image, label = outside.iloc[0][["image_id", "label"]]
@@ -166,7 +172,7 @@ def main() -> None:
     sentences = differences(settings.expected, found)
     report_differences(f"task {settings.task}", sentences, settings.strict_counts)
     write_parquet(arguments.output, split)
-    write_json(
+    write_record(
         arguments.summary,
         {
             "task": settings.task,

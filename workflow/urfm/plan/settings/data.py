@@ -50,6 +50,10 @@ def doctor(config: Config) -> Config:
     }
 
 
+def check(config: Config) -> Config:
+    return {"check_data": config["check_data"], "datasets": list(config["datasets"])}
+
+
 def simulate(config: Config, dataset: str) -> Config:
     """The archive that the data set's reader reads; the generic format does not say what is in it, `expected` does."""
     record = config["datasets"][dataset]
@@ -70,11 +74,13 @@ def manifest(config: Config, dataset: str) -> Config:
         **without_origin(record),
         "organ": record["organ"] if isinstance(record["organ"], str) else "",  # each record has its own
         "strict_counts": config["strict_counts"] and not is_simulated(config, dataset),
+        "for_tasks": any(task["dataset"] == dataset for task in config["tasks"].values()),
     }
 
 
-def images(config: Config) -> Config:
-    return dict(config["images"])
+def images(config: Config, dataset: str) -> Config:
+    record = config["datasets"][dataset]
+    return {**config["images"], **({"bits": record["bits"]} if "bits" in record else {})}
 
 
 def split(config: Config, task: str, split: str) -> Config:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from urfm.config.finetuning import CellSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, verify_sha256, write_csv, write_json, write_parquet
+from urfm.core.files import read_json, sha256, verify_sha256, write_csv, write_parquet, write_record
 from urfm.core.progress import say
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import take_share
@@ -162,7 +162,7 @@ def write_cell(
             "patients_known": sources.other.summary["patients"] is not None,
             "simulated": any(origin["simulated"] for origin in (*trained, sources.other.store.record)),
         }
-    write_json(
+    write_record(
         folder / "cell.json",
         {
             **external,

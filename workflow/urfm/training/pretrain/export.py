@@ -10,7 +10,7 @@ from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import sha256, write_csv, write_json
+from urfm.core.files import sha256, write_csv, write_record
 from urfm.models.mim import encoder_arguments
 from urfm.models.weights import write_file
 from urfm.training import state
@@ -52,7 +52,7 @@ def export(
         "stand_in": provenance["teacher"]["stand_in"],  # taught by random weights, it is worth no more than they are
         "provenance": provenance,
     }
-    write_json(output / "encoder.json", record)
+    write_record(output / "encoder.json", record)
 
 
 def export_snapshots(
@@ -74,4 +74,4 @@ def export_snapshots(
         "simulated": simulated,
         "sha256": sha256(weights),
     }
-    write_json(output / "snapshots.json", record)
+    write_record(output / "snapshots.json", record)
