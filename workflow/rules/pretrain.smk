@@ -53,7 +53,8 @@ rule pretrain:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")
     resources:
-        **needs("pretrain", gpu=need("pretrain", "gpus") * need("pretrain", "nodes")),
+        # Its attempts follow the time limit; more memory than a whole node has would be refused.
+        **needs("pretrain", gpu=need("pretrain", "gpus") * need("pretrain", "nodes"), mem_mb=need("pretrain", "mem_mb")),
         **several(need("pretrain", "nodes")),
         # Apart from gpu, so that sites which ask for gres instead still start one process a GPU.
         processes=need("pretrain", "gpus"),
