@@ -1,7 +1,7 @@
 """Kill everything at random and see whether anything is lost: `python -m tests.faults --kills 200 --output table.json`.
 
 The smallest workflow runs once undisturbed. Then jobs of all stages are killed with SIGKILL, the process group or the
-main process alone, at random times and just before random file operations (hashing and export as often as others),
+main process alone, at random times and just before random file operations (hashing and writing as often as others),
 and Snakemake itself, alone or with all that it has started. Each is started again, and must end with the same bits,
 nothing left behind and no process alive. The exit code is 1 if anything is not so.
 """
@@ -23,15 +23,15 @@ from tests.faults.trials import MAIN, SNAKEMAKE, SNAKEMAKE_GROUP, WHOLE, Bench, 
 
 
 def table(trials: list[Trial]) -> str:
-    """A line a stage: how often what was killed, and how often something was wrong."""
+    """A line a rule: how often what was killed, and how often something was wrong."""
     columns = [WHOLE, MAIN, SNAKEMAKE, SNAKEMAKE_GROUP]
-    head = ["stage", "kills", *columns, "hashing", "export", "longest until all had ended", "faults"]
+    head = ["rule", "kills", *columns, "hashing", "writing", "longest until all had ended", "faults"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     groups = {rule: [trial for trial in trials if trial.rule == rule] for rule in dict.fromkeys(t.rule for t in trials)}
     for rule, own in [*groups.items(), ("all", trials)]:
         killed, moments = Counter(t.killed for t in own), Counter(t.moment for t in own)
         longest = max((t.orphans_seconds for t in own), default=0)
-        cells = [rule, len(own), *(killed[c] for c in columns), moments["hashing"], moments["export"]]
+        cells = [rule, len(own), *(killed[c] for c in columns), moments["hashing"], moments["writing"]]
         cells += [f"{longest:.1f} s", sum(bool(t.faults) for t in own)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
@@ -64,9 +64,9 @@ def main() -> None:
     while len(trials) < arguments.kills:
         number = bench.choose(rules, turn)
         if len(trials) < arguments.kills - of_snakemake:
-            trial = bench.stage_trial(number, (WHOLE, MAIN)[turn // len(rules) % 2])
+            trial = bench.stage_trial(number, bench.random.choice([WHOLE, MAIN]))
         else:
-            trial = bench.snakemake_trial(number, (SNAKEMAKE, SNAKEMAKE_GROUP)[turn % 2])
+            trial = bench.snakemake_trial(number, bench.random.choice([SNAKEMAKE, SNAKEMAKE_GROUP]))
         turn += 1
         if trial is None:
             continue

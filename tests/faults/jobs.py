@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,6 @@ class House:
             "PYTHONUNBUFFERED": "1",
             "TMPDIR": str(self.temporary),
         }
-        self.undisturbed: dict[str, str] = {}
 
     def jobs(self, *targets: str) -> list[Job]:
         """All jobs that make these targets, in an order in which they can run."""
@@ -118,28 +118,27 @@ class House:
 
     def files(self) -> set[str]:
         """Everything below the results but logs, by its path."""
-        found = (path for path in self.results.rglob("*") if path.is_file())
-        return {str(path.relative_to(self.folder)) for path in found} - {""} - self.logs()
-
-    def logs(self) -> set[str]:
-        return {str(path.relative_to(self.folder)) for path in (self.results / "logs").rglob("*")}
+        found = (path.relative_to(self.folder) for path in self.results.rglob("*") if path.is_file())
+        return {str(path) for path in found if path.parts[1] != "logs"}
 
     def digest(self, name: str) -> str:
         """Hash of what a result says: all its bits but for the seconds that work took."""
-        path = self.folder / name
-        content = path.read_bytes()
-        if path.suffix == ".json":
-            content = json.dumps(timeless(json.loads(content))).encode()
-        if path.name == "history.csv":
-            header, *rows = content.decode().splitlines()
-            place = header.split(",").index("seconds")
-            content = "\n".join(",".join(row.split(",")[:place]) for row in rows).encode() + header.encode()
+        content = (self.folder / name).read_bytes()
+        with suppress(ValueError, IndexError):  # of a file that is not whole
+            if name.endswith(".json"):
+                content = json.dumps(timeless(json.loads(content))).encode()
+            if name.endswith("/history.csv"):
+                header, *rows = [line.split(",") for line in content.decode().splitlines()]
+                place = header.index("seconds")
+                content = json.dumps([header, *(row[:place] + row[place + 1 :] for row in rows)]).encode()
         return hashlib.sha256(content).hexdigest()
 
     def remove(self, job: Job, state: bool = True) -> None:
         """What a job made; its state too, unless it is to go on."""
         for name in job.outputs:
             (self.folder / name).unlink(missing_ok=True)
+        if state and job.rule == "simulate":  # it declares its record alone
+            shutil.rmtree((self.folder / job.outputs[0]).parent)
         for name in job.state if state else ():
             shutil.rmtree(self.folder / name, ignore_errors=True)
 

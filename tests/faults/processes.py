@@ -33,12 +33,12 @@ LIBRARIES = (
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "open"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 HASHING = re.compile(r"sha256|digest|hash|_is_whole|verif", flags=re.IGNORECASE)
-EXPORTING = re.compile(r"\bexport|write_(cell|weights|store|json|table)|save_figure|atomic_path", flags=re.IGNORECASE)
+WRITING = re.compile(r"\bexport|\bwrite_|\bsave|atomic_path")
 
 
 def kind_of(stack: str) -> str:
     """What a process was at, by the names of the functions it was in."""
-    return "hashing" if HASHING.search(stack) else "export" if EXPORTING.search(stack) else "work"
+    return "hashing" if HASHING.search(stack) else "writing" if WRITING.search(stack) else "work"
 
 
 def import_libraries() -> float:
@@ -66,27 +66,36 @@ class Stage:
             work(house, job, log, after, written)
         os.close(written)
         self.code: int | None = None
+        self.seconds = 0.0
 
     def stopped(self, patience: float = 300) -> str | None:
         """Where it was at the moment, innermost function first; None if it has ended before."""
-        ready, _, _ = select.select([self.pipe], [], [], patience)
-        assert ready, f"{self.job.module} neither works nor ends"
+        deadline = time.monotonic() + patience
+        while not select.select([self.pipe], [], [], 0.05)[0]:
+            assert time.monotonic() < deadline, f"{self.job.module} neither works nor ends"
+            if self.ended():
+                return None
         return os.read(self.pipe, 1 << 16).decode() or None
 
-    def wait(self, patience: float = 300) -> int:
-        """Its exit code; negative for a signal."""
-        deadline = time.monotonic() + patience
-        while self.code is None:
+    def ended(self) -> bool:
+        """Whether its main process is no more."""
+        if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() > deadline:
+                self.seconds = time.monotonic() - self.begun
+        return self.code is not None
+
+    def wait(self, patience: float = 300) -> int:
+        """Its exit code; negative for a signal, 124 as of timeout(1)."""
+        deadline = time.monotonic() + patience
+        while not self.ended():
+            if time.monotonic() > deadline:
                 os.killpg(self.pid, signal.SIGKILL)
-                return 124  # as timeout(1)
-            else:
-                time.sleep(0.005)
+                return 124
+            time.sleep(0.005)
         os.close(self.pipe)
-        self.seconds = time.monotonic() - self.begun
+        assert self.code is not None
         return self.code
 
 
@@ -132,10 +141,11 @@ def watcher(operations: list[str], stop: int | None, pipe: int) -> Callable[[str
         path = os.fsdecode(arguments[0])
         if not (path.startswith("out/") or "/out/" in path) or "/out/logs/" in path:
             return
-        stack = traceback.extract_stack()
-        functions = " ".join(frame.name for frame in stack)
-        changes = event != "open" or bool(arguments[2] & WRITES)
-        operations.append(kind_of(functions) if not changes else "change" if kind_of(functions) == "work" else "export")
+        functions, frame = "", sys._getframe()
+        while frame := frame.f_back:  # type: ignore[assignment]
+            functions += f"{frame.f_code.co_name} "
+        kind = kind_of(functions)
+        operations.append("writing" if kind == "work" and (event != "open" or arguments[2] & WRITES) else kind)
         if len(operations) == stop:
             faulthandler.dump_traceback(file=pipe, all_threads=False)
             time.sleep(3600)

@@ -53,7 +53,7 @@ def sized(repository: Repository) -> Repository:
     tiny = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())
     tiny["simulation"].update(SIZES["simulation"])
     tiny["pretraining"]["defaults"].update(SIZES["pretraining"]["defaults"])
-    tiny["comparisons"]["figure_2"].update(models=["mim_us"], lines=["majority"])
+    tiny["comparisons"]["figure_2"].update(models=["mim_us"], reference="mim_us", lines=["majority"])
     tiny["resources"] = {
         name: {"threads": 1, "mem_mb": 1500, "gpus": 1} for name in ("targets", "finetune", "probe")
     } | {name: {"threads": 1, "mem_mb": 1000} for name in ("manifest", "images", "small")}
