@@ -1,16 +1,20 @@
 """Decoding whatever a file may be, and the store."""
 
 import io
+import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -249,6 +253,41 @@ def test_store_refuses_an_image_that_changed_since_the_manifest(tmp_path: Path) 
         write_store([entry], tmp_path / "store", 64, 1, {})
     assert not (tmp_path / "store" / "store.json").exists()
     assert not (tmp_path / "store" / "pixels.bin").exists()
+
+
+def test_a_second_builder_of_a_store_deletes_nothing(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(GREY))
+    entry = Entry("set/a", path, pixel_sha256(decode(path)))
+    processes = multiprocessing.get_context("fork")
+    waits, goes = processes.Event(), processes.Event()
+    folder = tmp_path / "stores" / "set"
+
+    def slowly() -> Iterator[Entry]:
+        waits.set()
+        goes.wait(120)
+        yield entry
+
+    builder = processes.Process(target=lambda: write_store(slowly(), folder, 64, 1, {}))
+    builder.start()
+    assert waits.wait(120)
+    with pytest.raises(UrfmError, match=rf"set: another process is at work on it \(process {builder.pid} on"):
+        write_store([entry], folder, 64, 1, {})
+    goes.set()
+    builder.join(120)
+    assert builder.exitcode == 0
+    assert ImageStore(folder, verify=True).image_ids == ["set/a"]
+    assert {item.name for item in folder.parent.iterdir()} == {"set"}
+
+
+def test_room_for_a_store_is_asked_for_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = tmp_path / "manifest.parquet"
+    sizes = {"width": [1024, 100, 4000], "height": [768, 50, 3000], "excluded_reason": ["", "", "copy"]}
+    pd.DataFrame(sizes).to_parquet(manifest)
+    assert build.least_bytes(manifest, 512) == pytest.approx(512 * 384 + 100 * 50, rel=0.02)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UrfmError, match=r"pixels\.bin: 2\.0 kB are needed and 1\.0 kB are free"):
+        write_store([], tmp_path / "store", 64, 1, {}, 2000)
 
 
 def die_on(numbers: set[int], item: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -59,7 +60,7 @@ def make(store: ImageStore, folder: Path, **changes: Any) -> tuple[Teacher, Targ
     chosen = settings(**changes)
     teacher = load_teacher(chosen.teacher, folder, chosen.input_size)
     build(store, chosen, teacher, folder, torch.device("cpu"))
-    return teacher, TargetStore(folder, verify=True)
+    return teacher, TargetStore(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -116,6 +117,7 @@ def test_builds_are_reproducible(store: ImageStore, tmp_path: Path) -> None:
     left_over.write_bytes(b"of a build with other settings")
     second = build(store, settings(), teacher, tmp_path / "b", torch.device("cpu"), workers=2)
     assert second["sha256"] == first.record["sha256"]
+    assert (tmp_path / "a" / "tokens.bin").read_bytes() == (tmp_path / "b" / "tokens.bin").read_bytes()
     assert second["key"] == first.record["key"]
     assert not left_over.exists()
     assert {p.name for p in (tmp_path / "b").iterdir()} == {"tokens.bin", "views.parquet", "targets.json"}
@@ -161,7 +163,10 @@ def test_an_interrupted_build_goes_on_to_the_same_bits(
     assert len(asked) == 9 + 2, "only the last two of five images"
     assert record["sha256"] == single.record["sha256"]
     assert record["key"] == single.record["key"] == whole.record["key"]
-    assert {path.name for path in folder.iterdir()} == {"targets.json", "views.parquet", *record["sha256"]}
+    scales = {"scales.bin"} if dtype == "int8" else set()
+    assert {path.name for path in folder.iterdir()} == {"targets.json", "views.parquet", "tokens.bin", *scales}
+    for name in {"tokens.bin", *scales}:
+        assert (folder / name).read_bytes() == (tmp_path / "single" / name).read_bytes()
 
     # What was begun by other code is not continued.
     asked.clear()
@@ -181,7 +186,7 @@ def test_verifier_and_reader_fail_loudly(store: ImageStore, tmp_path: Path) -> N
     with pytest.raises(UrfmError, match=r"tokens.bin: .* bytes, .* expected"):
         TargetStore(tmp_path)
     tokens.write_bytes(bytes([good[0] ^ 1]) + good[1:])
-    with pytest.raises(UrfmError, match="content changed"):
+    with pytest.raises(UrfmError, match=r"tokens\.bin: view 0 of fake/0 is not what was stored: its content changed"):
         verify(tmp_path, store, teacher, np.random.default_rng(0))
 
     # Consistent hashes, wrong boxes: only recomputing notices.
@@ -207,10 +212,101 @@ def test_a_full_disk_is_noticed_before_writing(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(UrfmError, match=r"GB are needed .*int8"):
+    with pytest.raises(UrfmError, match=r"tokens\.bin: 21\.6 kB are needed and 1\.0 kB are free; lower `views`.*int8"):
         make(store, tmp_path)
     assert not any(tmp_path.iterdir())
     assert (
-        "5 images x 3 views x 9 tokens x 80 channels as float16: 2.16e-05 GB, 0 GB of them there"
+        "5 images x 3 views x 9 tokens x 80 channels as float16: 21.6 kB, 0 bytes of them there"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_changed_view_is_never_read(store: ImageStore, tmp_path: Path, dtype: str) -> None:
+    """Of all views that one alone; half of the file is noticed as soon as it is opened for training."""
+    make(store, tmp_path, view_dtype=dtype)
+    for name in ("tokens.bin", "scales.bin") if dtype == "int8" else ("tokens.bin",):
+        good = (tmp_path / name).read_bytes()
+        place = len(good) * 7 // 15 + 5  # in the eighth of fifteen views, image 2
+        (tmp_path / name).write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        targets = TargetStore(tmp_path)
+        for number in range(15):
+            if number != 7:
+                targets.tokens(*divmod(number, 3))
+        with pytest.raises(UrfmError, match=r"tokens\.bin: view 1 of fake/2 is not what was stored"):
+            targets.tokens(2, 1)
+        (tmp_path / name).write_bytes(good[: len(good) // 2] + bytes(len(good) - len(good) // 2))
+        with pytest.raises(UrfmError, match="is not what was stored"):
+            TargetStore(tmp_path).check_sample()
+        (tmp_path / name).write_bytes(good)
+    TargetStore(tmp_path).check_sample()
+
+
+def test_targets_of_before_checksums_are_named(store: ImageStore, tmp_path: Path) -> None:
+    make(store, tmp_path)
+    pd.read_parquet(tmp_path / "views.parquet").drop(columns="crc32").to_parquet(tmp_path / "views.parquet")
+    record = read_json(tmp_path / "targets.json")
+    write_json(tmp_path / "targets.json", record | {"sha256": {"views.parquet": sha256(tmp_path / "views.parquet")}})
+    with pytest.raises(UrfmError, match="made by another version of this workflow; delete it and rebuild it"):
+        TargetStore(tmp_path)
+
+
+def test_a_kill_after_the_last_token_loses_none(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the size of the tokens is read or written after them."""
+    _, whole = make(store, tmp_path / "whole")
+    chosen = settings()
+    teacher = load_teacher(chosen.teacher, tmp_path, 48)
+
+    def killed(path: Path) -> str:
+        assert path.name == "views.parquet"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("urfm.targets.build.sha256", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build(store, chosen, teacher, tmp_path / "cut", torch.device("cpu"))
+    for name in ("views.parquet", "tokens.bin", "targets.json"):  # Snakemake deletes what it knows before a repeat
+        (tmp_path / "cut" / name).unlink(missing_ok=True)
+    monkeypatch.setattr(teacher, "tokens", lambda pixels: pytest.fail("was asked again"))
+    assert build(store, chosen, teacher, tmp_path / "cut", torch.device("cpu")) == whole.record
+    assert (tmp_path / "cut" / "tokens.bin").read_bytes() == (tmp_path / "whole" / "tokens.bin").read_bytes()
+
+
+def test_a_second_builder_deletes_nothing(store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is in its last image; the second is refused, and the first ends as if it had been alone."""
+    _, whole = make(store, tmp_path / "whole")
+    monkeypatch.setattr("urfm.targets.build.BATCH", 3)  # an image at a time
+    _, single = make(store, tmp_path / "single")
+    chosen = settings()
+    teacher = load_teacher(chosen.teacher, tmp_path, 48)
+    processes = multiprocessing.get_context("fork")
+    waits, goes = processes.Event(), processes.Event()
+    said, folder = teacher.tokens, tmp_path / "twice"
+    asked: list[int] = []
+
+    def slow(pixels: torch.Tensor) -> torch.Tensor:
+        asked.append(len(pixels))
+        if len(asked) == 5:
+            waits.set()
+            goes.wait(120)
+        return said(pixels)
+
+    def first() -> None:
+        monkeypatch.setattr(teacher, "tokens", slow)
+        build(store, chosen, teacher, folder, torch.device("cpu"))
+
+    builder = processes.Process(target=first)
+    builder.start()
+    assert waits.wait(120)
+    before = {path: path.stat().st_size for path in folder.rglob("*")}
+    with pytest.raises(UrfmError, match=rf"twice: another process is at work on it \(process {builder.pid} on"):
+        build(store, chosen, teacher, folder, torch.device("cpu"))
+    assert {path: path.stat().st_size for path in folder.rglob("*")} == before
+    goes.set()
+    builder.join(120)
+    assert builder.exitcode == 0
+    assert TargetStore(folder).record == single.record
+    assert (folder / "tokens.bin").read_bytes() == (tmp_path / "single" / "tokens.bin").read_bytes()
+    assert single.record["key"] == whole.record["key"]

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from urfm.training import lineage, state
+from lock_holder import held
+from urfm.training import lineage
 
 OLD = {"urfm.models.mim:MaskedAutoencoder": "a" * 12, "urfm.training.sampling:epoch_order": "b" * 12}
 NEW = OLD | {"urfm.models.mim:MaskedAutoencoder": "c" * 12}
@@ -74,7 +75,7 @@ def test_an_accepted_change_goes_on_and_is_recorded(tmp_path: Path, capsys: pyte
 def test_state_at_work_is_not_deleted(tmp_path: Path) -> None:
     old = trained(tmp_path, OLD)
     new = trained(tmp_path, NEW)
-    with state.lock(old):
+    with held(old):
         lineage.forget_others(new)
         assert (old / "checkpoint.pt").exists()
     lineage.forget_others(new)

@@ -74,7 +74,7 @@ def test_they_are_the_networks_of_their_epochs(run: Path, stores: list[Path], tm
         assert torch.allclose(averaged[f"4/{name}"].float(), tensor, atol=1e-3), name
 
 
-@pytest.mark.parametrize(("step", "dies"), [(4, False), (5, False), (7, True)])
+@pytest.mark.parametrize(("step", "dies"), [(5, False), (6, False), (7, True)])
 def test_an_interruption_changes_none(
     run: Path,
     stores: list[Path],  # noqa: F811
@@ -83,7 +83,7 @@ def test_an_interruption_changes_none(
     step: int,
     dies: bool,
 ) -> None:
-    """Stopped in the step before a snapshot (two steps an epoch), in its very step, or dead without a checkpoint."""
+    """Stopped in the step that ends in a snapshot (two steps an epoch), in the next, or dead without a checkpoint."""
 
     def noise(seed: int, now: int, *arguments: Any) -> torch.Tensor:
         if now == step:
@@ -97,7 +97,7 @@ def test_an_interruption_changes_none(
         with pytest.raises(MemoryError if dies else SystemExit):
             here(settings(snapshot_every=3), stores, tmp_path)
     kept = {path.name for path in (tmp_path / "state").glob("*/*/snapshot-*")}
-    assert kept == ({"snapshot-0.pt"} if step == 4 else {"snapshot-0.pt", "snapshot-3.pt"})
+    assert kept == ({"snapshot-0.pt"} if step == 5 else {"snapshot-0.pt", "snapshot-3.pt"})
     here(settings(snapshot_every=3), stores, tmp_path)
     for name in ("snapshots.safetensors", "snapshots.json"):
         assert (tmp_path / "out" / name).read_bytes() == (run / "out" / name).read_bytes()

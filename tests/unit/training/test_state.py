@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from urfm.core.errors import UrfmError
 from urfm.training import state
 
 
@@ -58,17 +57,6 @@ def test_failed_write_leaves_the_old_state(tmp_path: Path) -> None:
         state.save(path, {"step": lambda: None})
     assert state.load(path) == {"step": 1}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.pt"]
-
-
-def test_a_state_has_one_user_at_a_time(tmp_path: Path) -> None:
-    folder = tmp_path / "a" / "b"
-    with state.lock(folder):
-        with state.lock(tmp_path / "other"):
-            pass
-        with pytest.raises(UrfmError, match="another process is at work"), state.lock(folder):
-            pass
-    with state.lock(folder):
-        pass
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])

@@ -19,6 +19,7 @@ from urfm.config.fields import (
     NotNegative,
     Percent,
     Positive,
+    Share,
     Shares,
     Text,
     WholeNumber,
@@ -46,6 +47,13 @@ class DecoderSettings(Settings):
     width: int = Field(ge=4, description="width of a token, numbers; a multiple of heads")
     depth: Count = Field(description="transformer blocks")
     heads: Count = Field(description="attention heads a block")
+
+
+class LearningRateCut(Settings):
+    """A lower learning rate from a step on."""
+
+    step: WholeNumber = Field(description="the first step with it, numbered from 0")
+    factor: Share = Field(description="what the schedule's rate is multiplied with; several multiply")
 
 
 class ImageChoice(Settings):
@@ -106,6 +114,10 @@ class Recipe(Schedule, Views):
         "of a sample of the run's crops; teacher: the teacher's; image: each image's own; or [mean, deviation], each "
         "one number or three"
     )
+    lr_cuts: list[LearningRateCut] = Field(
+        description="where training diverged: lower learning rates from certain steps on. A run that gets one more "
+        "goes on from its last checkpoint before that step"
+    )
     ema_decay: BelowOne = Field(description="exponential moving average of the weights; 0 none")
     snapshot_every: WholeNumber = Field(
         description="epochs between two kept networks, for probes and reconstructions; 0 none"
@@ -119,6 +131,7 @@ class PretrainSettings(Recipe):
     teacher: TeacherSettings
     views: Count = 1  # of cached targets
     view_dtype: ViewType = "float16"
+    lr_cuts: list[LearningRateCut] = Field(default=[])
     snapshot_every: WholeNumber = 0
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from types import FrameType
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -41,8 +43,16 @@ def parse_settings(kind: type[AnySettings], text: str) -> AnySettings:
         raise UrfmError(f"--settings of {kind.__module__}: {problems}") from error
 
 
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; an UrfmError ends the program with its message and exit code 1, without a traceback."""
+    """Call `main`; an UrfmError ends the program with its message and exit code 1, without a traceback.
+
+    SIGTERM ends it as an error does: temporary files and child processes go.
+    """
+    signal.signal(signal.SIGTERM, _end)
     try:
         main()
     except UrfmError as error:

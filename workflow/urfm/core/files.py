@@ -2,49 +2,91 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
 import os
+import re
+import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from urfm.core.errors import UrfmError
+from urfm.core.lock import lock
+from urfm.core.progress import human_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 ROWS = 5_000  # of a row group, where a table is written or copied bit by bit
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEARLY_FULL = 1 << 16  # bytes free: less than a writer asks for at a time
+MAKE_ROOM = "delete something there or let results lie on a larger disk, then run the same command again"
 
 
 @contextmanager
-def scratch_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, and remove it at the end.
+def scratch_path(path: str | Path, size: float = 0) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, and remove it at the end; `size` bytes will be written, if that is known.
 
-    Temporaries of `path` that a killed writer left are removed first: a path has one writer at a time.
+    A path has one writer at a time (`urfm.core.lock`), so temporaries of `path` are what a killed one left.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
-        stale.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
+        with room(path, size, temporary), lock(path):
+            for stale in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*.tmp"):
+                stale.unlink(missing_ok=True)
+            yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`."""
-    with scratch_path(path) as temporary:
+def atomic_path(path: str | Path, size: float = 0) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success flush it to disk and rename it to `path`.
+
+    It gets the mode of any new file, whatever the library chose that wrote it (safetensors: nobody else may read).
+    """
+    with scratch_path(path, size) as temporary:
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        temporary.unlink()
         yield temporary
+        temporary.chmod(mode)
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(Path(path).parent)
+
+
+@contextmanager
+def room(path: Path, size: float, written: Path, advice: str = MAKE_ROOM) -> Iterator[None]:
+    """Refuse to begin where `size` bytes do not fit beside `path`; should the disk fill up on the way, say so.
+
+    `written` is the file that grows meanwhile.
+    """
+    free = shutil.disk_usage(path.parent).free
+    if size > free:
+        raise UrfmError(f"{path}: {human_bytes(size)} are needed and {human_bytes(free)} are free; {advice}")
+    try:
+        yield
+    except UrfmError:
+        raise
+    except Exception as error:
+        free = shutil.disk_usage(path.parent).free
+        # Writers in C and Rust have errors of their own for it, and not all of them say what happened.
+        refused = (isinstance(error, OSError) and error.errno in FULL) or re.search(r"os error (28|122)\b", str(error))
+        if not refused and free >= NEARLY_FULL:
+            raise
+        cause = "the disk is full" if free < NEARLY_FULL else "the disk or a quota on it is full"
+        so_far = written.stat().st_size if written.exists() else 0
+        needed = human_bytes(size) if size else f"more than {human_bytes(so_far)}"
+        raise UrfmError(f"{path}: {cause}: {needed} needed, {human_bytes(free)} free; {advice}") from error
 
 
 def _fsync(path: Path) -> None:

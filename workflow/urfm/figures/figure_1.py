@@ -301,7 +301,7 @@ def main() -> None:
         records.append(read_json(path))
         verify_sha256(path.with_suffix(".parquet"), records[-1]["sha256"])
         split = pd.read_parquet(path.with_suffix(".parquet"))
-        examples[f"{task.title} ({task.source})"] = choose_examples(task, ImageStore(folder), split)
+        examples[f"{task.title} ({task.source})"] = choose_examples(task, ImageStore(folder, verify=True), split)
     content = Content(
         organs=organ_counts(selection, settings.organs),
         method=method,

@@ -166,7 +166,7 @@ def main() -> None:
     trained = snapshots.settings
     _, pretrain_set = open_pretrain_set(arguments.pretrain_set)
     chosen = choose(pretrain_set, settings.images)
-    stores = [ImageStore(folder) for folder in arguments.images if folder.name in set(chosen["dataset"])]
+    stores = [ImageStore(folder, verify=True) for folder in arguments.images if folder.name in set(chosen["dataset"])]
     student, sharp = whole_images(chosen, stores, trained)
     patch_size = trained.input_size // snapshots.target["grid"][0]
     mean, std = trained.colours

@@ -1,4 +1,4 @@
-"""Weight files from outside: read as data, never as code, and loaded with every tensor accounted for."""
+"""Weight files: read as data, never as code, loaded with every tensor accounted for; written whole and finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from urfm.core.errors import UrfmError
-from urfm.core.files import sha256
+from urfm.core.files import atomic_path, sha256
 
 Tensors = dict[str, torch.Tensor]
 
@@ -35,6 +35,19 @@ def check_sha256(path: Path, expected: str | None) -> str:
             "it is another version or an incomplete download: fetch it again, or change `sha256`"
         )
     return found
+
+
+def write_file(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a `.safetensors` file; an UrfmError for values that are not finite, which nobody could use."""
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UrfmError(
+            f"{path}: {len(broken)} of {len(tensors)} tensors hold values that are not finite ({some(broken)}): "
+            "training has diverged, or they are too large for their type; nothing was written. Lower base_lr, or use "
+            "precision fp32 or bf16"
+        )
+    with atomic_path(path, sum(tensor.nbytes for tensor in tensors.values())) as temporary:
+        safetensors.torch.save_file(dict(tensors), temporary, metadata={"format": "pt"})
 
 
 def _require(path: Path) -> None:

@@ -21,11 +21,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from urfm.config.pretraining import TargetSettings
+from urfm.core.children import end_with_parent, loader_processes
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, parquet_rows, read_json, sha256, write_json
-from urfm.core.progress import progress, say
+from urfm.core.files import MAKE_ROOM, atomic_path, parquet_rows, read_json, room, sha256, write_json
+from urfm.core.lock import lock
+from urfm.core.progress import human_bytes, progress, say
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
@@ -33,10 +35,11 @@ from urfm.data.views import View, draw_view, take_view
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
 from urfm.targets.size import bytes_needed
-from urfm.targets.store import VIEWS, TargetStore
+from urfm.targets.store import VIEWS, TargetStore, checksum
 
 CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
 
+CHECKS = "checks"  # while they are made; then a column of views.parquet
 BATCH = 64  # views shown to the teacher at a time
 SAMPLE = 32  # views recomputed by the verifier
 SAVE_SECONDS = 60.0  # of work that a kill may lose
@@ -95,6 +98,19 @@ def build(
     same settings, teacher, images and `code` (digests of all that the stage imports).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        return _build(store, settings, teacher, folder, device, workers, code)
+
+
+def _build(
+    store: ImageStore,
+    settings: TargetSettings,
+    teacher: Teacher,
+    folder: Path,
+    device: torch.device,
+    workers: int,
+    code: Sequence[str],
+) -> dict[str, Any]:
     (folder / "targets.json").unlink(missing_ok=True)
     key = cache_key(teacher.record(), settings, store.record)
     partial = folder / f".partial-{fingerprint(key, list(code))}"
@@ -102,34 +118,25 @@ def build(
         if other != partial:
             shutil.rmtree(other)
     tokens = teacher.grid[0] * teacher.grid[1]
-    quantised = settings.view_dtype == "int8"
-    names = ["tokens.bin"] + ["scales.bin"] * quantised
+    names = ["tokens.bin"] + ["scales.bin"] * (settings.view_dtype == "int8")
     there = sum(path.stat().st_size for path in partial.glob("*.bin"))
     needed = bytes_needed(len(store), settings.views, tokens, teacher.dim, settings.view_dtype)
-    free = shutil.disk_usage(folder).free
     say(
         f"{len(store):,} images x {settings.views} views x {tokens} tokens x {teacher.dim} channels as "
-        f"{settings.view_dtype}: {needed / 1e9:.3g} GB, {there / 1e9:.3g} GB of them there, {free / 1e9:.3g} GB free"
+        f"{settings.view_dtype}: {human_bytes(needed)}, {human_bytes(there)} of them there, "
+        f"{human_bytes(shutil.disk_usage(folder).free)} free"
     )
-    needed -= there
-    if needed > 0.99 * free:
-        raise UrfmError(
-            f"{folder}: {needed / 1e9:.4g} GB are needed and {free / 1e9:.4g} GB are free; lower `views`, use "
-            "`view_dtype: int8` (half the size), or `targets: online` (none)"
-        )
+    advice = "lower `views`, use `view_dtype: int8` (half the size), or `targets: online` (none)"
+    with room(folder / "tokens.bin", needed - there, partial / "tokens.bin", f"{advice}; or {MAKE_ROOM}"):
+        partial.mkdir(exist_ok=True)
+        _write_tokens(store, settings, teacher, [partial / name for name in names], device, workers)
 
+    checks = np.fromfile(partial / CHECKS, np.uint32).reshape(len(store), settings.views)
     with atomic_path(folder / "views.parquet") as path, parquet_rows(path, VIEWS) as append:
         for row in range(len(store)):
             for view, box in enumerate(stored_views(store, settings, row)):
-                append({"image_id": store.ids[row].as_py(), "view": view, **box._asdict()})
-    partial.mkdir(exist_ok=True)
-    _write_tokens(store, settings, teacher, [partial / name for name in names], device, workers)
-    for name in ("tokens.bin", "scales.bin"):
-        (folder / name).unlink(missing_ok=True)
-    for name in names:
-        (partial / name).replace(folder / name)
-    shutil.rmtree(partial)
-
+                check = int(checks[row, view])
+                append({"image_id": store.ids[row].as_py(), "view": view, **box._asdict(), "crc32": check})
     record = {
         "key": key,
         "teacher": teacher.record(),
@@ -139,11 +146,16 @@ def build(
         "images": len(store),
         "tokens": tokens,
         "dim": teacher.dim,
-        "sha256": {name: sha256(folder / name) for name in ["views.parquet", *names]},
+        "sha256": {"views.parquet": sha256(folder / "views.parquet")},
         "store_sha256": store.record["sha256"],
         "simulated": store.record["simulated"],
     }
+    # What is left to do takes no time: a kill before it loses none of the tokens.
+    (folder / "scales.bin").unlink(missing_ok=True)
+    for name in names:
+        (partial / name).replace(folder / name)
     write_json(folder / "targets.json", record)
+    shutil.rmtree(partial)
     return record
 
 
@@ -152,10 +164,12 @@ def _write_tokens(
 ) -> None:
     """Write tokens, and scales if there is a second path, or go on with the images that are not on disk for sure.
 
-    How many are is in done.json, written when the files were flushed; what lies behind them is cut off.
+    How many are is in done.json, written when the files were flushed; what lies behind them is cut off. Each view's
+    CRC-32 is written beside them.
     """
     teacher.to(device)
     progress_file = paths[0].with_name("done.json")
+    paths = [*paths, paths[0].with_name(CHECKS)]
     begun = all(path.exists() for path in [progress_file, *paths])
     done: int = read_json(progress_file)["images"] if begun else 0
     if done:
@@ -168,23 +182,27 @@ def _write_tokens(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=torch.cat,
+        worker_init_fn=end_with_parent,
         multiprocessing_context="fork" if workers else None,
     )
-    image_tokens = settings.views * teacher.grid[0] * teacher.grid[1]
-    widths = [teacher.dim, 2] if len(paths) > 1 else [2 * teacher.dim]  # bytes of a token
-    with ExitStack() as files:
+    view_tokens = teacher.grid[0] * teacher.grid[1]
+    token_bytes = [teacher.dim, 2] if settings.view_dtype == "int8" else [2 * teacher.dim]
+    widths = [*(view_tokens * width for width in token_bytes), 4]  # bytes of a view
+    with ExitStack() as files, loader_processes():
         outputs = [files.enter_context(open(path, "r+b" if done else "wb")) for path in paths]
         for output, width in zip(outputs, widths, strict=True):
-            output.truncate(done * image_tokens * width)
+            output.truncate(done * settings.views * width)
             output.seek(0, os.SEEK_END)
         saved_at = time.monotonic()
         for batch, pixels in zip(batches, progress(loader, f"targets of {teacher.name}"), strict=True):
             for part in pixels.split(BATCH):
                 values = teacher.tokens(part.to(device)).float().cpu().numpy()
-                arrays: list[npt.NDArray[Any]] = [values.astype(np.float16)] if len(paths) == 1 else [*quantise(values)]
+                int8 = settings.view_dtype == "int8"
+                arrays: list[npt.NDArray[Any]] = [*quantise(values)] if int8 else [values.astype(np.float16)]
                 if not np.isfinite(arrays[-1]).all():
                     raise UrfmError(f"teacher {teacher.name} gave values that float16 cannot hold; check its weights")
-                for output, array in zip(outputs, arrays, strict=True):
+                checks = np.array([checksum(*view) for view in zip(*arrays, strict=True)])
+                for output, array in zip(outputs, [*arrays, checks], strict=True):
                     output.write(array.tobytes())
             done = batch[-1] + 1
             if done == len(store) or time.monotonic() - saved_at >= SAVE_SECONDS:
@@ -197,8 +215,11 @@ def _write_tokens(
 
 def verify(folder: Path, store: ImageStore, teacher: Teacher, random: np.random.Generator) -> float:
     """Recompute a random sample of views; returns the largest relative error, an UrfmError if it is too large."""
-    targets = TargetStore(folder, verify=True)
+    targets = TargetStore(folder)
     targets.check_store(store)
+    for row in progress(range(len(store)), f"{folder}: checksums"):
+        for view in range(targets.record["views"]):
+            targets.tokens(row, view)
     settings = TargetSettings.model_validate(targets.record["settings"])
     if cache_key(teacher.record(), settings, store.record) != targets.record["key"]:
         raise UrfmError(f"{folder}: made with another version of teacher {teacher.name}; delete it and rebuild it")
@@ -251,7 +272,7 @@ def main() -> None:
     teacher = load_teacher(settings.teacher, arguments.checkpoint_root, settings.input_size)
     if arguments.verify:
         worst = verify(arguments.verify, store, teacher, np.random.default_rng())
-        say(f"{arguments.verify}: hashes agree, recomputed views differ by at most {worst:.2g} (relative)")
+        say(f"{arguments.verify}: checksums agree, recomputed views differ by at most {worst:.2g} (relative)")
         return
     code = code_digests("urfm.targets.build", settings.model_dump())
     record = build(store, settings, teacher, arguments.output, device, arguments.workers, code)

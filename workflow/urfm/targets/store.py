@@ -1,13 +1,15 @@
 """Reading stored targets: what `urfm.targets.build` wrote, for pre-training without the teacher.
 
-A folder holds `views.parquet` (image_id, view, top, left, height, width, flip), `tokens.bin` (images x views x
+A folder holds `views.parquet` (image_id, view, top, left, height, width, flip, crc32), `tokens.bin` (images x views x
 tokens x dim, float16 or int8, images in the store's order), `scales.bin` (int8 only: one float16 per token; a value is
 the whole number times its token's scale) and `targets.json`, written last. Boxes are stored, not seeds: what was
-shown to the teacher stays known whatever library draws it.
+shown to the teacher stays known whatever library draws it. A view's CRC-32 is that of its tokens and then its scales;
+whoever reads a view compares it, which costs little beside cutting the image and spares hashing terabytes at a start.
 """
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,37 +31,42 @@ VIEWS = pa.schema(
         "view": pa.int32(),
         **dict.fromkeys(("top", "left", "height", "width"), pa.int32()),
         "flip": pa.bool_(),
+        "crc32": pa.uint32(),
     }
 )
+SAMPLE = 256  # views that are read when targets are opened
+
+
+def checksum(*arrays: npt.NDArray[Any]) -> np.uint32:
+    """CRC-32 of the bytes of a view's arrays."""
+    value = 0
+    for array in arrays:
+        value = zlib.crc32(np.ascontiguousarray(array), value)
+    return np.uint32(value)
 
 
 class TargetStore:
     """Read access to stored targets by row, rows being those of the image store; a pickled store opens the files again.
 
-    Tokens are memory-mapped; boxes and ids are held in arrays, 20 bytes per view.
-
-    Parameters
-    ----------
-    folder
-        What the stage wrote.
-    verify
-        Also check the SHA-256 of the tokens (reads the whole file).
+    Tokens are memory-mapped; boxes and ids are held in arrays, 24 bytes per view.
     """
 
-    def __init__(self, folder: Path, verify: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.record: dict[str, Any] = read_json(self.folder / "targets.json")
         shape = tuple(self.record[key] for key in ("images", "views", "tokens", "dim"))
         quantised = self.record["dtype"] == "int8"
         self._tokens = self._open("tokens.bin", np.int8 if quantised else np.float16, shape)
         self._scales = self._open("scales.bin", np.float16, shape[:3]) if quantised else None
-        for name, digest in self.record["sha256"].items():
-            if verify or name == "views.parquet":
-                verify_sha256(self.folder / name, digest)
+        verify_sha256(self.folder / "views.parquet", self.record["sha256"]["views.parquet"])
+        if pq.read_schema(self.folder / "views.parquet").names != VIEWS.names:
+            raise UrfmError(f"{self.folder}: made by another version of this workflow; delete it and rebuild it")
         self._boxes: npt.NDArray[np.int32] = np.empty((*shape[:2], len(View._fields)), np.int32)
         for place, name in enumerate(View._fields):
             column = pq.read_table(self.folder / "views.parquet", columns=[name])[name]
             self._boxes[..., place] = column.to_numpy().reshape(shape[:2])
+        checks = pq.read_table(self.folder / "views.parquet", columns=["crc32"])["crc32"]
+        self._checks: npt.NDArray[np.uint32] = checks.to_numpy().reshape(shape[:2])
         firsts = []  # the id of each image's first view
         start = 0
         for batch in parquet_blocks(self.folder / "views.parquet", ["image_id"]):
@@ -91,11 +98,24 @@ class TargetStore:
         return View(top, left, height, width, bool(flip))
 
     def tokens(self, row: int, view: int) -> Tensor:
-        """The teacher's tokens of a stored view, (h * w, dim): float16, or float32 if they were stored as int8."""
-        values = self._tokens[row, view]
-        if self._scales is None:
-            return torch.from_numpy(np.array(values))
-        return torch.from_numpy(values * self._scales[row, view].astype(np.float32)[:, None])
+        """The teacher's tokens of a stored view, (h * w, dim): float16, or float32 if they were stored as int8.
+
+        An UrfmError if they are not what was stored.
+        """
+        values = np.array(self._tokens[row, view])
+        arrays = [values] if self._scales is None else [values, np.array(self._scales[row, view])]
+        if checksum(*arrays) != self._checks[row, view]:
+            raise UrfmError(
+                f"{self.folder / 'tokens.bin'}: view {view} of {self.ids[row]} is not what was stored: its content "
+                "changed after it was made; delete the folder and run the workflow again"
+            )
+        return torch.from_numpy(values if len(arrays) == 1 else values * arrays[1].astype(np.float32)[:, None])
+
+    def check_sample(self) -> None:
+        """Read some views, drawn anew each time: an UrfmError if they are not what was stored."""
+        views = self._checks.size
+        for number in np.random.default_rng().choice(views, min(SAMPLE, views), replace=False).tolist():
+            self.tokens(*divmod(number, self._checks.shape[1]))
 
     def scale(self, row: int, view: int) -> npt.NDArray[np.float32]:
         """Distance of two neighbouring stored values, (h * w,); 0 for float16."""

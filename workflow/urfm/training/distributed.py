@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ def processes() -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, device)
         return
+    # Where it does not stop training in order: a handler in Python would not run while this one waits for the others.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if device.type == "cuda":
         dist.init_process_group("nccl", rank=rank, world_size=world_size, device_id=device, timeout=PATIENCE)
     else:

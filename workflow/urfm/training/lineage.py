@@ -14,9 +14,9 @@ from pathlib import Path
 from urfm.core.code import changes
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_json
+from urfm.core.lock import lock
 from urfm.core.progress import say
 from urfm.core.provenance import fingerprint
-from urfm.training.state import lock
 
 RECORD = "code.json"
 SHOWN = 12  # names of changed definitions in a message
@@ -47,7 +47,7 @@ def prepare(folder: Path, code: dict[str, str], keep: bool = False) -> None:
         if keep:
             say(f"goes on from the state of other code as if it were today's; changed since: {names}")
             with lock(folder), lock(newest):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
                 os.replace(newest, folder)
             (folder / RECORD).unlink()
             record["accepted"] = sorted({*found["accepted"], *changed})

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from urfm.config.fields import Precision
+from urfm.config.pretraining import LearningRateCut
 from urfm.core.errors import UrfmError
 
 _DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -32,6 +33,11 @@ def learning_rate(
         return peak * epoch / warmup_epochs
     done = (epoch - warmup_epochs) / (epochs - warmup_epochs)
     return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def cut(step: int, cuts: Iterable[LearningRateCut]) -> float:
+    """What the schedule's learning rate is multiplied with in a step."""
+    return math.prod(cut.factor for cut in cuts if step >= cut.step)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:

@@ -6,7 +6,6 @@ so a matching directory can be resumed and any other is left alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import signal
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from urfm.core.errors import UrfmError
+from urfm.core.children import end_with_parent
 from urfm.core.files import atomic_path
 from urfm.core.progress import say
 
@@ -39,7 +38,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
     The new file is complete on disk before the old one moves, so that at every moment at least one whole file exists.
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sum(tensor.nbytes for tensor in _tensors(content))) as temporary:
         torch.save(content, temporary)
         digest = _digest(temporary, temporary.stat().st_size)
         with open(temporary, "ab") as stream:
@@ -48,6 +47,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
         if path.exists():
             os.replace(path, previous(path))
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, dict | list):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(part)
+
+
+def is_finite(content: dict[str, Any]) -> bool:
+    """Whether all tensors in it are finite."""
+    return all(bool(tensor.isfinite().all()) for tensor in _tensors(content))
 
 
 def load(path: Path) -> dict[str, Any] | None:
@@ -70,25 +82,6 @@ def remove(path: Path) -> None:
     """Delete a saved file and its previous one."""
     path.unlink(missing_ok=True)
     previous(path).unlink(missing_ok=True)
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a state folder for this process alone; an UrfmError if another one that still runs holds it.
-
-    The system releases it when the process ends, however it ends. File systems without locks are used unprotected.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UrfmError(
-                f"{folder}: another process is at work on this state; wait for it, or end it, and try again"
-            ) from None
-        except OSError:
-            pass
-        yield
 
 
 def _is_whole(path: Path) -> bool:
@@ -164,5 +157,6 @@ def stop_signals() -> Iterator[StopFlag]:
 
 def ignore_stop_signals(worker: int = 0) -> None:
     """For data-loading processes (`worker_init_fn`): the signals that reach the whole job are the main process's."""
+    end_with_parent()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -31,6 +31,7 @@ from urfm.core.files import (
     verify_sha256,
     write_json,
 )
+from urfm.core.lock import lock
 from urfm.core.progress import progress, say
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
@@ -64,13 +65,20 @@ def _load(entry: Entry, long_side: int) -> tuple[Pixels, int] | str:
 
 
 def write_store(
-    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any]
+    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any], size: float = 0
 ) -> dict[str, Any]:
-    """Decode `entries` (in any order) and write them as a store; returns the content of store.json.
+    """Decode `entries` (in any order) and write them as a store, of `size` bytes or more; returns store.json's content.
 
     Of each image only its entry's text is in memory all the time. A store that is being rewritten has no store.json
     until it is whole, so nobody reads a mixture.
     """
+    with lock(folder):
+        return _write_store(entries, folder, long_side, processes, origin, size)
+
+
+def _write_store(
+    entries: Iterable[Entry], folder: Path, long_side: int, processes: int, origin: dict[str, Any], size: float
+) -> dict[str, Any]:
     (folder / "store.json").unlink(missing_ok=True)
     blocks = _blocks(entries)
     images = sum(len(block) for block in blocks)
@@ -81,7 +89,7 @@ def write_store(
     offset = 0
     digest = hashlib.sha256()
     with (
-        atomic_path(folder / "pixels.bin") as pixels_path,
+        atomic_path(folder / "pixels.bin", size) as pixels_path,
         atomic_path(folder / "index.parquet") as index_path,
         open(pixels_path, "wb") as stream,
         parquet_rows(index_path, INDEX) as append,
@@ -138,6 +146,17 @@ def _entries(root: Path, manifest: Path) -> Iterator[Entry]:
                 yield Entry(**row | {"path": root / row["path"]})
 
 
+def least_bytes(manifest: Path, long_side: int) -> float:
+    """What the store of a manifest's usable images takes if all of them are grey; three times as much if none is."""
+    size = 0.0
+    for batch in parquet_blocks(manifest, ["width", "height", "excluded_reason"]):
+        table = batch.to_pandas()
+        table = table[table["excluded_reason"] == ""]
+        scale = (long_side / table[["width", "height"]].max(axis=1)).clip(upper=1)
+        size += float((table["width"] * table["height"] * scale**2).sum())
+    return 0.99 * size  # sides are rounded
+
+
 def main() -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Decode the usable images of a manifest once, into a uint8 store.")
@@ -154,7 +173,8 @@ def main() -> None:
     verify_sha256(arguments.manifest, summary["sha256"])
     entries = _entries(arguments.root, arguments.manifest)
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
-    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin)
+    size = least_bytes(arguments.manifest, settings.long_side)
+    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, size)
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
 

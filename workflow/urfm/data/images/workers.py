@@ -11,6 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+from urfm.core.children import end_children, end_with_parent
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,7 +29,7 @@ def map_in_processes(
     """
     function = partial(_in_time, function)
     remaining = iter(items)
-    pool = ProcessPoolExecutor(processes)
+    pool = ProcessPoolExecutor(processes, initializer=end_with_parent)
     waiting: deque[tuple[list[Item], Future[list[Result]]]] = deque()
     try:
         while True:
@@ -41,10 +43,11 @@ def map_in_processes(
             except BrokenProcessPool:  # it does not tell who did it: take this block one by one, the others again
                 results = [_alone(function, item, crashed) for item in block]
                 pool.shutdown()
-                pool = ProcessPoolExecutor(processes)
+                pool = ProcessPoolExecutor(processes, initializer=end_with_parent)
                 waiting = deque((block, _submit(pool, function, block)) for block, _ in waiting)
             yield from results
     finally:
+        end_children()  # they have nothing left to do, or nobody waits for it any more
         pool.shutdown(cancel_futures=True)
 
 
@@ -63,7 +66,7 @@ def _map(function: Callable[[Item], Result], block: list[Item]) -> list[Result]:
 
 
 def _alone(function: Callable[[Item], Result], item: Item, crashed: Callable[[Item], Result]) -> Result:
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, initializer=end_with_parent) as pool:
         try:
             return pool.submit(function, item).result()
         except BrokenProcessPool:

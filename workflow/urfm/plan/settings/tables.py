@@ -168,6 +168,8 @@ def settings_table(config: Config, table: str) -> Config:
     }
     pretraining = pretraining_settings(config, "urfm")
     del pretraining["title"], pretraining["snapshot_every"]
+    if not pretraining["lr_cuts"]:
+        del pretraining["lr_cuts"]
     pretraining["organs"] = pretraining["organs"] or ["all"]
     values: dict[str, Any] = {
         "table_4": pretraining,

@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from urfm.config.finetuning import FinetuneSettings
+from urfm.core.children import loader_processes
 from urfm.core.errors import UrfmError
 from urfm.core.progress import progress, say
 from urfm.data.images.store import ImageStore
@@ -39,6 +40,8 @@ from urfm.training.finetune.images import (
     normalise,
     seed_everything,
 )
+
+SHOWN = 8  # images in a message
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Training:
         self.scaler = optimisation.grad_scaler(settings.precision, device)
         self.step = 0  # steps that are done
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # over the steps of the present epoch
+        self.recent: dict[int, Tensor] = {}  # losses of steps that nobody has looked at: waiting for each takes time
         self.history: list[dict[str, float]] = []  # a row an epoch
         self.best: dict[str, Any] = {"epoch": 0, "score": -1.0}
         self.begun = time.monotonic()  # the present epoch; earlier, if time was spent on it before an interruption
@@ -87,6 +91,11 @@ class Training:
         self.scaler.update()
         self.step += 1
         self.loss_sum += loss.detach()
+
+    def first_not_finite(self) -> int | None:
+        """The first step since the last look whose loss is not finite."""
+        losses, self.recent = self.recent, {}
+        return next((step for step, loss in losses.items() if not loss.isfinite()), None)
 
     def end_epoch(self, row: dict[str, float]) -> None:
         """Note an epoch and the time that it took."""
@@ -169,30 +178,46 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
     saved_at = time.monotonic()
     label = f"{settings.model} on {settings.task}, seed {seed}: steps"
     left = progress(range(training.step, steps), label, every=60)
-    with state.stop_signals() as stop:
+    saved_step = training.step
+
+    def check(step: int, sound: bool) -> None:
+        """End unless all losses up to `step` are finite, and what has come of them is."""
+        found = training.first_not_finite()
+        if found is not None or not sound:
+            bad = step if found is None else found
+            (keys,) = batches(images, batch_size, seed, bad, bad + 1)
+            names = [cell.parts["train"].rows["image_id"].iloc[index] for _, index in keys[:SHOWN]]
+            raise diverged(settings, seed, bad, rate(bad), names, saved_step)
+
+    with state.stop_signals() as stop, loader_processes():
         for step, (pixels, labels) in zip(left, loader, strict=True):
             lr = rate(step)
             optimisation.set_learning_rate(training.optimiser, lr)
             seed_everything(STEP, seed, step)
-            training.update(loss_of(training.model, pixels, labels, mixup, cell))
+            due = bool(stop) or time.monotonic() - saved_at >= cell.save_seconds
+            # Batch norm counts a batch when it sees it: what is saved has not seen this one.
+            unseen = {name: buffer.clone() for name, buffer in training.model.named_buffers()} if due else {}
+            loss = loss_of(training.model, pixels, labels, mixup, cell)
+            training.recent[step] = loss.detach()
+            if due:  # now that it is known that the last step left a network with a loss
+                content = training.state_dict()
+                weights = content["model"]
+                weights.update((name, buffer) for name, buffer in unseen.items() if name in weights)
+                check(step, state.is_finite({**content, "best": {}}))
+                state.save(folder / "checkpoint.pt", content)
+                saved_at, saved_step = time.monotonic(), step
+                if stop:
+                    stop.leave()
+            training.update(loss)
 
             if training.step % steps_per_epoch == 0:
                 epoch = training.step // steps_per_epoch
                 train_loss = float(training.loss_sum) / steps_per_epoch
                 validation = validate(cell, training, epoch, seed)
-                if not (math.isfinite(train_loss) and math.isfinite(validation["val_loss"])):
-                    raise UrfmError(
-                        f"{settings.model} on {settings.task}, seed {seed}: the loss of epoch {epoch} is not finite; "
-                        "lower finetuning.base_lr or set precision to fp32"
-                    )
+                check(step, math.isfinite(train_loss) and math.isfinite(validation["val_loss"]))
                 training.end_epoch({"epoch": epoch, "train_loss": train_loss, "lr": lr, **validation})
                 if settings.early_stop and epoch - training.best["epoch"] >= settings.early_stop:
                     break
-            if stop or time.monotonic() - saved_at >= cell.save_seconds:
-                state.save(folder / "checkpoint.pt", training.state_dict())
-                saved_at = time.monotonic()
-                if stop:
-                    stop.leave()
 
         seconds = sum(row["seconds"] for row in training.history)
         finished = {"history": training.history, "best": training.best, "seconds": seconds}
@@ -201,6 +226,16 @@ def train_seed(cell: Cell, seed: int, folder: Path) -> dict[str, Any]:
         if stop:  # after an early stop: the other seeds wait for the next start
             stop.leave()
     return finished
+
+
+def diverged(settings: FinetuneSettings, seed: int, step: int, lr: float, images: list[str], saved: int) -> UrfmError:
+    """What to say of a loss that is not finite, where the last state that was saved is of step `saved`."""
+    kept = f" The state of step {saved} is kept." if saved else ""
+    return UrfmError(
+        f"{settings.model} on {settings.task}, seed {seed}: the loss is not finite at step {step}, learning rate "
+        f"{lr:.3g}, images {', '.join(images)}.{kept} Lower finetuning.base_lr (of this model alone: "
+        f"models.{settings.model}.finetuning.base_lr), or set precision to fp32; the cell then trains anew"
+    )
 
 
 def _suffices(best: dict[str, Any], keeps: bool) -> bool:

@@ -22,16 +22,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
-from urfm.core.files import atomic_path, read_json, sha256
+from urfm.core.files import read_json, sha256
+from urfm.core.lock import lock
 from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
-from urfm.training import lineage, optimisation, state
+from urfm.models.weights import write_file
+from urfm.training import lineage, optimisation
 from urfm.training.finetune.cell import add_arguments, checked, prediction_table, read_sources, write_cell
 from urfm.training.finetune.images import prepared, read_parts
 from urfm.training.finetune.learnt import warnings
@@ -73,8 +74,7 @@ def identity(
 
 def write_weights(settings: FinetuneSettings, best: dict[str, Any], path: Path) -> dict[str, Any]:
     """Write the network of the first seed's best epoch; returns what cell.json says of it."""
-    with atomic_path(path) as temporary:
-        save_file(best["weights"], temporary, metadata={"format": "pt"})
+    write_file(path, best["weights"])
     form = settings.model_dump(include={"pooling", "evaluation_resize"})
     return {"seed": settings.seeds[0], "epoch": best["epoch"], "sha256": sha256(path), **form}
 
@@ -119,7 +119,7 @@ def main() -> None:
         origins = [(summary, store), *([(other.summary, other.store)] if other else [])]
         folder = lineage.folder_of(arguments.state, fingerprint(*identity(settings, record, origins)), code)
         lineage.prepare(folder, code, arguments.keep_state)
-        with state.lock(folder):
+        with lock(folder):
             for seed in seeds:
                 records[seed] = done = train_seed(cell, seed, folder / f"seed-{seed}")
                 say(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save_file
 from torch import Tensor
 
 from urfm.config.pretraining import PretrainSettings
 from urfm.core.errors import UrfmError
-from urfm.core.files import atomic_path, sha256, write_csv, write_json
+from urfm.core.files import sha256, write_csv, write_json
 from urfm.models.mim import encoder_arguments
+from urfm.models.weights import write_file
 from urfm.training import state
 from urfm.training.pretrain.loop import snapshot_path
 
@@ -28,8 +28,7 @@ def export(
     """Write encoder and decoder under timm's and MAE's parameter names, what describes them, and the history."""
     weights, decoder = output / "encoder.safetensors", output / "decoder.safetensors"
     for path in (weights, decoder):
-        with atomic_path(path) as temporary:
-            save_file(finished[path.stem], temporary, metadata={"format": "pt"})
+        write_file(path, finished[path.stem])
     write_csv(output / "history.csv", pd.DataFrame(finished["history"]))
     mean, std = settings.colours
     last = finished["history"][-1]
@@ -67,8 +66,7 @@ def export_snapshots(
             raise UrfmError(f"{folder}: the snapshot of epoch {epoch} is gone; delete this folder and train again")
         tensors |= {f"{epoch}/{name}": tensor for name, tensor in kept.items()}
     weights = output / "snapshots.safetensors"
-    with atomic_path(weights) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_file(weights, tensors)
     record = {
         "settings": settings.model_dump(mode="json"),
         "epochs": settings.snapshots,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from urfm.config.pretraining import PretrainSettings
+from urfm.core.children import loader_processes
 from urfm.core.errors import UrfmError
 from urfm.core.progress import Meter, say
 from urfm.data.streams import Stream, generator
@@ -27,10 +30,11 @@ from urfm.models.normalisation import normalise
 from urfm.models.teachers.common import Teacher
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain.samples import Sample, Samples, batch_size_for, load_batches, mask_noise
+from urfm.training.pretrain.samples import Sample, Samples, batch_size_for, batches_of, load_batches, mask_noise
 from urfm.training.pretrain.survey import survey
 
 LOG_SECONDS = 60  # least time between two lines of progress
+SHOWN = 8  # images in a message
 
 
 class Training:
@@ -120,6 +124,7 @@ class Objective:
         self.precision, self.device = settings.precision, job.device
         self.colours = settings.colours
         self.teacher = teacher
+        self.model = model
         self.network: nn.Module = model
         if job.world_size > 1:
             own = [job.device.index] if job.device.type == "cuda" else None
@@ -131,11 +136,12 @@ class Objective:
             return part["target"]
         return self.teacher.tokens(part.get("teacher", part["student"]))
 
-    def loss(self, part: Sample) -> Tensor:
-        """The mean loss of some images, on their device, with the `noise` that decides what is hidden of each."""
+    def loss(self, batch: Sample, first: int, last: int, network: nn.Module) -> Tensor:
+        """The mean loss of images `first` to `last` - 1, with the `noise` that decides what is hidden of each."""
+        part = {name: values[first:last].to(self.device, non_blocking=True) for name, values in batch.items()}
         with optimisation.autocast(self.precision, self.device):
             pixels = normalise(part["student"], *self.colours)
-            loss: Tensor = self.network(pixels, self.target(part), part["noise"])
+            loss: Tensor = network(pixels, self.target(part), part["noise"])
         return loss
 
     def backward(self, batch: Sample, micro_batch: int, scaler: torch.amp.GradScaler) -> Tensor:
@@ -143,18 +149,29 @@ class Objective:
         network, images = self.network, len(batch["student"])
         total = torch.zeros((), device=self.device)
         for first in range(0, images, micro_batch):
-            part = {
-                name: values[first : first + micro_batch].to(self.device, non_blocking=True)
-                for name, values in batch.items()
-            }
+            last = min(first + micro_batch, images)
             # Gradients travel between processes once a step, with the last part.
-            last = first + micro_batch >= images
-            held = nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()
-            with held:
-                loss = self.loss(part) * (len(part["student"]) / images)
+            whole = last == images or not isinstance(network, DistributedDataParallel)
+            with nullcontext() if whole else network.no_sync():
+                loss = self.loss(batch, first, last, network) * ((last - first) / images)
                 scaler.scale(loss).backward()
             total += loss.detach()
         return total
+
+    @torch.no_grad()
+    def mean_loss(self, batch: Sample, micro_batch: int) -> Tensor:
+        """The mean loss of a batch, without gradients."""
+        images = len(batch["student"])
+        parts = ((first, min(first + micro_batch, images)) for first in range(0, images, micro_batch))
+        losses = [self.loss(batch, first, last, self.model) * (last - first) for first, last in parts]
+        return torch.stack(losses).sum() / images
+
+    @torch.no_grad()
+    def not_finite(self, batch: Sample) -> Iterator[int]:
+        """The images of a batch whose own loss is not finite."""
+        for image in range(len(batch["student"])):
+            if not self.loss(batch, image, image + 1, self.model).isfinite():
+                yield image
 
 
 def train(
@@ -181,6 +198,7 @@ def train(
         warmup_epochs=settings.warmup_epochs,
         epochs=settings.epochs,
     )
+    micro_batch = micro_batch or batch_size
 
     model.to(job.device).train()
     optimisation.suit(model, job.device)
@@ -197,22 +215,31 @@ def train(
         if training.step == 0:
             keep_snapshot(settings, training, folder, 0)
 
-    saved_at = time.monotonic()
+    saved_at, saved_step = time.monotonic(), training.step
     # The first epoch that ends is reported, also after an interruption.
     meter = Meter(settings.run, steps, training.step, every=LOG_SECONDS, first=0, shown=job.is_main)
-    with state.stop_signals() as stop, meter:
+    with state.stop_signals() as stop, meter, loader_processes():
         for batch in loader:
-            lr = rate(training.step)
+            lr = rate(training.step) * optimisation.cut(training.step, settings.lr_cuts)
             optimisation.set_learning_rate(training.optimiser, lr)
             seed_layers(settings.seed, training.step, job)
             batch["noise"] = mask_noise(settings.seed, training.step, batch_size, model.patches, job)
-            loss = job.mean(objective.backward(batch, micro_batch or batch_size, training.scaler)).item()
+            loss = job.mean(objective.backward(batch, micro_batch, training.scaler)).item()
+            names = partial(image_ids, samples, batch_size, job, objective, batch)
             if not math.isfinite(loss):
-                raise UrfmError(
-                    f"{settings.run}: the loss is {loss} at step {training.step} (epoch "
-                    f"{training.step // steps_per_epoch}), learning rate {lr:.3g}; lower base_lr, or use precision "
-                    "fp32 or bf16"
-                )
+                raise diverged(settings, training.step, lr, names(training.step), saved_step)
+            # Only now is it known that the last step left a network that is worth keeping.
+            # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
+            signal_number = job.maximum(stop.number)
+            if job.is_main and (signal_number or time.monotonic() - saved_at >= 60 * checkpoint_minutes):
+                content = training.state_dict()
+                if not state.is_finite(content):
+                    raise diverged(settings, training.step, lr, names(training.step), saved_step)
+                state.save(folder / "checkpoint.pt", content)
+                saved_at, saved_step = time.monotonic(), training.step
+            if signal_number:
+                job.barrier()  # nobody leaves, which would end the others, before the state is saved
+                raise state.StopRequested(signal_number)
             training.update(loss)
             meter.advance()
 
@@ -227,16 +254,9 @@ def train(
                         f"R² {row['r2']:.3f}, lr {lr:.2e}, {row['seconds']:,.0f} s{meter.left()}"
                     )
 
-            # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
-            signal_number = job.maximum(stop.number)
-            if training.step == steps:
-                break
-            if job.is_main and (signal_number or time.monotonic() - saved_at >= 60 * checkpoint_minutes):
-                state.save(folder / "checkpoint.pt", training.state_dict())
-                saved_at = time.monotonic()
-            if signal_number:
-                job.barrier()  # nobody leaves, which would end the others, before the state is saved
-                raise state.StopRequested(signal_number)
+        last = job.mean(objective.mean_loss(batch, micro_batch)).item()
+        if not (math.isfinite(last) and state.is_finite(training.result.state_dict())):
+            raise diverged(settings, steps - 1, lr, names(steps - 1), saved_step)
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mae_tensors(training.result).items()}
     inside = training.result.encoder.state_dict().keys()
@@ -245,6 +265,31 @@ def train(
         "decoder": {name: tensor for name, tensor in tensors.items() if name not in inside},
         "history": training.history,
     }
+
+
+def image_ids(
+    samples: Samples, batch_size: int, job: Processes, objective: Objective, batch: Sample, step: int
+) -> list[str]:
+    """Some images of this process's part of a step: those whose own loss is not finite, or else the first."""
+    (places,) = batches_of(samples, batch_size, job, step, step + 1)
+    found = list(islice(objective.not_finite(batch), SHOWN)) or range(min(SHOWN, len(places)))
+    return [samples.image_id(places[number][1]) for number in found]
+
+
+def diverged(settings: PretrainSettings, step: int, lr: float, images: list[str], saved: int) -> UrfmError:
+    """What to say of a loss that is not finite, where the last state that was saved is of step `saved`."""
+    cuts = [*(cut.model_dump() for cut in settings.lr_cuts), {"step": saved, "factor": 0.5}]
+    written = ", ".join(f"{{step: {cut['step']}, factor: {cut['factor']:g}}}" for cut in cuts)
+    lower = (
+        f"The state of step {saved} is kept: pretraining.runs.{settings.run}.lr_cuts: [{written}] goes on from there "
+        "with half the learning rate"
+        if saved
+        else "Lower base_lr"
+    )
+    return UrfmError(
+        f"{settings.run}: the loss is not finite at step {step}, learning rate {lr:.3g}, images {', '.join(images)}. "
+        f"{lower}; or use precision fp32 or bf16, or a longer warm-up"
+    )
 
 
 def measure_targets(

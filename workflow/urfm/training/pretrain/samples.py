@@ -43,7 +43,8 @@ def open_data(
 ) -> tuple[list[ImageStore], list[TargetStore]]:
     """Open the stores of `datasets` and, for cached targets, check that they belong to the images and to the settings.
 
-    A store's folder has the name of its data set. With `verify` all pixels are hashed too.
+    A store's folder has the name of its data set. With `verify` all pixels are hashed too, and some targets read; all
+    targets are compared with their checksums when they are used.
     """
     names = [folder.name for folder in images]
     if len(set(names)) < len(names):
@@ -59,6 +60,8 @@ def open_data(
     wanted = settings.model_dump(include={"input_size", "views", "view_dtype", "crop_scale", "flip"})
     for store, cache in zip(stores, caches, strict=True):
         cache.check_store(store)
+        if verify:
+            cache.check_sample()
         made = TargetSettings.model_validate(cache.record["settings"])
         differing = [key for key, value in made.model_dump(include=set(wanted)).items() if wanted[key] != value]
         found = cache.record["teacher"]
@@ -118,6 +121,10 @@ class Samples(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def image_id(self, index: int) -> str:
+        """The id of an image."""
+        return str(self.stores[self.numbers[index]].ids[int(self.rows[index])])
+
     def __getitem__(self, place: Place) -> Sample:
         settings, (turn, index) = self.settings, place
         number, row = int(self.numbers[index]), int(self.rows[index])
@@ -175,15 +182,20 @@ def batch_size_for(settings: PretrainSettings, images: int, job: Processes) -> i
     return batch_size
 
 
+def batches_of(samples: Samples, batch_size: int, job: Processes, start: int, end: int) -> Batches:
+    """The places of this process's part of the batches of steps `start` to `end` - 1."""
+    settings = samples.settings
+    organs = samples.organs if settings.sampling == "organ_balanced" else None
+    return Batches(len(samples), batch_size, job, settings.seed, start, end, organs)
+
+
 def load_batches(
     samples: Samples, batch_size: int, job: Processes, start: int, end: int, workers: int
 ) -> DataLoader[Sample]:
     """This process's part of the batches of steps `start` to `end` - 1, made by `workers` processes, or by this one."""
-    settings = samples.settings
-    organs = samples.organs if settings.sampling == "organ_balanced" else None
     return DataLoader(
         samples,
-        batch_sampler=Batches(len(samples), batch_size, job, settings.seed, start, end, organs),
+        batch_sampler=batches_of(samples, batch_size, job, start, end),
         num_workers=workers,
         pin_memory=job.device.type == "cuda",
         worker_init_fn=state.ignore_stop_signals,

@@ -11,6 +11,7 @@ the number of workers or processes, and to go on after an interruption the step 
 from __future__ import annotations
 
 import argparse
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from urfm.config.pretraining import PretrainSettings
+from urfm.config.pretraining import LearningRateCut, PretrainSettings
 from urfm.core.cli import parse_settings, run
 from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
+from urfm.core.lock import lock
 from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
@@ -97,12 +99,20 @@ def pretrain(
     if configured == "teacher":
         settings = settings.normalised_with(target["mean"], target["std"])
     check_grid(settings, encoder, target)
-    folder = lineage.folder_of(state_root, fingerprint(*identity(settings, target, chosen, stores, caches)), code)
+
+    def folder_with(cuts: list[LearningRateCut]) -> Path:
+        own = settings.model_copy(update={"lr_cuts": cuts})
+        return lineage.folder_of(state_root, fingerprint(*identity(own, target, chosen, stores, caches)), code)
+
+    folder = folder_with(settings.lr_cuts)
     if job.is_main:
         lineage.prepare(folder, code, keep_state)
     job.barrier()
 
-    with state.lock(folder) if job.is_main else nullcontext():
+    with lock(folder) if job.is_main else nullcontext():
+        if job.is_main and settings.lr_cuts:
+            take_over(folder, [folder_with(settings.lr_cuts[:kept]) for kept in range(len(settings.lr_cuts))], settings)
+        job.barrier()
         finished = restore(folder / "finished.pt", job)
         if finished is None:
             model = masked_autoencoder(settings, encoder, target["dim"])
@@ -140,6 +150,26 @@ def pretrain(
     job.barrier()
 
 
+def take_over(folder: Path, earlier: list[Path], settings: PretrainSettings) -> None:
+    """Begin a run that got lower learning rates with the newest checkpoint that has seen none of them.
+
+    `earlier` are the states of the same run with the first 0, 1, … of its cuts.
+    """
+    if any((folder / name).exists() for name in ("finished.pt", "checkpoint.pt")):
+        return
+    for kept, other in reversed(list(enumerate(earlier))):
+        step = min(cut.step for cut in settings.lr_cuts[kept:])
+        for path in (other / "checkpoint.pt", state.previous(other / "checkpoint.pt")):
+            saved = state.load(path)
+            if saved is not None and saved["step"] <= step:
+                say(f"{settings.run}: goes on from step {saved['step']:,} of the run without the cut at step {step:,}")
+                for snapshot in other.glob("snapshot-*.pt"):
+                    shutil.copyfile(snapshot, folder / snapshot.name)
+                state.save(folder / "checkpoint.pt", saved)
+                return
+    say(f"{settings.run}: no state from before the first cut of the learning rate is left; training starts anew")
+
+
 def open_teacher(settings: PretrainSettings, encoder: VisionTransformer, checkpoint_root: Path) -> Teacher:
     """The network that looks on while the encoder learns."""
     patch_size = settings.input_size // encoder.patch_embed.grid_size[0]
@@ -167,7 +197,7 @@ def identity(
 ) -> list[Any]:
     """What the result depends on, the code apart; `target` and `chosen` are the teacher's and the images' records."""
     return [
-        settings.model_dump(mode="json", exclude={"run", "teacher"}),
+        settings.model_dump(mode="json", exclude={"run", "teacher"} | ({"lr_cuts"} if not settings.lr_cuts else set())),
         target,
         chosen["images_sha256"],
         chosen["organs_sha256"] if settings.sampling == "organ_balanced" else None,
