@@ -60,15 +60,13 @@ def main() -> None:
 
     trials: list[Trial] = []
     of_snakemake = round(arguments.kills * arguments.snakemake)
-    turn = 0
     while len(trials) < arguments.kills:
-        number = bench.choose(rules, turn)
+        number = bench.choose(rules, len(trials))
         if len(trials) < arguments.kills - of_snakemake:
-            trial = bench.stage_trial(number, bench.random.choice([WHOLE, MAIN]))
+            trial = bench.stage_trial(number, (WHOLE, MAIN)[len(trials) // len(rules) % 2])
         else:
             trial = bench.snakemake_trial(number, bench.random.choice([SNAKEMAKE, SNAKEMAKE_GROUP]))
-        turn += 1
-        if trial is None:
+        if trial is None:  # it had ended before the moment
             continue
         trials.append(trial)
         faults = "; ".join(trial.faults) or "well"

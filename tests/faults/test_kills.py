@@ -28,12 +28,12 @@ def kills(home: Path, output: Path, *arguments: str) -> tuple[int, list[dict[str
 def test_nothing_is_lost(tmp_path: Path) -> None:
     """Stages from manifest to fine-tuning, killed whole or in part, and Snakemake itself."""
     code, found, printed = kills(
-        HOME, tmp_path / "kills.json", "--kills", "14", "--snakemake", "0.1", "--seed", "1", "--targets", *RESULTS,
+        HOME, tmp_path / "kills.json", "--kills", "8", "--snakemake", "0.125", "--seed", "1", "--targets", *RESULTS,
         "--rules", "manifest", "images", "cache_targets", "pretrain", "finetune_with_weights", "frozen",
     )  # fmt: skip
     assert [kill for kill in found if kill["faults"]] == [], printed
     assert code == 0
-    assert len(found) == 14
+    assert len(found) == 8
     assert len({kill["rule"] for kill in found}) == 6
     assert {kill["killed"] for kill in found} >= {"process group", "main process"}
     assert any(kill["killed"].startswith("Snakemake") for kill in found)
