@@ -212,7 +212,7 @@ def test_everything_up_to_a_figure(slurm: Path, tmp_path_factory: pytest.TempPat
     own = [line.split() for line in asked if line.split()[0] not in before]
     assert {state for _, state, _ in own} == {"COMPLETED"}, own
     names = Counter(re.sub(r"_wildcards.*", "", comment) for *_, comment in own)
-    # Three data sets (one for external validation) and tasks, one model and the majority class: of a group, one submission.
+    # Three data sets (one for external validation), one model and the majority class; of a group, one submission.
     single = Counter(rule_manifest=3, rule_images=3, rule_pretrain=1, rule_encoder_from_run=1, rule_finetune=2)
     groups = ("simulations", "splits", "pretrain_sets", "baselines", "comparison")
     assert {name: names.pop(name) for name in single} == single, names
