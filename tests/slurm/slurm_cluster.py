@@ -36,7 +36,10 @@ SlurmdLogFile={folder}/slurmd-%n.log
 SlurmctldPort={ports[0]}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill,UsePss
+JobSubmitPlugins=lua
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -50,6 +53,26 @@ GresTypes=gpu
 NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=4000 Gres=gpu:2
 NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=4000 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+# A site's limit of jobs a user may have in the queue, where the file `limit` says one; sites have it of an accounting
+# database, whose words these are.
+JOB_SUBMIT = """function slurm_job_submit(job, partitions, user)
+    local file = io.open("{folder}/limit")
+    if file == nil then return slurm.SUCCESS end
+    local limit, queued = file:read("*n"), 0
+    file:close()
+    for _, other in pairs(slurm.jobs) do
+        if other.job_state < 3 then queued = queued + 1 end
+    end
+    return queued < limit and slurm.SUCCESS or slurm.ESLURM_ACCOUNTING_POLICY
+end
+
+function slurm_job_modify(job, record, partitions, user)
+    return slurm.SUCCESS
+end
+
+return slurm.SUCCESS
 """
 
 
@@ -79,20 +102,20 @@ def run(*command: str) -> str:
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
-    """The daemons, idle; they are stopped at the end."""
+def cluster() -> Iterator[Path]:
+    """The daemons, idle, and their folder; they are stopped at the end."""
     if reason := why_not():
         pytest.skip(f"SLURM IS NOT TESTED: {reason}")
     with tempfile.TemporaryDirectory(prefix="urfm-slurm-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)  # munged wants to be found by all; pytest's folders are private
         with daemons(folder):
-            yield
+            yield folder
 
 
 @contextmanager
 def daemons(folder: Path) -> Iterator[None]:
-    """Everything of them in `folder`, but for two links."""
+    """Everything of them in `folder`, but for three links."""
     text = SLURM_CONF.format(name=NAME, folder=folder, ports=free_ports(3))
     (folder / "slurm.conf").write_text(text)
     (folder / "gres.conf").write_text(f"NodeName=n[1-2] Name=gpu File={folder}/gpu[0-1]\n")
@@ -102,7 +125,8 @@ def daemons(folder: Path) -> Iterator[None]:
         except PermissionError:
             pytest.skip("SLURM IS NOT TESTED: no right to make device files, which stand for graphics cards")
     (folder / "state").mkdir()
-    links = [CONFIGURATION, CONFIGURATION.with_name("gres.conf")]
+    (folder / "job_submit.lua").write_text(JOB_SUBMIT.format(folder=folder))
+    links = [CONFIGURATION.with_name(name) for name in ("slurm.conf", "gres.conf", "job_submit.lua")]
     try:
         for link in links:
             link.unlink(missing_ok=True)  # of a test that was killed

@@ -1,7 +1,9 @@
-"""Pre-training under a real Slurm, as `snakemake --profile slurm` starts it: resources, requeue, time limit, nodes.
+"""The workflow under a real Slurm, as `snakemake --profile slurm` starts it, and what goes wrong on clusters.
 
-The engine of the copied repository waits in its fourth step until it is sent a signal, so that no run can end before
-it was stopped, on however slow a machine; a run that goes on begins with that step and waits no more.
+Pre-training: resources, requeue, time limit, nodes, cancelled and drained; everything up to a figure; memory that runs
+out; submissions that are refused. In the tests of pre-training the engine of the copied repository waits in its fourth
+step until it is sent a signal, so that no run can end before it was stopped, on however slow a machine; a run that goes
+on begins with that step and waits no more.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -32,18 +36,34 @@ SIZES = {
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]:
-    """A working copy with all that a run of pre-training needs, made without Slurm, and the cluster for the run."""
-    with cluster():
-        yield prepared(Repository(tmp_path_factory.mktemp("repository")))
+def slurm() -> Iterator[Path]:
+    """The folder of the cluster."""
+    with cluster() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def repository(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A working copy with all that a run of pre-training needs, made without Slurm; for it, a cluster."""
+    return prepared(sized(Repository(tmp_path_factory.mktemp("repository"))))
+
+
+def sized(repository: Repository) -> Repository:
+    """With an overlay for size, tiny.yaml."""
+    tiny = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())
+    tiny["simulation"].update(SIZES["simulation"])
+    tiny["pretraining"]["defaults"].update(SIZES["pretraining"]["defaults"])
+    tiny["comparisons"]["figure_2"].update(models=["mim_us"], reference="mim_us", lines=["majority"])
+    tiny["resources"] = {
+        name: {"threads": 1, "mem_mb": 1500, "gpus": 1} for name in ("targets", "finetune", "probe")
+    } | {name: {"threads": 1, "mem_mb": 1000} for name in ("manifest", "images", "small")}
+    tiny["resources"]["pretrain"] = {"nodes": 1, "gpus": 1, "threads": 1, "mem_mb": 1500}
+    (repository.folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    return repository
 
 
 def prepared(repository: Repository) -> Repository:
     """Its data simulated, listed and decoded; its engine waiting."""
-    tiny = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())
-    tiny["simulation"].update(SIZES["simulation"])
-    tiny["pretraining"]["defaults"].update(SIZES["pretraining"]["defaults"])
-    (repository.folder / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     engine = repository.folder / "workflow" / "urfm" / "training" / "pretrain" / "loop.py"
     before, comment, after = engine.read_text().partition("            # Not put back into `stop`")
     assert comment
@@ -61,13 +81,17 @@ def wait_for(happened: Callable[[], object], what: str, seconds: float = 300) ->
         time.sleep(0.2)
 
 
+def arguments(*targets: str) -> list[str]:
+    """Of `snakemake --profile slurm`, which asks earlier than it would on a large cluster how its jobs are."""
+    hurry = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+    return [*targets, "--profile", "slurm", *hurry, "--configfile", *OVERLAYS]
+
+
 @contextmanager
-def pretraining(repository: Repository, resources: str) -> Iterator[subprocess.Popen[str]]:
-    """`snakemake --profile slurm` that makes the run, with the resources of the cluster's small computers."""
-    (repository.folder / "resources.yaml").write_text(f"resources: {{pretrain: {resources}}}")
-    arguments = ["--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--configfile", *OVERLAYS]
+def started(repository: Repository, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A run of the workflow in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "out/pretrain/mim_us/encoder.json", *arguments, "resources.yaml"],
+        [sys.executable, "-m", "snakemake", *command],
         cwd=repository.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -76,6 +100,19 @@ def pretraining(repository: Repository, resources: str) -> Iterator[subprocess.P
         process.kill()
         process.wait()
         run("scancel", "--user", "root")
+
+
+@contextmanager
+def pretraining(repository: Repository, resources: str) -> Iterator[subprocess.Popen[str]]:
+    """The workflow that makes the run, with the resources of the cluster's small computers."""
+    (repository.folder / "resources.yaml").write_text(f"resources: {{pretrain: {resources}}}")
+    with started(repository, *arguments("out/pretrain/mim_us/encoder.json"), "resources.yaml") as process:
+        yield process
+
+
+def submitted(output: str) -> list[str]:
+    """Numbers of the jobs that Slurm was given, in their order."""
+    return re.findall(r"with SLURM jobid (\d+)", output)
 
 
 def log(repository: Repository) -> str:
@@ -104,7 +141,7 @@ def test_a_requeued_run_goes_on_and_the_workflow_does_not_notice(repository: Rep
     assert process.returncode == 0, output
     assert "on 2 x cpu, peak lr" in log(repository)
     assert "going on at step 3" in log(repository)
-    assert re.findall(r"with SLURM jobid (\d+)", output) == [number], "Slurm started it again, not Snakemake"
+    assert submitted(output) == [number], "Slurm started it again, not Snakemake"
     assert "Restarts=1" in run("scontrol", "show", "job", number)
 
 
@@ -114,11 +151,7 @@ def test_two_nodes_warned_before_the_time_limit(repository: Repository) -> None:
         repository.folder / "out/pretrain/mim_us" / name for name in ("encoder.safetensors", "history.csv")
     )
     one_node = encoder.read_bytes(), pd.read_csv(history).drop(columns="seconds")
-    for path in encoder.parent.iterdir():
-        path.unlink()
-    for path in (repository.folder / "out/state/pretrain/mim_us").glob("*/*/*.pt*"):
-        path.unlink()
-    (repository.folder / LOG).unlink()
+    forget_pretraining(repository)
 
     with pretraining(repository, "{nodes: 2, gpus: 1, threads: 2, mem_mb: 1500, minutes: 10}") as process:
         wait_for(lambda: "waiting in step 3" in log(repository), "the first attempt's fourth step")
@@ -132,9 +165,111 @@ def test_two_nodes_warned_before_the_time_limit(repository: Repository) -> None:
     assert process.returncode == 0, output
     assert "on 2 x cpu, peak lr" in log(repository)
     assert "going on at step 3" in log(repository)
-    first, second = re.findall(r"with SLURM jobid (\d+)", output)
+    first, second = submitted(output)
     assert first == number
     assert "JobState=FAILED" in run("scontrol", "show", "job", first), "ended in time, not killed"
     assert "TimeLimit=00:20:00" in run("scontrol", "show", "job", second), "another attempt gets more time"
     assert encoder.read_bytes() == one_node[0]
     pd.testing.assert_frame_equal(pd.read_csv(history).drop(columns="seconds"), one_node[1], check_exact=True)
+
+
+def forget_pretraining(repository: Repository) -> None:
+    """As before the first run of it."""
+    for path in (repository.folder / "out/pretrain/mim_us").glob("*"):
+        path.unlink()
+    for path in (repository.folder / "out/state/pretrain/mim_us").glob("*/*/*.pt*"):
+        path.unlink()
+    (repository.folder / LOG).unlink(missing_ok=True)
+
+
+def test_a_node_is_emptied(repository: Repository) -> None:
+    """Drained, and its job cancelled: Snakemake submits it again, and it goes on elsewhere."""
+    forget_pretraining(repository)
+    with pretraining(repository, "{nodes: 1, gpus: 1, threads: 1, mem_mb: 1500, minutes: 5}") as process:
+        wait_for(lambda: "waiting in step 3" in log(repository), "the first attempt's fourth step")
+        node = run("squeue", "--noheader", "--format=%N").strip()
+        run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=maintenance")
+        try:
+            assert "JobState=RUNNING" in run("scontrol", "show", "job", job()), "a drained node's job goes on"
+            run("scancel", job())
+            output = process.communicate(timeout=600)[0]
+        finally:
+            run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert process.returncode == 0, output
+    assert "going on at step 3" in log(repository)
+    first, second = submitted(output)
+    assert "JobState=CANCELLED" in run("scontrol", "show", "job", first)
+    assert f"NodeList={node}" not in run("scontrol", "show", "job", second)
+
+
+def test_everything_up_to_a_figure(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each stage's jobs, from no data to figure 2; short ones share submissions."""
+    repository = sized(Repository(tmp_path_factory.mktemp("fresh")))
+    before = set(run("squeue", "--noheader", "--states=all", "--format=%A").split())
+    output = repository.snakemake(*arguments("figure_2"))
+    assert (repository.folder / "out/figures/figure_2.png").is_file()
+    asked = run("squeue", "--noheader", "--states=all", "--format=%A %T %k").splitlines()
+    own = [line.split() for line in asked if line.split()[0] not in before]
+    assert {state for _, state, _ in own} == {"COMPLETED"}, own
+    names = Counter(re.sub(r"_wildcards.*", "", comment) for *_, comment in own)
+    # Three data sets (one for external validation), one model and the majority class; of a group, one submission.
+    single = Counter(rule_manifest=3, rule_images=3, rule_pretrain=1, rule_encoder_from_run=1, rule_finetune=2)
+    groups = ("simulations", "splits", "pretrain_sets", "baselines", "comparison")
+    assert {name: names.pop(name) for name in single} == single, names
+    assert sorted(names.values()) == [1] * len(groups), names
+    assert {group for group in groups for name in names if name.startswith(f"rule_{group}_")} == set(groups), names
+    assert len(submitted(output)) == len(own)
+
+
+def test_memory_that_runs_out(repository: Repository) -> None:
+    """Slurm ends the job; the next attempt has half as much again, which is enough."""
+    module = "workflow/urfm/tables/settings_table.py"
+    text = (repository.folder / module).read_text()
+    greedy = '    import time\n    block = b"x" * (700 << 20)\n    time.sleep(10)\n    options = parser'
+    assert text.count("    options = parser") == 1
+    with repository.edited(module, text.replace("    options = parser", greedy)):
+        small = ["--config", "resources={small: {mem_mb: 800}}"]
+        output = repository.snakemake(*arguments("out/tables/table_4.csv"), *small)
+    first, second = submitted(output)
+    assert "mem=800M" in (ended := run("scontrol", "show", "job", first))
+    assert "JobState=COMPLETED" not in ended
+    assert "mem=1200M" in (ended := run("scontrol", "show", "job", second))
+    assert "JobState=COMPLETED" in ended
+
+
+REFUSED = {
+    "an option": (["--set-resources", "table_5:constraint=a100"], {}, "Invalid feature specification"),
+    "a partition": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition specified: nowhere"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_submission_that_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The run ends soon, with Slurm's own words."""
+    options, environment, words = REFUSED[what]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with started(repository, *arguments("out/tables/table_5.csv"), *options) as process:
+        output = process.communicate(timeout=600)[0]
+    assert process.returncode == 1, output
+    assert words in output
+    assert submitted(output) == []
+
+
+def test_more_jobs_than_a_site_takes(slurm: Path, repository: Repository) -> None:
+    """Those that were taken are done, the message says what was refused; with fewer at a time all goes well."""
+    targets = [f"out/{name}" for name in ("tables/table_5.csv", "encoders/random.json")]
+    command = arguments(*targets)
+    (slurm / "limit").write_text("1")
+    try:
+        with started(repository, *command) as process:
+            output = process.communicate(timeout=600)[0]
+        assert process.returncode == 1, output
+        assert "job submit limit" in output
+        assert [(repository.folder / name).is_file() for name in targets].count(True) == 1, output
+        for name in targets:
+            (repository.folder / name).unlink(missing_ok=True)
+        repository.snakemake(*command, "--jobs", "1")
+    finally:
+        (slurm / "limit").unlink()
+    assert all((repository.folder / name).is_file() for name in targets)

@@ -124,9 +124,14 @@ def cards(stage):
     return {"gpu": count * (need(stage, "nodes") or 1), **({"gpu_model": kind} if kind else {})}
 
 
+def memory(stage, times=1):
+    """Memory of a stage, so many times; a repeated attempt gets half as much again, for what ran out of it."""
+    return lambda wildcards, attempt: need(stage, "mem_mb") * times * (attempt + 1) // 2
+
+
 def needs(stage, **others):
     """The resources of a stage: memory, time and, where it says so, GPUs; and `others`, which stand above them."""
-    return {**cards(stage), "mem_mb": need(stage, "mem_mb"), "runtime": minutes(stage), **others}
+    return {**cards(stage), "mem_mb": memory(stage), "runtime": minutes(stage), **others}
 
 
 def drawing(name, figure, content, category="Figures", caption=None):

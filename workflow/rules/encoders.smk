@@ -65,7 +65,7 @@ rule encoder_from_checkpoint:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        **needs("small", mem_mb=need("small", "mem_mb") * 2),
+        **needs("small", mem_mb=memory("small", 2)),
     params:
         **depends("urfm.models.encoders", lambda wildcards: settings.models.encoder(config, wildcards.model)),
     shell:

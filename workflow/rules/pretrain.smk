@@ -53,7 +53,8 @@ rule pretrain:
         "../../envs/urfm.yaml"
     threads: need("pretrain", "threads")
     resources:
-        **needs("pretrain"),
+        # Its attempts follow the time limit; more memory than a whole node has would be refused.
+        **needs("pretrain", mem_mb=need("pretrain", "mem_mb")),
         **several(need("pretrain", "nodes")),
         # One a GPU, however the GPUs are asked for.
         processes=need("pretrain", "gpus"),

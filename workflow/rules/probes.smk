@@ -132,7 +132,7 @@ rule reconstruct:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        mem_mb=need("probe", "mem_mb"),
+        mem_mb=memory("probe"),
         runtime=minutes("probe"),
     params:
         **depends("urfm.interpret.reconstruct", lambda wildcards: settings.pretraining.reconstruct(config)),

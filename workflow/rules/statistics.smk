@@ -47,7 +47,7 @@ rule comparison_statistics:
     conda:
         "../../envs/urfm.yaml"
     resources:
-        **needs("small", mem_mb=need("small", "mem_mb") * 2),
+        **needs("small", mem_mb=memory("small", 2)),
     params:
         **depends("urfm.statistics.stage", lambda wildcards: settings.models.statistics(config, wildcards.comparison)),
     shell:

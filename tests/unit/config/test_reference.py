@@ -13,6 +13,7 @@ from urfm.config.schema import json_schema
 OVERLAYS = [
     "workflow/profiles/demo/config.yaml",
     "workflow/profiles/pocket/config.yaml",
+    "workflow/profiles/v100/config.yaml",
     "tests/workflow/tiny.yaml",
 ]
 

@@ -14,7 +14,9 @@ class Job(Settings):
     """What one job of a stage may use."""
 
     threads: Count = Field(description="CPU cores")
-    mem_mb: Count = Field(description="memory, megabytes")
+    mem_mb: Count = Field(
+        description="memory, megabytes; another attempt gets half as much again, but for pre-training"
+    )
     minutes: Count = Field(description="run time of the first attempt; the n-th gets n times as much")
 
 
