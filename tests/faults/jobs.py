@@ -122,8 +122,10 @@ class House:
         return {str(path) for path in found if path.parts[1] != "logs"}
 
     def digest(self, name: str) -> str:
-        """Hash of what a result says: all its bits but for the seconds that work took."""
+        """Hash of what a result says: all its bits but for the seconds that work took, and the time of the report."""
         content = (self.folder / name).read_bytes()
+        if name.endswith("report.html"):
+            content = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+ (s|min|h)\b", b"", content)
         with suppress(ValueError, IndexError):  # of a file that is not whole
             if name.endswith(".json"):
                 content = json.dumps(timeless(json.loads(content))).encode()
