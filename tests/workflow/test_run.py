@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import shutil
 import signal
@@ -88,27 +87,32 @@ def test_without_a_home_or_a_server(repository: Repository, environment: dict[st
 @pytest.mark.parametrize("end", ["success", "Ctrl-C", "terminal", "SIGKILL"])
 def test_nothing_is_left(repository: Repository, environment: dict[str, str], tmp_path: Path, end: str) -> None:
     """The server ends with the demo; and unless that was killed, the same command goes on at once."""
-    leader, terminal = pty.fork()
+    terminal, inner = os.openpty() if end == "terminal" else os.pipe()
+    leader = os.fork()
     if leader == 0:
         os.chdir(repository.folder)
+        if end == "terminal":
+            os.login_tty(inner)
+        else:  # without a terminal, whose end would end the server
+            os.setsid()
+            os.dup2(inner, 1)
+            os.dup2(inner, 2)
         os.execvpe("sh", ["sh", "envs/run", "demo", "table_4" if end == "success" else MANIFEST], environment)
+    os.close(inner)
     said = b""
     while end != "success" and b"rule simulate:" not in said:
         said += os.read(terminal, 1000)
     until(lambda: server(repository.folder) or end == "success")
     snakemake = [one for one in psutil.Process(leader).children(recursive=True) if "snakemake" in one.cmdline()]
     if end == "Ctrl-C":
-        os.write(terminal, b"\x03")
+        os.killpg(leader, signal.SIGINT)
     elif end == "terminal":
         os.close(terminal)
     elif end == "SIGKILL":
         for process in [psutil.Process(leader), *snakemake]:
             process.kill()
     if end != "terminal":
-        try:
-            while os.read(terminal, 1000):
-                pass
-        except OSError:  # the last program has left it
+        while os.read(terminal, 1000):  # until the last program has ended
             pass
         os.close(terminal)
     _, status = os.waitpid(leader, 0)
