@@ -238,34 +238,38 @@ def test_memory_that_runs_out(repository: Repository) -> None:
 
 
 REFUSED = {
-    "an option": (["--set-resources", "table_5:constraint=a100"], {}, "Invalid feature specification"),
+    "an option": (["--set-resources", "manifest:constraint=a100"], {}, "Invalid feature specification"),
     "a partition": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition specified: nowhere"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_submission_that_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """The run ends soon, with Slurm's own words."""
+    """The run ends soon, with Slurm's own words, unless it is a group's: Snakemake does not pass them on then."""
     options, environment, words = REFUSED[what]
+    manifest = repository.folder / "out/manifests/aul.json"
+    manifest.unlink(missing_ok=True)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with started(repository, *arguments("out/tables/table_5.csv"), *options) as process:
+    with started(repository, *arguments("out/manifests/aul.json"), *options) as process:
         output = process.communicate(timeout=600)[0]
     assert process.returncode == 1, output
-    assert words in output
+    assert words in output, output
     assert submitted(output) == []
 
 
 def test_more_jobs_than_a_site_takes(slurm: Path, repository: Repository) -> None:
     """Those that were taken are done, the message says what was refused; with fewer at a time all goes well."""
-    targets = [f"out/{name}" for name in ("tables/table_5.csv", "encoders/random.json")]
+    targets = [f"out/manifests/{name}.json" for name in ("busbra", "aul")]
+    for name in targets:
+        (repository.folder / name).unlink(missing_ok=True)
     command = arguments(*targets)
     (slurm / "limit").write_text("1")
     try:
         with started(repository, *command) as process:
             output = process.communicate(timeout=600)[0]
         assert process.returncode == 1, output
-        assert "job submit limit" in output
+        assert "job submit limit" in output, output
         assert [(repository.folder / name).is_file() for name in targets].count(True) == 1, output
         for name in targets:
             (repository.folder / name).unlink(missing_ok=True)

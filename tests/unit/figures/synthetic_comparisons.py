@@ -11,6 +11,7 @@ import pandas as pd
 import synthetic_figures
 from synthetic_cells import predictions, write_cell
 from synthetic_figures import TASKS, figure_settings
+from urfm.core.files import read_json
 from urfm.statistics import stage as stage
 from urfm.statistics.predictions import read_cell
 
@@ -90,7 +91,7 @@ def write_statistics(
                 skill = 1.7 + 0.12 * place + own + 0.25 * (number % 4) + 0.004 * share
                 table = predictions(skill, classes, patients, 1, range(seeds), number, place)
                 path = write_cell(folder / "cells", model, task, table, classes, simulated, share, resplit=resplit)
-                record = json.loads(path.read_text())
+                record = read_json(path)
                 train = max(4, patients * 3 * share // 100)
                 path.write_text(json.dumps(record | {"images": {"train": train, "val": patients, "test": patients}}))
                 history(seeds, 0.1 * place).to_csv(path.with_name("history.csv"), index=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from synthetic_cells import write_cells
-from urfm.core.files import sha256
+from urfm.core.files import read_json, sha256
 from urfm.statistics.predictions import read_cell
 from urfm.statistics.stage import StatisticsSettings, compute, write
 
@@ -114,7 +114,7 @@ def lose_class(path: Path, name: str) -> None:
     table = pd.read_parquet(path.with_name("predictions.parquet"))
     table = table[(table["subset"] != "test") | (table["label"] != name)]
     table.to_parquet(path.with_name("predictions.parquet"), index=False)
-    record = json.loads(path.read_text())
+    record = read_json(path)
     path.write_text(json.dumps(record | {"sha256": sha256(path.with_name("predictions.parquet"))}))
 
 
@@ -127,7 +127,7 @@ def forget_seeds(path: Path) -> None:
         first[columns] = [0.6, *[0.4 / (len(columns) - 1)] * (len(columns) - 1)]
     table[columns] = first.loc[list(zip(table["subset"], table["image_id"], strict=True))].to_numpy()
     table.to_parquet(path.with_name("predictions.parquet"), index=False)
-    record = json.loads(path.read_text())
+    record = read_json(path)
     digest = sha256(path.with_name("predictions.parquet"))
     path.write_text(json.dumps(record | {"deterministic": True, "sha256": digest}))
 

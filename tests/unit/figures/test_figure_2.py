@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from synthetic_figures import NO_SEED, TASKS, TITLES, figure_settings, make_statistics
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
-from urfm.core.files import sha256
+from urfm.core.files import read_json, sha256
 from urfm.figures import notes
 from urfm.figures.figure_2 import Figure2Settings, draw, drawn_numbers, main, panels_of, rows_of
 from urfm.figures.read import read_numbers
@@ -284,7 +284,7 @@ def test_model_without_result_on_one_task_is_left_out_of_the_mean(tmp_path):
     settings = settings_of(["mim_us", "usfm", "urfm"], NAMES[:5])
     scores = pd.read_parquet(folder / "scores.parquet").query("not (model == 'mim_us' and task == 'breast_tumor')")
     scores.to_parquet(folder / "scores.parquet", index=False)
-    record = json.loads((folder / "statistics.json").read_text())
+    record = read_json(folder / "statistics.json")
     record["sha256"]["scores.parquet"] = sha256(folder / "scores.parquet")
     (folder / "statistics.json").write_text(json.dumps(record))
     numbers = read_numbers(folder, settings)

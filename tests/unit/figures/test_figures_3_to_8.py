@@ -19,7 +19,7 @@ from scipy import stats
 from synthetic_figures import TASKS
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
-from urfm.core.files import sha256
+from urfm.core.files import read_json, sha256
 from urfm.figures import figure_3, figure_4, figure_5, figure_8, notes
 from urfm.figures.read import FigureSettings, read_comparisons, read_numbers, to_strongest
 from urfm.figures.style import Unavailable
@@ -69,7 +69,7 @@ def with_values(folder: Path, name: str, **values: float) -> None:
     """Write values into a column of every row of a table of the statistics."""
     table = pd.read_parquet(folder / f"{name}.parquet").assign(**values)
     table.to_parquet(folder / f"{name}.parquet", index=False)
-    record = json.loads((folder / "statistics.json").read_text())
+    record = read_json(folder / "statistics.json")
     record["sha256"][f"{name}.parquet"] = sha256(folder / f"{name}.parquet")
     (folder / "statistics.json").write_text(json.dumps(record))
 
@@ -293,7 +293,7 @@ def test_convergence_is_the_first_epoch_near_the_best():
 def test_sizes_are_named_only_where_names_differ(tmp_path):
     paths = synthetic.write_encoders(tmp_path)
     assert [size.name for size in figure_8.model_sizes(paths).values()] == ["ViT-B", "ViT-L", "ViT-H"]
-    record = json.loads(paths[1].read_text()) | {"architecture": "vit_base_patch16_224"}
+    record = read_json(paths[1]) | {"architecture": "vit_base_patch16_224"}
     paths[1].write_text(json.dumps(record))
     assert [size.name for size in figure_8.model_sizes(paths).values()] == ["", "", ""]
     assert figure_8.model_sizes(paths)["urfm"].x == pytest.approx(85.8, abs=0.01)
@@ -316,7 +316,7 @@ def test_statistics_of_another_figure_are_refused(matrix):
 
 def test_stand_ins_are_named(tmp_path):
     folder = synthetic.write_statistics(tmp_path, "figure_4b", ["breast_tumor"])
-    record = json.loads((folder / "statistics.json").read_text()) | {"stand_ins": ["urfm_clip"]}
+    record = read_json(folder / "statistics.json") | {"stand_ins": ["urfm_clip"]}
     (folder / "statistics.json").write_text(json.dumps(record))
     settings = FigureSettings.model_validate(
         {
@@ -343,7 +343,7 @@ def test_seeds_that_learnt_nothing_are_named_once(tmp_path):
     comparisons, folders = [], []
     for name in ("figure_4a", "figure_4b"):
         folders.append(synthetic.write_statistics(tmp_path / name, name, list(tasks), shares=[10, 100]))
-        record = json.loads((folders[-1] / "statistics.json").read_text())
+        record = read_json(folders[-1] / "statistics.json")
         (folders[-1] / "statistics.json").write_text(json.dumps(record | {"warnings": rows}))
         comparisons.append([name, synthetic.comparison(name, list(tasks))])
     settings = FigureSettings.model_validate({"comparisons": comparisons, "confidence": 0.95, "dpi": 100})

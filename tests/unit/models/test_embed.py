@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from small_encoders import VIT_ARGS, write_encoder
 from urfm import load
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_hostile_export_is_refused(tmp_path: Path, key: str, value: Any, messa
 
     path = write_encoder(tmp_path, "mae")
     torch.save(Trap(), tmp_path / "weights.pth")
-    record = json.loads(path.read_text())
+    record = read_json(path)
     if isinstance(value, dict):
         value = record[key] | {name: text_or(tmp_path, inner) for name, inner in value.items()}
     path.write_text(json.dumps(record | {key: value}))

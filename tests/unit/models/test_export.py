@@ -18,7 +18,7 @@ from small_encoders import FORMS, write_encoder
 from timm.data import create_transform, resolve_model_data_config
 from urfm import load
 from urfm.core.errors import UrfmError
-from urfm.core.files import sha256
+from urfm.core.files import read_json, sha256
 from urfm.models import export
 
 
@@ -143,7 +143,7 @@ def test_random_and_changed_encoders_are_refused(tmp_path: Path, monkeypatch: py
     path.with_suffix(".safetensors").write_bytes(b"other")
     with pytest.raises(UrfmError, match="its content changed"):
         run(tmp_path, monkeypatch, path)
-    record = {**json.loads(path.read_text()), "weights": "random"}
+    record = {**read_json(path), "weights": "random"}
     path.write_text(json.dumps(record))
     with pytest.raises(UrfmError, match="no weights to export"):
         run(tmp_path, monkeypatch, path)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from synthetic_cells import sha256, write_cells
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.statistics.predictions import read_cell
 from urfm.statistics.stage import StatisticsSettings, compute
 
@@ -50,7 +51,7 @@ def test_external_images_are_scored_as_a_test_part_is(tmp_path: Path) -> None:
         other = test.assign(subset="external")
         pd.concat([table[table["subset"] == "val"], worthless, other]).to_parquet(file, index=False)
         external = {"task": "breast_lesion", "patients_known": False, "simulated": True}
-        record = {**json.loads(path.read_text()), "external": external, "sha256": sha256(file)}
+        record = {**read_json(path), "external": external, "sha256": sha256(file)}
         path.write_text(json.dumps(record))
     found = statistics(paths, "external")
     same = expected["scores"].columns.drop(["patients", "simulated"])

@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 from synthetic_cells import predictions, write_cell, write_cells
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.statistics.details import DETAILS, GRID
 from urfm.statistics.predictions import Cell, read_cell, read_subset
 from urfm.statistics.scores import DIFFERENCE_COLUMNS, SCORE_COLUMNS
@@ -437,7 +438,7 @@ def test_models_that_are_stand_ins_are_named(paths, tmp_path, monkeypatch):
     shutil.copytree(root, tmp_path / "cells")
     cells = [tmp_path / "cells" / path.relative_to(root) for path in paths]
     for path in cells:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         path.write_text(json.dumps({**record, "stand_in": record["model"] in ("usfm", "mim_us")}))
     for name, given, expected in (("with", cells, ["mim_us", "usfm"]), ("without", paths, [])):
         monkeypatch.setattr(sys, "argv", ["statistics", *command(given, tmp_path / name)])
@@ -452,7 +453,7 @@ def test_warnings_of_fine_tuning_are_listed(paths, tmp_path, monkeypatch):
     stuck = "training loss 0.69{} has not left the class prior 0.690"
     said = {"0": [stuck.format(1), "predicts only grade 2.5"], "2": [stuck.format(4)]}
     for path in cells:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         named = (record["model"], record["task"]) == ("usfm", "liver_mass")
         path.write_text(json.dumps({**record, "warnings": said if named else {}}))
     row = {"model": "usfm", "task": "liver_mass", "share": 100}

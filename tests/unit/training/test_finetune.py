@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from timm.data.transforms_factory import create_transform
 from urfm.config.finetuning import FinetuneSettings
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.data.images.blur import blur
 from urfm.data.images.store import ImageStore
 from urfm.interpret.finetuned import load_finetuned
@@ -407,7 +408,7 @@ def test_weights_survive_an_interruption(
 def test_another_set_is_predicted_unchanged(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All its images, whatever their part; here it is the task's own set, so that the predictions must agree."""
     alone = train(toy, monkeypatch, "alone", seeds=[0, 1])
-    summary = json.loads((toy / "split.json").read_text())
+    summary = read_json(toy / "split.json")
     shutil.copy(toy / "split.parquet", toy / "other.parquet")
     (toy / "other.json").write_text(json.dumps({**summary, "task": "elsewhere", "patients": None}))
     more = ("--external-images", str(toy / "images"), "--external-split", str(toy / "other.json"))
@@ -448,7 +449,7 @@ def test_outputs_follow_the_contract(toy: Path, monkeypatch: pytest.MonkeyPatch)
         of_seed = predictions[predictions["seed"] == int(seed)]
         assert accuracy(of_seed, "val") == pytest.approx(scores[epoch])
 
-    summary = json.loads((toy / "split.json").read_text())
+    summary = read_json(toy / "split.json")
     (toy / "split.json").write_text(json.dumps({**summary, "patients": None}))
     train(toy, monkeypatch, seeds=[3, 1])
     assert json.loads((toy / "out/cell.json").read_text())["patients_known"] is False

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from test_finetune import make_encoder, make_task, write_summary
 from urfm import load
 from urfm.core.errors import UrfmError
+from urfm.core.files import read_json
 from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import take_share
 from urfm.models import classifier
@@ -192,7 +193,7 @@ def test_every_seeds_own_split_is_fitted(toy: Path, monkeypatch: pytest.MonkeyPa
 def test_another_set_is_predicted_unchanged(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other"
     make_task(other, {"across": (3, 1, 2), "down": (3, 1, 2), "flat": (2, 2, 2)})
-    summary = json.loads((other / "split.json").read_text())
+    summary = read_json(other / "split.json")
     (other / "split.json").write_text(json.dumps(summary | {"task": "elsewhere"}))
     more = ("--external-images", str(other / "images"), "--external-split", str(other / "split.json"))
     fit(toy, monkeypatch, "thumbnails", *more)
