@@ -128,7 +128,7 @@ def test_a_readers_change_concerns_its_set(finished: Repository) -> None:
 MESSAGES = [
     ("workflow/urfm/data/images/store.py", "was the store made from this manifest?", "is it from this manifest?"),
     ("workflow/urfm/data/images/decode.py", "pixels have no agreed range", "pixels have no range that is agreed on"),
-    ("workflow/urfm/training/pretrain/loop.py", "lower base_lr, or use precision", "lower base_lr or use precision"),
+    ("workflow/urfm/training/pretrain/loop.py", "or use precision fp32 or bf16", "or precision fp32 or bf16"),
     ("workflow/urfm/training/finetune/cell.py", "predictions in {", "predictions are in {"),
 ]
 

@@ -286,7 +286,7 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
     else:
         assert process.returncode == 128 + number, output
         assert f"stopped by {number.name}" in output
-    checkpoint = next((tmp_path / "state").glob("*/*")) / "checkpoint.pt"
+    checkpoint = next((tmp_path / "state").glob("*/*/")) / "checkpoint.pt"
     if number == signal.SIGKILL and checkpoint.exists():  # and the newest is damaged as well, if it had its name yet
         checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     saved = state.load(checkpoint)

@@ -101,5 +101,5 @@ LATEX = {
 } | {character: f"\\{character}" for character in "&%$#_{}"}
 
 
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+def _latex(content: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(content.split()))
