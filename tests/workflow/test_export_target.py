@@ -22,7 +22,7 @@ def test_encoders_go_out_with_their_scores(finished: Repository) -> None:
 
     card = (folder / "README.md").read_text()
     assert "**Simulated:" in card
-    assert re.search(r"\| breast_tumor \| 100 % \| 0\.\d{3} ± 0\.\d{3} \|.* \(simulated\) \| 2 \|", card)
+    assert re.search(r"\| breast\\_tumor \| 100 % \| 0\.\d{3} ± 0\.\d{3} \|.* \(simulated\) \| 2 \|", card)
     counts = json.loads((folder / "model.json").read_text())["provenance"]["pretrain_set"]["counts"]
     assert {row["dataset"] for row in counts} == {"busbra", "aul"}
     assert all(f"| {row['dataset']} | {row['organ']} | {row['images']:,} |" in card for row in counts)

@@ -27,7 +27,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         folder.mkdir(parents=True)
         rows = ["image,patient_id,label"]
         for number in range(4):
-            Image.new("L", (40, 30), number).save(folder / f"{number}.png")
+            Image.radial_gradient("L").crop((number, 0, number + 40, 30)).save(folder / f"{number}.png")
             rows.append(f"{number}.png,{label and number},{label}")
         (folder.parent / "metadata.csv").write_text("\n".join(rows) + "\n")
     return repository

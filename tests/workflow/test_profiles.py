@@ -29,7 +29,7 @@ def test_one_card(repository: Repository, profile: str, precision: str, part: in
     assert len(jobs["finetune"]) == 50
     for job in jobs["pretrain"]:
         assert re.search(r'sh "\$URFM_LAUNCH" 1 1 8 urfm\.training\.pretrain\.stage', job), job
-        assert f"--micro-batch {part} " in job
+        assert f"--micro-batch {part})" in job
         assert "--workers 7 " in job
     for job in set.union(*jobs.values()):
         assert re.search(r"\bgpu=1\b", job), job
