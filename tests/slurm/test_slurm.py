@@ -1,9 +1,8 @@
 """The workflow under a real Slurm, as `snakemake --profile slurm` starts it, and what goes wrong on clusters.
 
-Pre-training: resources, requeue, time limit, nodes, cancelled and drained; everything up to a figure; memory that runs
-out; submissions that are refused. In the tests of pre-training the engine of the copied repository waits in its fourth
-step until it is sent a signal, so that no run can end before it was stopped, on however slow a machine; a run that goes
-on begins with that step and waits no more.
+Pre-training: resources, requeue, time limit, nodes, cancelled and drained; submissions that are refused. In the tests of
+pre-training the engine of the copied repository waits in its fourth step until it is sent a signal, so that no run can
+end before it was stopped, on however slow a machine; a run that goes on begins with that step and waits no more.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,41 +200,6 @@ def test_a_node_is_emptied(repository: Repository) -> None:
     assert f"NodeList={node}" not in run("scontrol", "show", "job", second)
 
 
-def test_everything_up_to_a_figure(slurm: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each stage's jobs, from no data to figure 2; short ones share submissions."""
-    repository = sized(Repository(tmp_path_factory.mktemp("fresh")))
-    before = set(run("squeue", "--noheader", "--states=all", "--format=%A").split())
-    output = repository.snakemake(*arguments("figure_2"))
-    assert (repository.folder / "out/figures/figure_2.png").is_file()
-    asked = run("squeue", "--noheader", "--states=all", "--format=%A %T %k").splitlines()
-    own = [line.split() for line in asked if line.split()[0] not in before]
-    assert {state for _, state, _ in own} == {"COMPLETED"}, own
-    names = Counter(re.sub(r"_wildcards.*", "", comment) for *_, comment in own)
-    # Three data sets (one for external validation), one model and the majority class; of a group, one submission.
-    single = Counter(rule_manifest=3, rule_images=3, rule_pretrain=1, rule_encoder_from_run=1, rule_finetune=2)
-    groups = ("simulations", "splits", "pretrain_sets", "baselines", "comparison")
-    assert {name: names.pop(name) for name in single} == single, names
-    assert sorted(names.values()) == [1] * len(groups), names
-    assert {group for group in groups for name in names if name.startswith(f"rule_{group}_")} == set(groups), names
-    assert len(submitted(output)) == len(own)
-
-
-def test_memory_that_runs_out(repository: Repository) -> None:
-    """Slurm ends the job; the next attempt has half as much again, which is enough."""
-    module = "workflow/urfm/tables/settings_table.py"
-    text = (repository.folder / module).read_text()
-    greedy = '    import time\n    block = b"x" * (700 << 20)\n    time.sleep(10)\n    options = parser'
-    assert text.count("    options = parser") == 1
-    with repository.edited(module, text.replace("    options = parser", greedy)):
-        small = ["--config", "resources={small: {mem_mb: 800}}"]
-        output = repository.snakemake(*arguments("out/tables/table_4.csv"), *small)
-    first, second = submitted(output)
-    assert "mem=800M" in (ended := run("scontrol", "show", "job", first))
-    assert "JobState=COMPLETED" not in ended
-    assert "mem=1200M" in (ended := run("scontrol", "show", "job", second))
-    assert "JobState=COMPLETED" in ended
-
-
 REFUSED = {
     "an option": (["--set-resources", "manifest:constraint=a100"], {}, "Invalid feature specification"),
     "a partition": ([], {"SBATCH_PARTITION": "nowhere"}, "invalid partition specified: nowhere"),
@@ -245,7 +208,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_submission_that_is_refused(repository: Repository, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """The run ends soon, with Slurm's own words, unless it is a group's: Snakemake does not pass them on then."""
+    """The run ends soon, with Slurm's own words."""
     options, environment, words = REFUSED[what]
     manifest = repository.folder / "out/manifests/aul.json"
     manifest.unlink(missing_ok=True)

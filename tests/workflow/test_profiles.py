@@ -41,13 +41,3 @@ def test_v100s_of_a_cluster(repository: Repository) -> None:
     jobs = plan(repository, "--profile", "slurm", "--configfile", "workflow/profiles/v100/config.yaml")
     assert all(re.search(r"\bgpu=8\b", job) for job in jobs["pretrain"])
     assert all('"precision":"fp16"' in job for job in set.union(*jobs.values()))
-
-
-def test_every_rule_of_a_group_is_there(repository: Repository) -> None:
-    """Snakemake says nothing of a rule in the profile that no workflow has."""
-    output = repository.snakemake("--list-rules", "--quiet")
-    text = (repository.folder / "slurm" / "profile.yaml").read_text()
-    named = re.findall(r"^  (\w+): \w+$", text.split("\ngroups:\n")[1], flags=re.MULTILINE)
-    assert len(named) > 20
-    # A comparison's figure has a rule where there are comparisons of one's own; its name is written there too.
-    assert set(named) - set(output.split()) == set()
