@@ -1,8 +1,8 @@
 """The workflow under a real Slurm, as `snakemake --profile slurm` starts it, and what goes wrong on clusters.
 
-Pre-training: resources, requeue, time limit, nodes, cancelled and drained; submissions that are refused. In the tests of
-pre-training the engine of the copied repository waits in its fourth step until it is sent a signal, so that no run can
-end before it was stopped, on however slow a machine; a run that goes on begins with that step and waits no more.
+Pre-training: resources, requeue, time limit, nodes, cancelled and drained; submissions that are refused. In the tests
+of pre-training the engine of the copied repository waits in its fourth step until it is sent a signal, so that no run
+can end before it was stopped, on however slow a machine; a run that goes on begins with that step and waits no more.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slurm_cluster import cluster, run
 from working_copy import HOME, OVERLAYS, Repository
 
 LOG = "out/logs/pretrain/mim_us.log"
-WAIT = """            if training.step == 3:
+WAIT = """            if training.step == 3 > saved_step:
                 say("waiting in step 3")
                 while not stop:
                     time.sleep(0.1)
