@@ -50,9 +50,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     place = Path(tempfile.mkdtemp(prefix="urfm-faults-"))
-    seconds = import_libraries()
+    import_libraries()
     house = House(place / "house")
-    bench = Bench(house, house.jobs(*arguments.targets), arguments.seed, seconds)
+    bench = Bench(house, house.jobs(*arguments.targets), arguments.seed)
     rules = list(dict.fromkeys(job.rule for job in bench.jobs))
     if arguments.rules:
         rules = [rule for rule in rules if rule in arguments.rules]

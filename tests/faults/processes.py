@@ -41,12 +41,10 @@ def kind_of(stack: str) -> str:
     return "hashing" if HASHING.search(stack) else "writing" if WRITING.search(stack) else "work"
 
 
-def import_libraries() -> float:
-    """Once, for all stages to come; seconds that it took."""
-    begun = time.monotonic()
+def import_libraries() -> None:
+    """Once, for all stages to come."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    return time.monotonic() - begun
 
 
 class Stage:
