@@ -41,7 +41,6 @@ from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
 from urfm.data.images.store import INDEX
 from urfm.data.images.workers import map_in_processes
 
-
 CHOICES = {"FILTERS": "filter"}  # of urfm.core.code
 FILTERS = {"blur": blur}
 

@@ -100,8 +100,8 @@ class ImageStore:
         found = self.record.get("blur_sigma", 0.0)
         if found != sigma:
             raise UrfmError(
-                f"{self.folder}: a store of images blurred by {found:g} pixels, and by {sigma:g} are wanted (0: sharp); "
-                "name the other store of the data set (blurred ones: images_blurred/<sigma> beside images)"
+                f"{self.folder}: its images were blurred by {found:g} pixels, expected {sigma:g} (0: sharp); name the "
+                "data set's other store (results/images/… is sharp, results/images_blurred/<sigma>/… blurred)"
             )
 
     def check_twin(self, other: ImageStore) -> None:
