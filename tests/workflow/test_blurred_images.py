@@ -111,6 +111,15 @@ def test_the_blur_concerns_those_who_see_it(deblurred: Repository) -> None:
     assert "images_blurred/2.0/aul" in output
 
 
+def test_it_may_be_deleted_when_the_models_are_done(deblurred: Repository) -> None:
+    folder, aside = deblurred.folder / "out" / "images_blurred", deblurred.folder / "aside"
+    folder.rename(aside)
+    try:
+        assert deblurred.plan(*WANTED)[0] == Counter()
+    finally:
+        aside.rename(folder)
+
+
 def test_without_such_a_model_there_is_no_second_store(deblurred: Repository) -> None:
     with deblurred.configured(**{"comparisons.figure_2.models": ["mim_us"], "figures.model": "mim_us"}):
         jobs, output = deblurred.plan("figure_2", "figure_6", "figure_7")
