@@ -31,6 +31,7 @@ from urfm.core.lock import lock
 from urfm.core.progress import say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
+from urfm.models.device import own_device
 from urfm.models.weights import write_file
 from urfm.training import lineage, optimisation
 from urfm.training.finetune.cell import add_arguments, checked, prediction_table, read_sources, write_cell
@@ -92,7 +93,7 @@ def main() -> None:
     settings = parse_settings(FinetuneSettings, arguments.settings)
 
     torch.set_num_threads(1)  # two threads are slower than two processes, and their number changes bits
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     precision = optimisation.choose_precision(settings.precision, device)
     settings = settings.model_copy(update={"precision": precision})
     sources = read_sources(arguments, settings)
