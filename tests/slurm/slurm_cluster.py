@@ -36,7 +36,9 @@ SlurmdLogFile={folder}/slurmd-%n.log
 SlurmctldPort={ports[0]}
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 JobSubmitPlugins=lua
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres

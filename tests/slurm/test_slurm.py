@@ -1,8 +1,9 @@
 """The workflow under a real Slurm, as `snakemake --profile slurm` starts it, and what goes wrong on clusters.
 
-Pre-training: resources, requeue, time limit, nodes, cancelled and drained; submissions that are refused. In the tests
-of pre-training the engine of the copied repository waits in its fourth step until it is sent a signal, so that no run
-can end before it was stopped, on however slow a machine; a run that goes on begins with that step and waits no more.
+Everything from data to a figure; memory that runs out. Pre-training: resources, requeue, time limit, nodes, cancelled and
+drained; submissions that are refused. In the tests of pre-training the engine of the copied repository waits in its
+fourth step until it is sent a signal, so that no run can end before it was stopped, on however slow a machine; a run
+that goes on begins with that step and waits no more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +24,10 @@ from slurm_cluster import cluster, run
 from working_copy import HOME, OVERLAYS, Repository
 
 LOG = "out/logs/pretrain/mim_us.log"
-WAIT = """            if training.step == 3 > saved_step:
-                say("waiting in step 3")
-                while not stop:
-                    time.sleep(0.1)
+WAIT = """                if training.step == 3 > saved_step:
+                    say("waiting in step 3")
+                    while not stop:
+                        time.sleep(0.1)
 """
 SIZES = {
     "simulation": {"busbra": {"patients": 15, "seed": 0}, "aul": {"patients": 20, "seed": 1}},
@@ -51,7 +53,7 @@ def sized(repository: Repository) -> Repository:
     tiny = yaml.safe_load((HOME / "tests" / "workflow" / "tiny.yaml").read_text())
     tiny["simulation"].update(SIZES["simulation"])
     tiny["pretraining"]["defaults"].update(SIZES["pretraining"]["defaults"])
-    tiny["comparisons"]["figure_2"].update(models=["mim_us"], reference="mim_us", lines=["majority"])
+    tiny["comparisons"]["figure_2"].update(models=["mim_us", "urfm"], lines=["majority"])
     tiny["resources"] = {
         name: {"threads": 1, "mem_mb": 1500, "gpus": 1} for name in ("targets", "finetune", "probe")
     } | {name: {"threads": 1, "mem_mb": 1000} for name in ("manifest", "images", "small")}
@@ -63,7 +65,7 @@ def sized(repository: Repository) -> Repository:
 def prepared(repository: Repository) -> Repository:
     """Its data simulated, listed and decoded; its engine waiting."""
     engine = repository.folder / "workflow" / "urfm" / "training" / "pretrain" / "loop.py"
-    before, comment, after = engine.read_text().partition("            # Not put back into `stop`")
+    before, comment, after = engine.read_text().partition("                # Not put back into `stop`")
     assert comment
     engine.write_text(before + WAIT + comment + after)
     stores = [f"out/images/{name}/store.json" for name in ("busbra", "aul")]
@@ -240,3 +242,46 @@ def test_more_jobs_than_a_site_takes(slurm: Path, repository: Repository) -> Non
     finally:
         (slurm / "limit").unlink()
     assert all((repository.folder / name).is_file() for name in targets)
+
+
+# Some 1,100 MB with the libraries and Snakemake's own process in the job: more than 1,000, less than 1,500.
+GREEDY = """if __name__ == "__main__":
+    import numpy, time
+    kept = numpy.ones(90_000_000)
+    time.sleep(15)
+"""
+
+
+def test_memory_that_runs_out(repository: Repository) -> None:
+    """Slurm ends the first attempt; the second gets half as much again, which is enough."""
+    manifest = repository.folder / "out/manifests/aul.json"
+    manifest.unlink(missing_ok=True)
+    with (
+        repository.replaced("workflow/urfm/data/manifest.py", 'if __name__ == "__main__":\n', GREEDY),
+        started(repository, *arguments("out/manifests/aul.json")) as process,
+    ):
+        output = process.communicate(timeout=600)[0]
+    assert process.returncode == 0, output
+    assert manifest.is_file()
+    first, second = (run("scontrol", "show", "job", number) for number in submitted(output))
+    assert "JobState=OUT_OF_MEMORY" in first, first
+    assert "mem=1000M" in first, first
+    assert "JobState=COMPLETED" in second, second
+    assert "mem=1500M" in second, second
+
+
+def test_everything_up_to_a_figure(slurm: Path, tmp_path: Path) -> None:
+    """From nothing to figure 2: every job is a completed job of Slurm's."""
+    (tmp_path / "whole").mkdir()
+    repository = sized(Repository(tmp_path / "whole"))
+    with started(repository, *arguments("figure_2")) as process:
+        output = process.communicate(timeout=1200)[0]
+    assert process.returncode == 0, output
+    figures = repository.folder / "out" / "figures"
+    assert {path.suffix for path in figures.glob("figure_2.*")} == {".pdf", ".png", ".csv"}, output
+    numbers = submitted(output)
+    for number in numbers:
+        assert "JobState=COMPLETED" in run("scontrol", "show", "job", number)
+    rules = Counter(re.findall(r"^rule (\w+):", output, flags=re.MULTILINE))
+    assert rules.keys() >= {"simulate", "manifest", "images", "split", "cache_targets", "pretrain", "figure_2"}, rules
+    assert len(numbers) == rules.total(), output
