@@ -1,7 +1,7 @@
 """The workflow under a real Slurm, as `snakemake --profile slurm` starts it, and what goes wrong on clusters.
 
-Everything from data to a figure; memory that runs out. Pre-training: resources, requeue, time limit, nodes, cancelled and
-drained; submissions that are refused. In the tests of pre-training the engine of the copied repository waits in its
+Everything from data to a figure; memory that runs out. Pre-training: resources, requeue, time limit, nodes, cancelled
+and drained; submissions that are refused. In the tests of pre-training the engine of the copied repository waits in its
 fourth step until it is sent a signal, so that no run can end before it was stopped, on however slow a machine; a run
 that goes on begins with that step and waits no more.
 """
