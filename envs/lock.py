@@ -23,7 +23,7 @@ FILES = {
     "build": "What pip builds urfm itself with; installed first.",
     "run": "Everything that the workflow runs with but torch, for Linux and macOS.",
     "cuda": "torch of the public registry: with CUDA on Linux, without it on macOS, where there is no other.",
-    "cpu": "torch without CUDA for Linux, of an index that pip is given. No hashes: such indexes have their own files.\n"
+    "cpu": "torch without CUDA for Linux, of an index that pip is given. No hashes: its files are its own.\n"
     "# None can come from the public registry, which takes no version with a + in it.",
     "dev": "Formatting, lint, types, tests and the tool that makes these files, on top of requirements.txt.",
 }
