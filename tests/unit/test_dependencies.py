@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -163,3 +164,11 @@ def test_one_range_of_pythons() -> None:
     first, last = (f"(3, {minor})" for minor in (11, 14))
     assert f"{first} <= sys.version_info < {last}" in (ENVS / "run").read_text(encoding="utf-8")
     assert f"PYTHONS = {PYTHONS}".replace("'", '"') in (ENVS / "lock.py").read_text(encoding="utf-8")
+
+
+def test_a_package_with_two_versions_keeps_both() -> None:
+    """As uv writes it where no version is for all Pythons."""
+    one = "numpy==1 ; python_full_version < '3.12' \\\n    --hash=sha256:1\n"
+    other = "numpy==2 ; python_full_version >= '3.12' \\\n    --hash=sha256:2\n    --hash=sha256:3\n"
+    entries = runpy.run_path(str(ENVS / "lock.py"))["entries"]
+    assert entries(f"# head\n-r x.txt\n{one}{other}yte==1\n") == {"numpy": one + other, "yte": "yte==1\n"}
