@@ -30,6 +30,7 @@ def repository(tmp_path: Path) -> Repository:
     for name in ("bin", "lib"):
         (installed / name).symlink_to(Path(sys.prefix) / name)
     shutil.copy(Path(sys.prefix) / "pyvenv.cfg", installed)
+    (installed / "torch").write_text("cuda\n")
     requirements = sorted((folder / "envs").glob("requirements*.txt"))
     for path in requirements:
         (installed / f"{path.name}.installed").write_text("".join(path.read_text() for path in requirements))

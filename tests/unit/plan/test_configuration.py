@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from configurations import HOME, PAPER, overlaid
 from configurations import profile as overlay
 from urfm.config.mistakes import mistakes
@@ -591,17 +590,6 @@ def test_every_setting_is_read_by_some_rule(config: dict[str, Any]) -> None:
 def test_no_simulation_outside_the_demo() -> None:
     assert PAPER["simulation"] == {}
     assert overlay("pocket")["simulation"] == {}
-
-
-def test_pins_of_pip_and_conda_agree() -> None:
-    pip = {
-        line
-        for line in (HOME / "envs" / "requirements.txt").read_text().splitlines()
-        if line and not line.startswith("#")
-    }
-    conda = yaml.safe_load((HOME / "envs" / "urfm.yaml").read_text())["dependencies"]
-    assert set(conda[-1]["pip"]) == pip
-    assert all("==" in line for line in pip)
 
 
 def test_folders_and_tables_of_every_archive_are_watched(tmp_path: Path) -> None:
