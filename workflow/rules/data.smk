@@ -41,7 +41,9 @@ rule manifest:
     resources:
         **needs("manifest"),
     params:
-        **depends("urfm.data.manifest", lambda wildcards: settings.data.manifest(config, wildcards.dataset)),
+        **depends(
+            "urfm.data.manifest", lambda wildcards: settings.data.manifest(config, wildcards.dataset), watched_data
+        ),
     shell:
         """
         python -m urfm.data.manifest \
@@ -90,7 +92,6 @@ rule split:
     input:
         manifest=ancient(task_manifest("parquet")),
         summary=task_manifest("json"),
-        ultrabench=local(ultrabench_files),
     output:
         table="<results>/splits/{task}/{split}.parquet",
         summary="<results>/splits/{task}/{split}.json",
@@ -103,7 +104,9 @@ rule split:
         **needs("small"),
     params:
         **depends(
-            "urfm.data.splits.stage", lambda wildcards: settings.data.split(config, wildcards.task, wildcards.split)
+            "urfm.data.splits.stage",
+            lambda wildcards: settings.data.split(config, wildcards.task, wildcards.split),
+            watched_lists,
         ),
     shell:
         """
