@@ -32,6 +32,7 @@ rule manifest:
         rejected="<results>/manifests/{dataset}.rejected.csv",
         summary="<results>/manifests/{dataset}.json",
         files="<results>/manifests/{dataset}.files.parquet",
+        images="<results>/manifests/{dataset}.images.json",
     log:
         "<logs>/manifest/{dataset}.log",
     priority: 30
@@ -60,7 +61,8 @@ rule manifest:
 rule images:
     input:
         manifest=ancient("<results>/manifests/{dataset}.parquet"),
-        summary="<results>/manifests/{dataset}.json",
+        summary=ancient("<results>/manifests/{dataset}.json"),
+        images="<results>/manifests/{dataset}.images.json",  # nothing that changes with a label
     output:
         pixels="<results>/images/{dataset}/pixels.bin",
         index="<results>/images/{dataset}/index.parquet",

@@ -257,7 +257,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     store = run_images(monkeypatch, root, results, "own", long_side=32)
     assert store.image_ids == ["own/1.png", "own/2.png", "own/3.png"]
     assert store.read("own/1.png").shape == (16, 32, 3)
-    assert store.record["manifest_sha256"] == summary["sha256"]
+    assert store.record["images_sha256"] == summary["images_sha256"]
 
     again = {path.name: path.read_bytes() for path in results.glob("own.*")}
     run_manifest(tmp_path, monkeypatch, root, **settings)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from urfm.config.data import Images, Used
 from urfm.core.cli import parse_settings, run
+from urfm.core.code import code_digests
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
     ROWS,
@@ -31,12 +32,16 @@ from urfm.core.files import (
     verify_sha256,
     write_record,
 )
+from urfm.core.kept import forget, keep, restored
 from urfm.core.lock import lock
-from urfm.core.progress import progress, say
+from urfm.core.progress import progress, say, warn
+from urfm.core.provenance import fingerprint
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
-from urfm.data.images.store import INDEX
+from urfm.data.images.store import INDEX, ImageStore
 from urfm.data.images.workers import map_in_processes
+
+FILES = ["pixels.bin", "index.parquet", "store.json"]
 
 
 class ImagesSettings(Images):
@@ -74,14 +79,33 @@ def write_store(
     origin: dict[str, Any],
     size: float = 0,
     bits: int | None = None,
+    made: str = "",
 ) -> dict[str, Any]:
     """Decode `entries` (in any order) and write them as a store, of `size` bytes or more; returns store.json's content.
 
     Of each image only its entry's text is in memory all the time. A store that is being rewritten has no store.json
-    until it is whole, so nobody reads a mixture.
+    until it is whole, so nobody reads a mixture. One that is there with the fingerprint `made` is not made again.
     """
     with lock(folder):
-        return _write_store(entries, folder, long_side, processes, origin, size, bits)
+        (folder / "store.json").unlink(missing_ok=True)
+        if made and restored(folder, FILES, made) and (known := _sound(folder)):
+            say(f"{folder}: the images and the settings are those of the store that is there")
+            return known
+        record = _write_store(entries, folder, long_side, processes, origin, size, bits)
+        if made:
+            keep(folder, FILES, made)
+        return record
+
+
+def _sound(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished store, all of which was read; None if it is damaged."""
+    try:
+        return ImageStore(folder, verify=True).record
+    except UrfmError as error:
+        warn(f"{error}. It is made again")
+        (folder / "store.json").unlink(missing_ok=True)
+        forget(folder)
+        return None
 
 
 def _write_store(
@@ -93,7 +117,6 @@ def _write_store(
     size: float,
     bits: int | None,
 ) -> dict[str, Any]:
-    (folder / "store.json").unlink(missing_ok=True)
     blocks = _blocks(entries)
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
@@ -189,9 +212,13 @@ def main() -> None:
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])
     entries = _entries(arguments.root, arguments.manifest)
-    origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
+    origin = {"images_sha256": summary["images_sha256"], "simulated": summary["simulated"]}
+    code = code_digests("urfm.data.images.build", settings.model_dump())
+    made = fingerprint(origin, settings.model_dump(), code)
     size = least_bytes(arguments.manifest, settings.long_side)
-    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits)
+    record = write_store(
+        entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits, made
+    )
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
 
