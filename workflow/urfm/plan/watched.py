@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from urfm.core.errors import UrfmError
-from urfm.core.files import read_json, sha256, write_json
+from urfm.core.files import read_json, sha256, write_record
 from urfm.data.datasets.common import is_junk
 
 SMALL = 1_000_000  # bytes: of a smaller file the content counts, of a larger one size and time
@@ -43,7 +43,7 @@ def digest(paths: Iterable[Path], base: Path, memory: Path | None = None) -> str
         settled = {place: seen for place, seen in found.items() if int(seen[0]) < earlier}
         if settled != known:
             with suppress(OSError, UrfmError):  # read-only, full, or another process at it: then it is looked at again
-                write_json(memory, settled)
+                write_record(memory, settled)
     return _sha256(sorted([place, str(content)] for place, (*_, content) in found.items()))[:12]
 
 
