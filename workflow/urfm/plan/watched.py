@@ -30,6 +30,7 @@ def digest(paths: Iterable[Path], base: Path, memory: Path | None = None) -> str
     is noticed when another comes or goes beside it.
     """
     paths = list(paths)
+    places = {str(path) for path in paths}
     known = _recall(memory)
     found: dict[str, list[str | int]] = {}
     for path in paths:
@@ -37,7 +38,7 @@ def digest(paths: Iterable[Path], base: Path, memory: Path | None = None) -> str
             state = path.stat()
             place, seen = path.relative_to(base).as_posix(), [state.st_mtime_ns, state.st_size]
             before = known.get(place, [])
-            found[place] = before if before[:2] == seen else [*seen, _content(path, state, set(paths))]
+            found[place] = before if before[:2] == seen else [*seen, _content(path, state, places)]
     if memory is not None:
         earlier = time.time_ns() - SETTLED
         settled = {place: seen for place, seen in found.items() if int(seen[0]) < earlier}
@@ -54,13 +55,13 @@ def _recall(memory: Path | None) -> dict[str, list[str | int]]:
     return {}
 
 
-def _content(path: Path, state: os.stat_result, others: Container[Path]) -> str:
+def _content(path: Path, state: os.stat_result, others: Container[str]) -> str:
     if path.is_dir():
         return _listing(path, others)
     return sha256(path) if state.st_size < SMALL else f"{state.st_size} {state.st_mtime_ns}"
 
 
-def _listing(folder: Path, others: Container[Path]) -> str:
+def _listing(folder: Path, others: Container[str]) -> str:
     """Digest of what is in a folder; of `others` only the names, since they are looked at by themselves."""
     entries: list[list[str | int]] = []
     try:
@@ -70,7 +71,7 @@ def _listing(folder: Path, others: Container[Path]) -> str:
                     continue
                 entries.append([entry.name])
                 with suppress(FileNotFoundError):  # a link that leads nowhere
-                    if not entry.is_dir() and Path(entry.path) not in others:
+                    if not entry.is_dir() and entry.path not in others:
                         state = entry.stat()
                         entries[-1] += [state.st_size, state.st_mtime_ns]
     except PermissionError:
