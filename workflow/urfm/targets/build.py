@@ -116,7 +116,7 @@ def _build(
     key = cache_key(teacher.record(), settings, store.record)
     names = ["tokens.bin"] + ["scales.bin"] * (settings.view_dtype == "int8")
     whole = [*names, "views.parquet", "targets.json"]
-    made = fingerprint(key, list(code), store.record["simulated"])
+    made = fingerprint(key, settings.model_dump(), list(code), store.record["simulated"])
     if restored(folder, whole, made) and (record := _sound(folder)):
         say(f"{folder}: the images, the teacher and the settings are those of the targets that are there")
         return record
