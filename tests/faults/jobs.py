@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from urfm.core.kept import forget
 
 from tests.workflow.working_copy import HOME, OVERLAYS, Repository
 
@@ -141,6 +142,8 @@ class House:
             (self.folder / name).unlink(missing_ok=True)
         if state and job.rule == "simulate":  # it declares its record alone
             shutil.rmtree((self.folder / job.outputs[0]).parent)
+        for folder in {(self.folder / name).parent for name in job.outputs} if state else ():
+            forget(folder)
         for name in job.state if state else ():
             shutil.rmtree(self.folder / name, ignore_errors=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         "vit_base_patch16_224", num_classes=0, img_size=SIZE["input_size"], **SIZE["model_args"]
     )
     save_file(network.state_dict(), weights)
+    os.utime(weights, (later := time.time() + 5e7, later))  # of the year after next, which keeps nobody from using it
     (repository.folder / "tiny.yaml").write_text((HOME / "tests" / "workflow" / "tiny.yaml").read_text())
     (repository.folder / "my.yaml").write_text(documented())
     (repository.folder / "small.yaml").write_text(yaml.safe_dump({"models": {"mine": {"checkpoint": SIZE}}}))

@@ -337,7 +337,7 @@ def test_new_raw_data_are_noticed(repository: Repository, tmp_path: Path) -> Non
     (folder / "images").mkdir(parents=True)
     table = folder / "metadata.csv"
     table.write_text("image,patient_id,label\n")
-    suffixes = (".parquet", ".rejected.csv", ".json", ".files.parquet")
+    suffixes = (".parquet", ".rejected.csv", ".json", ".files.parquet", ".images.json")
     outputs = [f"{tmp_path}/results/manifests/thyroid4k{suffix}" for suffix in suffixes]
     arguments = [outputs[0], "--config", f"data_root={tmp_path}/data", f"pathvars={{results: {tmp_path}/results}}"]
 
@@ -348,7 +348,7 @@ def test_new_raw_data_are_noticed(repository: Repository, tmp_path: Path) -> Non
     for output in outputs:
         Path(output).parent.mkdir(parents=True, exist_ok=True)
         Path(output).touch()
-    repository.snakemake(*arguments, "--cores", "1", "--touch")
+    repository.snakemake(*arguments, "--cores", "1", "--touch", "--forceall")
     assert wanted() == Counter()
     (folder / "images" / "new.png").touch()
     assert wanted() == Counter(manifest=1)

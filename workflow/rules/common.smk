@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 
 from urfm.core import code, provenance
 from urfm.core.errors import UrfmError
-from urfm.plan import availability, completion, configuration, grid, products, settings
+from urfm.plan import availability, completion, configuration, grid, products, settings, watched
 
 if workflow.modifier.skip_configfile:  # a module with a `config:` of its own, for which Snakemake reads no files
     overlay, config = config, parts.load(HOME)
@@ -93,14 +93,15 @@ wildcard_constraints:
     split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
 
 
-def depends(module, section):
-    """All params of a rule: they change when its settings change, or code that can change its result.
+def depends(module, section, files=lambda wildcards: []):
+    """All params of a rule: they change when its settings change, code that can change its result, or files of others.
 
-    Snakemake compares params as a set of values without names, so there are these two kinds and no other: `module@digest`
-    (urfm.core.code), and all settings that the stage reads as canonical JSON. `section` gets the wildcards.
+    Snakemake compares params as a set of values without names, so there are these two kinds and no other: `name@digest`
+    of such files (urfm.plan.watched) and of modules (urfm.core.code), and all settings that the stage reads as canonical
+    JSON. `section` and `files` get the wildcards.
     """
     return {
-        "code": lambda wildcards: code.code_digests(module, section(wildcards)),
+        "code": lambda wildcards: files(wildcards) + code.code_digests(module, section(wildcards)),
         "settings": lambda wildcards: provenance.canonical_json(section(wildcards)),
     }
 
@@ -160,23 +161,29 @@ def several(nodes):
 
 
 def raw_files(wildcards):
-    """What shows that raw data changed: tables, and folders, whose times change with the files in them.
+    """The simulator's record, if the data set is simulated."""
+    if not availability.is_simulated(config, wildcards.dataset):
+        return []
+    return availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"] / "SIMULATED.json"
 
-    A look at every file of an archive would cost more than reading it. The simulator's record if the data set is
-    simulated.
-    """
-    folder = availability.data_root(config) / config["datasets"][wildcards.dataset]["folder"]
+
+def watched_data(wildcards):
+    """What changes with the tables of a data set, and with the files that come to its folders or go."""
     if availability.is_simulated(config, wildcards.dataset):
-        return folder / "SIMULATED.json"
-    return availability.folders_and_tables(folder)
+        return []
+    name = config["datasets"][wildcards.dataset]["folder"]
+    folder = availability.data_root(config) / name
+    memory = RESULTS / "state" / "watched" / f"{wildcards.dataset}.json"
+    return [f"{name}@{watched.digest(availability.folders_and_tables(folder), folder, memory)}"]
 
 
-def ultrabench_files(wildcards):
-    """UltraBench's lists, for its split; those that are not there are named by the stage."""
+def watched_lists(wildcards):
+    """What changes with UltraBench's lists, for its split; those that are not there are named by the stage."""
     if wildcards.split != "ultrabench":
         return []
-    folder = availability.data_root(config) / config["tasks"][wildcards.task].get("ultrabench", "")
-    return [path for name in ("train", "validation", "test") if (path := folder / f"{name}.json").is_file()]
+    name = config["tasks"][wildcards.task].get("ultrabench", "")
+    folder = availability.data_root(config) / name
+    return [f"{name}@{watched.digest([folder / f'{part}.json' for part in ('train', 'validation', 'test')], folder)}"]
 
 
 def simulated_dataset(wildcards):
@@ -251,18 +258,24 @@ def target_files(run, name):
 
 
 def upstream_file(record):
-    """A checkpoint or teacher file if it is there or made here, so that another file in its place is noticed."""
+    """A checkpoint or teacher file if it is made here."""
     file = record.get("file", "")
-    path = Path(config["checkpoint_root"]) / file
-    return [path] if path.is_file() or file in availability.stand_ins(config) else []
+    return [Path(config["checkpoint_root"]) / file] if file in availability.stand_ins(config) else []
 
 
-def teacher_file(run):
-    """What a teacher that looks on while training is loaded from."""
+def watched_upstream(*records):
+    """What changes with checkpoint or teacher files that are not made here: another file in its place is noticed."""
+    root = Path(config["checkpoint_root"])
+    names = [record["file"] for record in records if "file" in record and not upstream_file(record)]
+    return [f"{name}@{watched.digest([root / name], root)}" for name in names if (root / name).is_file()]
+
+
+def looking_on(run):
+    """The teacher that looks on while a run is trained; none if its targets are stored."""
     return (
         []
         if settings.pretraining.uses_cache(config, run)
-        else upstream_file(settings.pretraining.pretraining(config, run)["teacher"])
+        else [settings.pretraining.pretraining(config, run)["teacher"]]
     )
 
 

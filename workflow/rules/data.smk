@@ -32,6 +32,7 @@ rule manifest:
         rejected="<results>/manifests/{dataset}.rejected.csv",
         summary="<results>/manifests/{dataset}.json",
         files="<results>/manifests/{dataset}.files.parquet",
+        images="<results>/manifests/{dataset}.images.json",
     log:
         "<logs>/manifest/{dataset}.log",
     priority: 30
@@ -41,7 +42,9 @@ rule manifest:
     resources:
         **needs("manifest"),
     params:
-        **depends("urfm.data.manifest", lambda wildcards: settings.data.manifest(config, wildcards.dataset)),
+        **depends(
+            "urfm.data.manifest", lambda wildcards: settings.data.manifest(config, wildcards.dataset), watched_data
+        ),
     shell:
         """
         python -m urfm.data.manifest \
@@ -58,7 +61,8 @@ rule manifest:
 rule images:
     input:
         manifest=ancient("<results>/manifests/{dataset}.parquet"),
-        summary="<results>/manifests/{dataset}.json",
+        summary=ancient("<results>/manifests/{dataset}.json"),
+        images="<results>/manifests/{dataset}.images.json",  # nothing that changes with a label
     output:
         pixels="<results>/images/{dataset}/pixels.bin",
         index="<results>/images/{dataset}/index.parquet",
@@ -105,7 +109,6 @@ rule split:
     input:
         manifest=ancient(task_manifest("parquet")),
         summary=task_manifest("json"),
-        ultrabench=local(ultrabench_files),
     output:
         table="<results>/splits/{task}/{split}.parquet",
         summary="<results>/splits/{task}/{split}.json",
@@ -118,7 +121,9 @@ rule split:
         **needs("small"),
     params:
         **depends(
-            "urfm.data.splits.stage", lambda wildcards: settings.data.split(config, wildcards.task, wildcards.split)
+            "urfm.data.splits.stage",
+            lambda wildcards: settings.data.split(config, wildcards.task, wildcards.split),
+            watched_lists,
         ),
     shell:
         """

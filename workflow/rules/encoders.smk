@@ -67,7 +67,11 @@ rule encoder_from_checkpoint:
     resources:
         **needs("small", mem_mb=memory("small", 2)),
     params:
-        **depends("urfm.models.encoders", lambda wildcards: settings.models.encoder(config, wildcards.model)),
+        **depends(
+            "urfm.models.encoders",
+            lambda wildcards: settings.models.encoder(config, wildcards.model),
+            lambda wildcards: watched_upstream(config["models"][wildcards.model]["checkpoint"]),
+        ),
     shell:
         """
         python -m urfm.models.encoders \

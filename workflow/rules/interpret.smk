@@ -42,7 +42,11 @@ rule attention:
     resources:
         **needs("finetune"),
     params:
-        **depends("urfm.interpret.attention", lambda wildcards: settings.models.attention(config, wildcards.task)),
+        **depends(
+            "urfm.interpret.attention",
+            lambda wildcards: settings.models.attention(config, wildcards.task),
+            lambda wildcards: watched_upstream(*PICTURED_FILES),
+        ),
     shell:
         """
         run={input.run:q}

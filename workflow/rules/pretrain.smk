@@ -40,7 +40,9 @@ rule pretrain:
         blurred=run_blurred_images("store.json"),
         tokens=ancient(lambda wildcards: target_files(wildcards.run, "tokens.bin")),
         targets=lambda wildcards: target_files(wildcards.run, "targets.json"),
-        teacher=local(lambda wildcards: teacher_file(wildcards.run)),
+        teacher=local(
+            lambda wildcards: [path for record in looking_on(wildcards.run) for path in upstream_file(record)]
+        ),
     output:
         weights="<results>/pretrain/{run}/encoder.safetensors",
         decoder="<results>/pretrain/{run}/decoder.safetensors",
@@ -64,7 +66,9 @@ rule pretrain:
         micro_batch=need("pretrain", "micro_batch"),
     params:
         **depends(
-            "urfm.training.pretrain.stage", lambda wildcards: settings.pretraining.pretraining(config, wildcards.run)
+            "urfm.training.pretrain.stage",
+            lambda wildcards: settings.pretraining.pretraining(config, wildcards.run),
+            lambda wildcards: watched_upstream(*looking_on(wildcards.run)),
         ),
     shell:
         """

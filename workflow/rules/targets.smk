@@ -19,7 +19,11 @@ rule cache_targets:
     resources:
         **needs("targets"),
     params:
-        **depends("urfm.targets.build", lambda wildcards: settings.pretraining.targets(config, wildcards.teacher)),
+        **depends(
+            "urfm.targets.build",
+            lambda wildcards: settings.pretraining.targets(config, wildcards.teacher),
+            lambda wildcards: watched_upstream(config["teachers"][wildcards.teacher]),
+        ),
     shell:
         """
         python -m urfm.targets.build \

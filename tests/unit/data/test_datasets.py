@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -487,10 +488,14 @@ def test_metadata_are_read_row_by_row(tmp_path: Path) -> None:
         next(rows)
 
 
-def test_files_below_are_sorted_as_paths_and_hidden_ones_left_out(tmp_path: Path) -> None:
+def test_files_below_are_sorted_as_paths_and_junk_left_out(tmp_path: Path) -> None:
     put(tmp_path, "b.png", "a-b/1.png", "a/10.png", "a/9.png", "a/b/c/1.png", "a.png", "B.png", ".hidden.png", "a/.x/1")
     put(tmp_path, "a/b/.DS_Store", "\u00e9.png", "empty/.keep")
+    put(tmp_path, "a/Thumbs.db", "a/desktop.ini", "~$table.csv", "__MACOSX/a/9.png", "a/@eaDir/9.png")
     found = list(files_below(tmp_path))
+    for name in ("__MACOSX", "a/@eaDir", "a/Thumbs.db", "a/desktop.ini", "~$table.csv"):
+        path = tmp_path / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert found == sorted(path for path in tmp_path.rglob("*") if path.is_file() and "/." not in str(path))
     assert len(found) == 8
     assert list(files_below(tmp_path / "absent")) == []

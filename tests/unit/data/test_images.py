@@ -293,6 +293,40 @@ def test_store_is_the_same_with_any_number_of_processes(tmp_path: Path) -> None:
     assert (one / "store.json").read_bytes() == (two / "store.json").read_bytes()
 
 
+def test_a_store_that_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake has deleted its files."""
+    entries = []
+    for number in range(3):
+        path = save(tmp_path / f"{number}.png", Image.fromarray(GREY + number))
+        entries.append(Entry(f"set/{number}", path, pixel_sha256(decode(path))))
+    folder = tmp_path / "store"
+    decoded: list[int] = []
+    mapped = build.map_in_processes
+    monkeypatch.setattr(build, "map_in_processes", lambda *arguments: decoded.append(1) or mapped(*arguments))
+
+    def files() -> list[tuple[int, bytes]]:
+        return [((folder / name).stat().st_ino, (folder / name).read_bytes()) for name in build.FILES]
+
+    def again(made: str) -> bool:
+        """Whether images are decoded once more."""
+        decoded.clear()
+        write_store(entries, folder, 64, 1, {"simulated": False}, made=made)
+        return bool(decoded)
+
+    assert again("key")
+    before = files()
+    for name in build.FILES:
+        (folder / name).unlink()
+    assert not again("key")
+    assert files() == before
+    with open(folder / "pixels.bin", "r+b") as stream:
+        stream.write(b"damage")
+    assert again("key")
+    assert [content for _, content in files()] == [content for _, content in before]
+    assert again("another key")
+    assert again("key")
+
+
 def test_store_does_not_depend_on_the_size_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, pictures = make_store(tmp_path, processes=1)
     monkeypatch.setattr(build, "ROWS", 7)

@@ -257,7 +257,7 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     store = run_images(monkeypatch, root, results, "own", long_side=32)
     assert store.image_ids == ["own/1.png", "own/2.png", "own/3.png"]
     assert store.read("own/1.png").shape == (16, 32, 3)
-    assert store.record["manifest_sha256"] == summary["sha256"]
+    assert store.record["images_sha256"] == summary["images_sha256"]
 
     again = {path.name: path.read_bytes() for path in results.glob("own.*")}
     run_manifest(tmp_path, monkeypatch, root, **settings)
@@ -265,6 +265,35 @@ def test_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
     with pytest.raises(UrfmError, match="4 expected"):
         run_manifest(tmp_path, monkeypatch, root, **settings, strict_counts=True)
+
+
+def test_a_store_is_of_images_not_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels, patients and the order of the rows leave it alone; what is usable, a name and a picture do not."""
+    root = tmp_path / "data"
+    for number in (1, 2, 3):
+        picture(root / "Own" / "images" / f"{number}.png", number)
+    rows = ["1.png,a,benign,", "2.png,b,malignant,", "3.png,b,malignant,"]
+
+    def listed(*rows: str) -> tuple[bytes, str]:
+        own_set(root, list(rows), "image,patient_id,label,exclude")
+        results = run_manifest(tmp_path, monkeypatch, root, **OWN.model_dump(exclude_unset=True))
+        store = run_images(monkeypatch, root, results, "own")
+        content = (results / "own.images.json").read_bytes()
+        assert store.record["images_sha256"] == json.loads(content)["images_sha256"]
+        return content, hashlib.sha256((results / "own.parquet").read_bytes()).hexdigest()
+
+    before = listed(*rows)
+    relabelled = listed("1.png,a,malignant,", *rows[1:])
+    other_patients = listed("1.png,c,malignant,", *rows[1:])
+    reordered = listed(*reversed(rows))
+    assert before[0] == relabelled[0] == other_patients[0] == reordered[0]
+    assert len({before[1], relabelled[1], other_patients[1], reordered[1]}) == 4
+    fewer = listed("1.png,a,benign,too dark", *rows[1:])
+    picture(root / "Own" / "images" / "1.png", 9)
+    redrawn = listed(*rows)
+    (root / "Own" / "images" / "1.png").rename(root / "Own" / "images" / "0.png")
+    renamed = listed("0.png,a,benign,", *rows[1:])
+    assert len({before[0], fewer[0], redrawn[0], renamed[0]}) == 4
 
 
 @pytest.mark.data

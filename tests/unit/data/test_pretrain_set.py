@@ -192,7 +192,10 @@ def write_manifest(folder: Path, table: pd.DataFrame, simulated: bool = False) -
     dataset = table["dataset"].iloc[0]
     path = folder / f"{dataset}.parquet"
     write_parquet(path, table)
-    write_json(path.with_suffix(".json"), {"dataset": dataset, "simulated": simulated, "sha256": sha256(path)})
+    write_json(
+        path.with_suffix(".json"),
+        {"dataset": dataset, "simulated": simulated, "sha256": sha256(path), "images_sha256": dataset},
+    )
     return path.with_suffix(".json")
 
 

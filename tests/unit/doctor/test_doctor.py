@@ -13,6 +13,7 @@ import pytest
 from archive_trees import TREES
 from configurations import HOME, PAPER
 from PIL import Image
+from urfm.core.kept import keep
 from urfm.doctor import inventory
 from urfm.doctor.entries import Entry, entries
 from urfm.doctor.report import DoctorSettings, report
@@ -334,6 +335,7 @@ def test_storage_of_cached_targets(config: dict[str, Any], monkeypatch: pytest.M
     stored = Path(config["data_root"]).parent / "results" / "targets" / "biomedclip" / "busbra" / "tokens.bin"
     stored.parent.mkdir(parents=True)
     stored.write_bytes(b"x" * 1000)
+    keep(stored.parent, [stored.name], "key")  # a second name, which takes no space
     text = block(lines(config, 200), "Cached targets")
     size = 2 * 16 * 196 * (768 + 2) / 1e6
     assert f"biomedclip: 2 images x 16 views x 196 tokens x 768 channels as int8: {size:.1f} MB, 1.0 kB of" in text

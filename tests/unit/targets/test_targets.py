@@ -65,6 +65,11 @@ def make(store: ImageStore, folder: Path, **changes: Any) -> tuple[Teacher, Targ
     return teacher, TargetStore(folder)
 
 
+def names(folder: Path) -> set[str]:
+    """What is in a folder, but for second names of the same files."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".kept-")}
+
+
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_cached_equals_online(store: ImageStore, tmp_path: Path, dtype: str) -> None:
     teacher, targets = make(store, tmp_path, view_dtype=dtype)
@@ -122,9 +127,49 @@ def test_builds_are_reproducible(store: ImageStore, tmp_path: Path) -> None:
     assert (tmp_path / "a" / "tokens.bin").read_bytes() == (tmp_path / "b" / "tokens.bin").read_bytes()
     assert second["key"] == first.record["key"]
     assert not left_over.exists()
-    assert {p.name for p in (tmp_path / "b").iterdir()} == {"tokens.bin", "views.parquet", "targets.json"}
+    assert names(tmp_path / "b") == {"tokens.bin", "views.parquet", "targets.json"}
     other = make(store, tmp_path / "c", teacher={"name": "lite", "kind": "efficientnet_lite0", "block": 6})[1]
     assert other.record["key"] != first.record["key"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_targets_that_are_there_are_not_made_again(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Snakemake has deleted the outputs that it knows."""
+    teacher, targets = make(store, tmp_path, view_dtype=dtype)
+    files = {name: ((tmp_path / name).stat().st_ino, (tmp_path / name).read_bytes()) for name in names(tmp_path)}
+    asked: list[int] = []
+    said = teacher.tokens
+    monkeypatch.setattr(teacher, "tokens", lambda pixels: asked.append(len(pixels)) or said(pixels))
+
+    def again(store: ImageStore = store, **changes: Any) -> dict[str, Any]:
+        for name in ("tokens.bin", "views.parquet", "targets.json"):
+            (tmp_path / name).unlink()
+        asked.clear()
+        chosen = settings(view_dtype=dtype, **changes)
+        return build(store, chosen, teacher, tmp_path, torch.device("cpu"), code=["new code"] * ("seed" in changes))
+
+    assert again()["key"] == targets.record["key"]
+    assert asked == []
+    assert {name: ((tmp_path / name).stat().st_ino, (tmp_path / name).read_bytes()) for name in files} == files
+
+    # What was kept and is damaged, or of other settings, images or code, is made.
+    with open(tmp_path / "tokens.bin", "r+b") as stream:
+        stream.write(bytes(100))
+    assert again()["key"] == targets.record["key"]
+    assert sum(asked) == 15
+    assert again()["key"] == targets.record["key"]
+    assert asked == []
+    assert again(seed=1)["key"] != targets.record["key"]
+    assert sum(asked) == 15
+    assert again()["key"] == targets.record["key"]
+    assert sum(asked) == 15
+    other = ImageStore(store.folder)
+    other.record = {**store.record, "sha256": "0" * 64}
+    assert again(other)["store_sha256"] == "0" * 64
+    assert sum(asked) == 15
+    assert len(list(tmp_path.glob(".kept-*"))) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -166,7 +211,7 @@ def test_an_interrupted_build_goes_on_to_the_same_bits(
     assert record["sha256"] == single.record["sha256"]
     assert record["key"] == single.record["key"] == whole.record["key"]
     scales = {"scales.bin"} if dtype == "int8" else set()
-    assert {path.name for path in folder.iterdir()} == {"targets.json", "views.parquet", "tokens.bin", *scales}
+    assert names(folder) == {"targets.json", "views.parquet", "tokens.bin", *scales}
     for name in {"tokens.bin", *scales}:
         assert (folder / name).read_bytes() == (tmp_path / "single" / name).read_bytes()
 

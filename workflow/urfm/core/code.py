@@ -32,7 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "urfm"
 # Words for people, and this: never followed, never counted.
-INERT = {f"{PACKAGE}.core.{name}" for name in ("errors", "progress", "provenance", "code", "lock", "children")}
+INERT = {f"{PACKAGE}.core.{name}" for name in ("errors", "progress", "provenance", "code", "lock", "children", "kept")}
 
 SPOKEN = {"say", "warn"}  # a line that calls one is not there at all
 # Callables that take words: how many of the first arguments count, and whether those given by name do.

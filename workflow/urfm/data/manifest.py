@@ -29,6 +29,7 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import atomic_path, parquet_blocks, parquet_rows, scratch_path, sha256, write_record
 from urfm.core.progress import progress, say, warn
+from urfm.core.provenance import fingerprint
 from urfm.core.text import spreadsheet_cell
 from urfm.data.counts import count, differences, report_differences
 from urfm.data.datasets.common import Record
@@ -274,6 +275,21 @@ def files_of(manifest: Path) -> Path:
     return manifest.with_suffix(".files.parquet")
 
 
+def images_of(manifest: Path) -> Path:
+    """Where it says what an image store of the manifest holds: other labels do not change it."""
+    return manifest.with_suffix(".images.json")
+
+
+def images_sha256(manifest: Path) -> str:
+    """Hash of the usable images, their names and pixels, whatever their order: the sum of the hashes of all."""
+    total = 0
+    for batch in parquet_blocks(manifest, ["image_id", "frame", "pixel_sha256", "excluded_reason"]):
+        for row in batch.to_pylist():
+            if row.pop("excluded_reason") == "":
+                total += int(fingerprint(row), 16)
+    return f"{total % 2**256:064x}"
+
+
 def copy(described: Path, manifest: Path, revised: pd.DataFrame) -> None:
     """Write a described table again with the columns of `revised`, which has a row for each of its rows."""
     start = 0
@@ -357,12 +373,17 @@ def main() -> None:
     settings = parse_settings(ManifestSettings, arguments.settings)
 
     found = write_manifest(arguments.root, settings, arguments.threads, arguments.manifest, arguments.rejected)
+    images = {
+        "images_sha256": images_sha256(arguments.manifest),
+        "simulated": made_by_simulator(arguments.root / settings.folder),
+    }
+    write_record(images_of(arguments.manifest), {"dataset": settings.dataset, **images})
     write_record(
         arguments.summary,
         {
             "dataset": settings.dataset,
             **found,
-            "simulated": made_by_simulator(arguments.root / settings.folder),
+            **images,
             "expected": settings.expected.model_dump(exclude_unset=True),
             "sha256": sha256(arguments.manifest),
         },

@@ -213,7 +213,7 @@ def main() -> None:
             "images": len(chosen),
             "counts": counts.to_dict("records"),
             "excluded": excluded,
-            "manifests": {name: record["sha256"] for name, record in records.items()},
+            "usable_images_sha256": {name: record["images_sha256"] for name, record in records.items()},
             "simulated": bool(counts["simulated"].any()),
             "images_sha256": column_sha256(chosen["image_id"]),
             "organs_sha256": column_sha256(chosen["organ"]),

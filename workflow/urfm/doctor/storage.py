@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from urfm.core.kept import PREFIX
 from urfm.core.progress import human_bytes
 from urfm.doctor.entries import Entry
 from urfm.doctor.lines import heading, wrap
@@ -44,7 +45,7 @@ def storage(config: Config, found: list[Entry], results: Path, width: int) -> It
         tokens, dim = token_shape(settings["teacher"], settings["input_size"])
         number = sum(count or 0 for count in images.values())
         needed = bytes_needed(number, views, tokens, dim, dtype)
-        there = sum(path.stat().st_size for path in (results / "targets" / teacher).rglob("*.bin"))
+        there = sum(path.stat().st_size for path in _made(results / "targets" / teacher))
         remaining += max(needed - there, 0)
         text = f"{teacher}: {number:,} images x {views} views x {tokens} tokens x {dim} channels as {dtype}: "
         text += f"{human_bytes(needed)}, {human_bytes(there)} of them there"
@@ -92,6 +93,11 @@ def _image_bytes(config: Config, run: str) -> int:
         return 3 * side**2 + tokens * dim * (4 if settings["view_dtype"] == "int8" else 2)
     seen = int(teacher.get("input_size") or side)
     return 3 * side**2 + (3 * seen**2 if seen != side or settings["blur_sigma"] else 0)
+
+
+def _made(folder: Path) -> Iterator[Path]:
+    """The files of tokens, those of a build that goes on included; each once, whatever other names it has."""
+    return (path for path in folder.rglob("*.bin") if not path.parent.name.startswith(PREFIX))
 
 
 def _expected(config: Config, name: str) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from urfm.core.errors import UrfmError
 from urfm.data.datasets import READERS
+from urfm.data.datasets.common import is_junk
 
 Config = dict[str, Any]
 
@@ -59,7 +60,7 @@ def missing_dataset(config: Config, dataset: str) -> Missing | None:
 
 
 def folders_and_tables(folder: Path, depth: int = WATCHED) -> list[Path]:
-    """A folder, the folders in it down to `depth` levels, and the tables (csv, txt, json) above the lowest of them.
+    """A folder, the folders in it down to `depth` levels, and the tables (csv, txt, json) above the lowest; no junk.
 
     Three levels reach the folders of images of every published archive; one that an archive was unpacked into, the only
     folder at the top, is no level. Files are not asked for anything but their name, and those of the lowest
@@ -71,6 +72,8 @@ def folders_and_tables(folder: Path, depth: int = WATCHED) -> list[Path]:
     if depth:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if is_junk(entry.name):
+                    continue
                 if entry.is_dir():
                     inside.append(Path(entry.path))
                 elif entry.name.endswith((".csv", ".txt", ".json")):

@@ -26,8 +26,9 @@ from urfm.core.cli import parse_settings, run
 from urfm.core.code import code_digests
 from urfm.core.errors import UrfmError
 from urfm.core.files import MAKE_ROOM, atomic_path, parquet_rows, read_json, room, sha256, write_json, write_record
+from urfm.core.kept import forget, keep, restored
 from urfm.core.lock import lock
-from urfm.core.progress import human_bytes, progress, say
+from urfm.core.progress import human_bytes, progress, say, warn
 from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
@@ -96,7 +97,7 @@ def build(
     """Write the targets of all images of a store; returns the content of targets.json.
 
     An interrupted build leaves no targets.json; the next one goes on where it was, to the same bits, if it has the
-    same settings, teacher, images and `code` (digests of all that the stage imports).
+    same settings, teacher, images and `code` (digests of all that the stage imports). A finished one is not made again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
@@ -114,12 +115,17 @@ def _build(
 ) -> dict[str, Any]:
     (folder / "targets.json").unlink(missing_ok=True)
     key = cache_key(teacher.record(), settings, store.record)
-    partial = folder / f".partial-{fingerprint(key, list(code))}"
+    names = ["tokens.bin"] + ["scales.bin"] * (settings.view_dtype == "int8")
+    whole = [*names, "views.parquet", "targets.json"]
+    made = fingerprint(key, settings.model_dump(), list(code), store.record["simulated"])
+    if restored(folder, whole, made) and (record := _sound(folder)):
+        say(f"{folder}: the images, the teacher and the settings are those of the targets that are there")
+        return record
+    partial = folder / f".partial-{made}"
     for other in folder.glob(".partial-*"):
         if other != partial:
             shutil.rmtree(other)
     tokens = teacher.grid[0] * teacher.grid[1]
-    names = ["tokens.bin"] + ["scales.bin"] * (settings.view_dtype == "int8")
     there = sum(path.stat().st_size for path in partial.glob("*.bin"))
     needed = bytes_needed(len(store), settings.views, tokens, teacher.dim, settings.view_dtype)
     say(
@@ -156,8 +162,22 @@ def _build(
     for name in names:
         (partial / name).replace(folder / name)
     write_record(folder / "targets.json", record)
+    keep(folder, whole, made)
     shutil.rmtree(partial)
     return record
+
+
+def _sound(folder: Path) -> dict[str, Any] | None:
+    """The record of finished targets, a sample of which was read; None if they are damaged."""
+    try:
+        targets = TargetStore(folder)
+        targets.check_sample()
+    except UrfmError as error:
+        warn(f"{error}. They are made again")
+        (folder / "targets.json").unlink(missing_ok=True)
+        forget(folder)
+        return None
+    return targets.record
 
 
 def _write_tokens(

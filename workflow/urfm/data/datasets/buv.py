@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from urfm.core.errors import UrfmError
-from urfm.data.datasets.common import Record, files_below, find_root
+from urfm.data.datasets.common import Record, files_below, find_root, is_junk
 
 CLASSES = ("benign", "malignant")
 LISTS = {
@@ -38,7 +38,9 @@ def read(folder: Path) -> Iterator[Record]:
     root = find_root(folder, "rawframes")
     divisions = _read_divisions(root)
     for name in CLASSES:
-        for video in sorted(path for path in (root / "rawframes" / name).glob("*") if path.is_dir()):
+        for video in sorted(
+            path for path in (root / "rawframes" / name).glob("*") if path.is_dir() and not is_junk(path.name)
+        ):
             place = f"{name}/{video.name}"
             shared = video.name.removeprefix("x") in ONE_PATIENT
             errata = ["malignant, published as benign"] if place in RELABELLED else []

@@ -28,6 +28,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+# What systems and spreadsheets leave in folders of data, in small letters; hidden files are no data either.
+JUNK = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"}
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,13 @@ def interpret(names: Iterable[str], aliases: Mapping[str, str], folder: Path) ->
     return {name: known[plain_name(name)] for name in names}
 
 
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is no data, and nobody put it there."""
+    return name.startswith((".", "~$")) or name.lower() in JUNK
+
+
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in and below a folder, hidden ones left out, sorted as paths are; none if there is no such folder.
+    """All files in and below a folder but junk (`is_junk`), sorted as paths are; none if there is no such folder.
 
     Names are sorted folder by folder, so only those of the folders being read are in memory and the order is the same
     on every file system. A linked file is a file. A linked folder is not entered, so nothing is met twice and the walk
@@ -188,7 +195,7 @@ def files_below(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_junk(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.add(entry.name)

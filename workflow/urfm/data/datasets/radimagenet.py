@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from urfm.data.datasets.common import Record, files_below, find_root, interpret, read_metadata
+from urfm.data.datasets.common import Record, files_below, find_root, interpret, is_junk, read_metadata
 
 ALIASES = {
     "aorta": "aorta",
@@ -37,7 +37,7 @@ def read(folder: Path, folders: Mapping[str, str] | None = None) -> Iterator[Rec
     """Yield every file of the class folders; `folders` maps further ones to organs."""
     root = find_root(folder, *PLACES)
     images = next(root / place for place in PLACES if (root / place).is_dir())
-    classes = [path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    classes = [path.name for path in images.iterdir() if path.is_dir() and not is_junk(path.name)]
     organs = interpret(classes, {**ALIASES, **(folders or {})}, images)
     divisions = _read_divisions([root, images.parent])
     for name, organ in organs.items():

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from urfm.config.data import Images, Used
 from urfm.config.fields import NotNegative
 from urfm.core.cli import parse_settings, run
+from urfm.core.code import code_digests
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
     ROWS,
@@ -33,16 +34,19 @@ from urfm.core.files import (
     verify_sha256,
     write_record,
 )
+from urfm.core.kept import forget, keep, restored
 from urfm.core.lock import lock
-from urfm.core.progress import progress, say
+from urfm.core.progress import progress, say, warn
+from urfm.core.provenance import fingerprint
 from urfm.data.images.blur import blur
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
-from urfm.data.images.store import INDEX
+from urfm.data.images.store import INDEX, ImageStore
 from urfm.data.images.workers import map_in_processes
 
 CHOICES = {"FILTERS": "filter"}  # of urfm.core.code
 FILTERS = {"blur": blur}
+FILES = ["pixels.bin", "index.parquet", "store.json"]
 
 
 class ImagesSettings(Images):
@@ -86,16 +90,35 @@ def write_store(
     size: float = 0,
     bits: int | None = None,
     through: Filter | None = None,
+    made: str = "",
 ) -> dict[str, Any]:
     """Decode `entries` (in any order) and write them as a store, of `size` bytes or more; returns store.json's content.
 
     Each image goes through the filter `through` at the size of its file.
 
     Of each image only its entry's text is in memory all the time. A store that is being rewritten has no store.json
-    until it is whole, so nobody reads a mixture.
+    until it is whole, so nobody reads a mixture. One that is there with the fingerprint `made` is not made again.
     """
     with lock(folder):
-        return _write_store(entries, folder, long_side, processes, origin, size, bits, through)
+        (folder / "store.json").unlink(missing_ok=True)
+        if made and restored(folder, FILES, made) and (known := _sound(folder)):
+            say(f"{folder}: the images and the settings are those of the store that is there")
+            return known
+        record = _write_store(entries, folder, long_side, processes, origin, size, bits, through)
+        if made:
+            keep(folder, FILES, made)
+        return record
+
+
+def _sound(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished store, all of which was read; None if it is damaged."""
+    try:
+        return ImageStore(folder, verify=True).record
+    except UrfmError as error:
+        warn(f"{error}. It is made again")
+        (folder / "store.json").unlink(missing_ok=True)
+        forget(folder)
+        return None
 
 
 def _write_store(
@@ -108,7 +131,6 @@ def _write_store(
     bits: int | None,
     through: Filter | None,
 ) -> dict[str, Any]:
-    (folder / "store.json").unlink(missing_ok=True)
     blocks = _blocks(entries)
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
@@ -203,14 +225,16 @@ def main() -> None:
     summary: dict[str, Any] = read_json(arguments.manifest_summary)
     verify_sha256(arguments.manifest, summary["sha256"])
     entries = _entries(arguments.root, arguments.manifest)
-    origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
-    size = least_bytes(arguments.manifest, settings.long_side)
+    origin = {"images_sha256": summary["images_sha256"], "simulated": summary["simulated"]}
     through = None
     if settings.filter:
         through = partial(FILTERS[settings.filter], sigma=settings.blur_sigma)
         origin["blur_sigma"] = settings.blur_sigma
+    code = code_digests("urfm.data.images.build", settings.model_dump())
+    made = fingerprint(origin, settings.model_dump(), code)
+    size = least_bytes(arguments.manifest, settings.long_side)
     record = write_store(
-        entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits, through
+        entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits, through, made
     )
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
