@@ -141,14 +141,11 @@ def pretrain(
                 "accepted_code_changes": lineage.accepted_changes(folder),
                 "pretrain_set": chosen,
                 "stores": {store.folder.name: store.record["sha256"] for store in stores},
-                **(
-                    {"blurred_stores": {store.folder.name: store.record["sha256"] for store in blurred}}
-                    if blurred
-                    else {}
-                ),
                 "teacher": target,
                 "versions": {"torch": torch.__version__, "timm": timm.__version__},
             }
+            if blurred:
+                provenance["blurred_stores"] = {store.folder.name: store.record["sha256"] for store in blurred}
             simulated = any(store.record["simulated"] for store in stores)
             export(settings, finished, len(samples), provenance, simulated, output)
             export_snapshots(settings, folder, target, simulated, output)
