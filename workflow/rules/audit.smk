@@ -43,6 +43,8 @@ rule audit:
         record="<results>/audit/audit.json",
     log:
         "<logs>/audit/audit.log",
+    benchmark:
+        "<results>/benchmarks/audit/audit.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -75,6 +77,8 @@ rule duplicates_sheet:
         ),
     log:
         "<logs>/audit/sheet.log",
+    benchmark:
+        "<results>/benchmarks/audit/sheet.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

@@ -6,6 +6,8 @@ rule simulate:
         local(availability.data_root(config) / "{folder}/SIMULATED.json"),
     log:
         "<logs>/simulate/{folder}.log",
+    benchmark:
+        "<results>/benchmarks/simulate/{folder}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -34,6 +36,8 @@ rule manifest:
         files="<results>/manifests/{dataset}.files.parquet",
     log:
         "<logs>/manifest/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/manifest/{dataset}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -65,6 +69,8 @@ rule images:
         record="<results>/images/{dataset}/store.json",
     log:
         "<logs>/images/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/images/{dataset}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -96,6 +102,8 @@ rule split:
         summary="<results>/splits/{task}/{split}.json",
     log:
         "<logs>/split/{task}-{split}.log",
+    benchmark:
+        "<results>/benchmarks/split/{task}-{split}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"

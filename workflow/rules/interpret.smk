@@ -36,6 +36,8 @@ rule attention:
         record="<results>/attention/{task}.json",
     log:
         "<logs>/attention/{task}.log",
+    benchmark:
+        "<results>/benchmarks/attention/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
@@ -72,6 +74,8 @@ rule embeddings:
         record="<results>/embeddings/{model}.json",
     log:
         "<logs>/embeddings/{model}.log",
+    benchmark:
+        "<results>/benchmarks/embeddings/{model}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
@@ -105,6 +109,8 @@ rule finetuned_embeddings:
         record="<results>/embeddings/finetuned/{task}.json",
     log:
         "<logs>/embeddings/finetuned/{task}.log",
+    benchmark:
+        "<results>/benchmarks/embeddings/finetuned/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
@@ -139,6 +145,8 @@ rule figure_6:
         **drawing("figure_6", "Figure 6", "where networks look"),
     log:
         "<logs>/figures/figure_6.log",
+    benchmark:
+        "<results>/benchmarks/figures/figure_6.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -163,6 +171,8 @@ rule figure_7:
         **drawing("figure_7", "Figure 7", "embeddings"),
     log:
         "<logs>/figures/figure_7.log",
+    benchmark:
+        "<results>/benchmarks/figures/figure_7.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -196,6 +206,8 @@ rule figure_1:
         **drawing("figure_1", "Figure 1", "overview of the study"),
     log:
         "<logs>/figures/figure_1.log",
+    benchmark:
+        "<results>/benchmarks/figures/figure_1.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

@@ -12,6 +12,8 @@ rule probe_run:
         record="<results>/probes/runs/{run}/{task}.json",
     log:
         "<logs>/probes/runs/{run}/{task}.log",
+    benchmark:
+        "<results>/benchmarks/probes/runs/{run}/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
@@ -47,6 +49,8 @@ rule probe_model:
         record="<results>/probes/models/{model}/{task}.json",
     log:
         "<logs>/probes/models/{model}/{task}.log",
+    benchmark:
+        "<results>/benchmarks/probes/models/{model}/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
@@ -77,6 +81,8 @@ rule probe_curves:
         **drawing("probe_curves", "Probes", "frozen features over the epochs", "Pre-training"),
     log:
         "<logs>/figures/probe_curves.log",
+    benchmark:
+        "<results>/benchmarks/figures/probe_curves.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -100,6 +106,8 @@ rule loss_curves:
         **drawing("loss_curves", "Loss", "loss and learning rate over the epochs", "Pre-training"),
     log:
         "<logs>/figures/loss_curves.log",
+    benchmark:
+        "<results>/benchmarks/figures/loss_curves.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -129,6 +137,8 @@ rule reconstruct:
         record="<results>/reconstructions/{run}.json",
     log:
         "<logs>/reconstructions/{run}.log",
+    benchmark:
+        "<results>/benchmarks/reconstructions/{run}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -165,6 +175,8 @@ rule draw_reconstructions:
         numbers="<results>/figures/reconstructions_{run}.csv",
     log:
         "<logs>/figures/reconstructions_{run}.log",
+    benchmark:
+        "<results>/benchmarks/figures/reconstructions_{run}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

@@ -198,8 +198,8 @@ def notes(found: Estimate) -> Iterator[str]:
     config, cost = found.config, found.config["cost"]
     yield (
         f"Cards reach {cost['utilisation']:.0%} of their bf16 or fp16 peak in training and "
-        f"{cost['utilisation_fp32']:.0%} of their fp32 peak (`cost` in config.yaml, docs/cost.md). Small batches do not "
-        "fill an H100: take its hours of fine-tuning for the least."
+        f"{cost['utilisation_fp32']:.0%} of their fp32 peak (`cost` in config.yaml, docs/cost.md). Small batches "
+        "do not fill an H100: take its hours of fine-tuning for the least."
     )
     names, made = grid.datasets(config), images.made(config, found.results)
     unknown = [name for name in names if images.of_dataset(config, found.results, name) is None]
