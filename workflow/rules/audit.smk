@@ -43,8 +43,6 @@ rule audit:
         record="<results>/audit/audit.json",
     log:
         "<logs>/audit/audit.log",
-    benchmark:
-        "<results>/benchmarks/audit/audit.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -77,8 +75,6 @@ rule duplicates_sheet:
         ),
     log:
         "<logs>/audit/sheet.log",
-    benchmark:
-        "<results>/benchmarks/audit/sheet.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

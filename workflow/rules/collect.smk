@@ -104,8 +104,6 @@ rule report:
         "<results>/report.html",
     log:
         "<logs>/report.log",
-    benchmark:
-        "<results>/benchmarks/report/report.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

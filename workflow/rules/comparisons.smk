@@ -23,8 +23,6 @@ use rule figure_2 as comparison_figure with:
         **drawing("{comparison}", "{comparison}", "models on tasks", "Comparisons", "comparison"),
     log:
         "<logs>/figures/{comparison}.log",
-    benchmark:
-        "<results>/benchmarks/figures/{comparison}.tsv"
     wildcard_constraints:
         comparison=configuration.one_of(grid.targets(config)),
     params:
@@ -44,8 +42,6 @@ rule comparison_table:
         text=expand("<results>/tables/{{comparison}}.{suffix}", suffix=["md", "tex"]),
     log:
         "<logs>/tables/{comparison}.log",
-    benchmark:
-        "<results>/benchmarks/tables/{comparison}.tsv"
     wildcard_constraints:
         comparison=configuration.one_of(grid.targets(config)),
     conda:

@@ -14,8 +14,6 @@ rule figure_2:
         **drawing("figure_2", "Figure 2", "every model on every task"),
     log:
         "<logs>/figures/figure_2.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_2.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -40,8 +38,6 @@ rule figure_3:
         **drawing("figure_3", "Figure 3", "external validation"),
     log:
         "<logs>/figures/figure_3.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_3.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -67,8 +63,6 @@ use rule figure_3 as figure_4 with:
         **drawing("figure_4", "Figure 4", "methods and targets"),
     log:
         "<logs>/figures/figure_4.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_4.tsv"
     params:
         **depends("urfm.figures.figure_4", lambda wildcards: settings.figures.comparisons(config, "figure_4")),
 
@@ -81,8 +75,6 @@ use rule figure_3 as figure_5 with:
         **drawing("figure_5", "Figure 5", "models of one organ"),
     log:
         "<logs>/figures/figure_5.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_5.tsv"
     params:
         **depends("urfm.figures.figure_5", lambda wildcards: settings.figures.figure_5(config)),
 
@@ -99,8 +91,6 @@ rule figure_8:
         **drawing("figure_8", "Figure 8", "scaling and efficiency"),
     log:
         "<logs>/figures/figure_8.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_8.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -128,8 +118,6 @@ rule critical_difference:
         **drawing("critical_difference", "Critical difference", "ranks over tasks"),
     log:
         "<logs>/figures/critical_difference.log",
-    benchmark:
-        "<results>/benchmarks/figures/critical_difference.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -154,8 +142,6 @@ use rule critical_difference as calibration with:
         **drawing("calibration", "Calibration", "reliability curves"),
     log:
         "<logs>/figures/calibration.log",
-    benchmark:
-        "<results>/benchmarks/figures/calibration.tsv"
     params:
         **depends("urfm.figures.calibration", lambda wildcards: settings.figures.summary(config, COMPARED)),
 
@@ -167,7 +153,5 @@ use rule critical_difference as decision_curves with:
         **drawing("decision_curves", "Decision curves", "net benefit"),
     log:
         "<logs>/figures/decision_curves.log",
-    benchmark:
-        "<results>/benchmarks/figures/decision_curves.tsv"
     params:
         **depends("urfm.figures.decision_curves", lambda wildcards: settings.figures.summary(config, COMPARED)),

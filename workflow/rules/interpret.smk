@@ -145,8 +145,6 @@ rule figure_6:
         **drawing("figure_6", "Figure 6", "where networks look"),
     log:
         "<logs>/figures/figure_6.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_6.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -171,8 +169,6 @@ rule figure_7:
         **drawing("figure_7", "Figure 7", "embeddings"),
     log:
         "<logs>/figures/figure_7.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_7.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -206,8 +202,6 @@ rule figure_1:
         **drawing("figure_1", "Figure 1", "overview of the study"),
     log:
         "<logs>/figures/figure_1.log",
-    benchmark:
-        "<results>/benchmarks/figures/figure_1.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

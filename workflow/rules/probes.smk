@@ -81,8 +81,6 @@ rule probe_curves:
         **drawing("probe_curves", "Probes", "frozen features over the epochs", "Pre-training"),
     log:
         "<logs>/figures/probe_curves.log",
-    benchmark:
-        "<results>/benchmarks/figures/probe_curves.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -106,8 +104,6 @@ rule loss_curves:
         **drawing("loss_curves", "Loss", "loss and learning rate over the epochs", "Pre-training"),
     log:
         "<logs>/figures/loss_curves.log",
-    benchmark:
-        "<results>/benchmarks/figures/loss_curves.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -175,8 +171,6 @@ rule draw_reconstructions:
         numbers="<results>/figures/reconstructions_{run}.csv",
     log:
         "<logs>/figures/reconstructions_{run}.log",
-    benchmark:
-        "<results>/benchmarks/figures/reconstructions_{run}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

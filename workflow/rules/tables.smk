@@ -8,8 +8,6 @@ rule table_1:
         **tabulating("table_1", "Table 1", "pre-training images"),
     log:
         "<logs>/tables/table_1.log",
-    benchmark:
-        "<results>/benchmarks/tables/table_1.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -37,8 +35,6 @@ rule table_2:
         **tabulating("table_2", "Table 2", "tasks and data sets"),
     log:
         "<logs>/tables/table_2.log",
-    benchmark:
-        "<results>/benchmarks/tables/table_2.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -62,8 +58,6 @@ rule table_3:
         **tabulating("table_3", "Table 3", "images of the organ-specific runs"),
     log:
         "<logs>/tables/table_3.log",
-    benchmark:
-        "<results>/benchmarks/tables/table_3.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -85,8 +79,6 @@ rule table_4:
         **tabulating("table_4", "Table 4", "pre-training settings"),
     log:
         "<logs>/tables/table_4.log",
-    benchmark:
-        "<results>/benchmarks/tables/table_4.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -107,8 +99,6 @@ use rule table_4 as table_5 with:
         **tabulating("table_5", "Table 5", "fine-tuning settings"),
     log:
         "<logs>/tables/table_5.log",
-    benchmark:
-        "<results>/benchmarks/tables/table_5.tsv"
     params:
         **depends("urfm.tables.settings_table", lambda wildcards: settings.tables.settings_table(config, "table_5")),
 
@@ -122,8 +112,6 @@ rule comparison_with_paper:
         **tabulating("comparison_with_paper", "Comparison with the paper", "numbers of its text"),
     log:
         "<logs>/tables/comparison_with_paper.log",
-    benchmark:
-        "<results>/benchmarks/tables/comparison_with_paper.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -154,8 +142,6 @@ rule claims:
         comparisons="<results>/tables/claims_comparisons.csv",
     log:
         "<logs>/tables/claims.log",
-    benchmark:
-        "<results>/benchmarks/tables/claims.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
@@ -180,8 +166,6 @@ rule operating_points:
         **tabulating("operating_points", "Operating points", "sensitivity and specificity"),
     log:
         "<logs>/tables/operating_points.log",
-    benchmark:
-        "<results>/benchmarks/tables/operating_points.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:
