@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from urfm.config.models import CheckpointSettings, TeacherSettings
-from urfm.config.pretraining import LossOn, PretrainSettings
+from urfm.config.pretraining import PretrainSettings
 from urfm.models.classifier import build
 from urfm.models.clip import TOWERS
 from urfm.models.encoders import FORMATS
@@ -77,34 +77,46 @@ class Sketch(MaskedAutoencoder):
         pass
 
 
-def pretraining(settings: PretrainSettings) -> tuple[Cost, int]:
-    """The masked autoencoder of a run, and FLOP of its teacher for an image."""
+class Student(NamedTuple):
+    """Of a pre-training run: FLOP of an image in a step, FLOP of its teacher for an image, and parameters."""
+
+    step: int
+    teacher: int
+    parameters: int
+
+
+def pretraining(settings: PretrainSettings) -> Student:
+    """The masked autoencoder of a run, and the teacher that looks on."""
     network = shape(settings.architecture, settings.model_args, settings.input_size)
-    with torch.device("meta"):
-        encoder = build_encoder(settings.architecture, settings.model_args, settings.input_size)
-    patch = settings.input_size // encoder.patch_embed.grid_size[0]
-    looked, dim = teacher(settings.teacher.model_dump_json(), settings.input_size, patch)
+    looked, dim = teacher(settings.teacher.model_dump_json(), settings.input_size, patch_size(network))
     decoder = tuple(settings.decoder.model_dump().items())
-    return autoencoder(network, dim, decoder, settings.mask_ratio, settings.loss_on), looked
+    step, size = autoencoder(network, dim, decoder, settings.mask_ratio)
+    return Student(step, looked, size)
 
 
-@cache
-def autoencoder(
-    network: Shape, dim: int, decoder: tuple[tuple[str, int], ...], mask_ratio: float, loss_on: LossOn
-) -> Cost:
-    """An encoder that sees a part of the patches, and a decoder to targets of `dim` channels."""
+def encoder(network: Shape) -> Any:
+    """An encoder that can be masked."""
     architecture, arguments, size = network
     assert size is not None
     with torch.device("meta"):
-        encoder = build_encoder(architecture, dict(arguments), size)
-        sizes: dict[str, Any] = dict(decoder)
-        model = Sketch(encoder, dim, **sizes, mask_ratio=mask_ratio, loss_on=loss_on).to("meta")
-        images = torch.empty(BATCH, 3, size, size)
+        return build_encoder(architecture, dict(arguments), size)
+
+
+@cache
+def patch_size(network: Shape) -> int:
+    """Pixels of a side of an encoder's patches."""
+    return int(encoder(network).patch_embed.patch_size[0])
+
+
+@cache
+def autoencoder(network: Shape, dim: int, decoder: tuple[tuple[str, int], ...], mask_ratio: float) -> tuple[int, int]:
+    """FLOP of an image in a step, and parameters: the encoder, and a decoder to targets of `dim` channels."""
+    sizes: dict[str, Any] = dict(decoder)
+    with torch.device("meta"):
+        model = Sketch(encoder(network), dim, **sizes, mask_ratio=mask_ratio, loss_on="all").to("meta")
+        images = torch.empty(BATCH, 3, *model.encoder.patch_embed.img_size)
         target, noise = torch.empty(BATCH, model.patches, dim), torch.empty(BATCH, model.patches)
-    step = count(lambda: model(images, target, noise).backward())
-    with torch.no_grad():
-        forward = count(lambda: model(images, target, noise))
-    return Cost(forward, step, parameters(model))
+    return count(lambda: model(images, target, noise).backward()), parameters(model)
 
 
 @cache

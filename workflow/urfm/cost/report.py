@@ -241,7 +241,7 @@ def amount(number: float) -> str:
 
 
 def flop(work: Work) -> str:
-    return f"{sum(work.values()):.1e}".replace("e+", "e") if work else "–"
+    return f"{sum(work.values()):.1e}".replace("e+", "e") if work.total() else "–"
 
 
 def aligned(table: Table) -> Iterator[str]:

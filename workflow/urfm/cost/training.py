@@ -46,11 +46,11 @@ def runs(config: Config, results: Path) -> Iterator[Run]:
     """The pre-training runs that figures, probes and reconstructions need."""
     for name in grid.curve_runs(config):
         recipe = PretrainSettings.model_validate(settings.pretraining.pretraining(config, name))
-        network, teacher = flops.pretraining(recipe)
+        network = flops.pretraining(recipe)
         number = images.of_run(config, results, name)
         batch = min(recipe.batch_size, number or 0)
         seen = recipe.epochs * (number // batch) * batch if number else 0
-        an_image = network.step + (0 if recipe.cached else teacher)
+        an_image = network.step + (0 if recipe.cached else network.teacher)
         yield Run(name, number, Work({recipe.precision: seen * an_image}), network.parameters, recipe)
 
 
