@@ -59,6 +59,19 @@ def of_task(config: Config, results: Path, task: str) -> dict[str, int] | None:
     return parts
 
 
+def splits(config: Config) -> set[tuple[str, str]]:
+    """(task, split) of all that are made; of a set that models predict unchanged the paper's."""
+    tasks, others = grid.tasks(config), (grid.external_task(config, cell.task) for cell in grid.all_cells(config))
+    names = [*grid.splits(config), grid.shown_split(config)]
+    return {(task, name) for task in tasks for name in names} | {(task, "paper") for task in others if task}
+
+
+def datasets(config: Config) -> list[str]:
+    """The data sets that are read."""
+    tasks = [config["tasks"][task]["dataset"] for task, _ in sorted(splits(config))]
+    return list(dict.fromkeys([*grid.datasets(config), *tasks]))
+
+
 def made(config: Config, results: Path) -> list[str]:
-    """The data sets whose manifests are there."""
-    return [name for name in grid.datasets(config) if (results / "manifests" / f"{name}.json").is_file()]
+    """Those of them whose manifests are there."""
+    return [name for name in datasets(config) if (results / "manifests" / f"{name}.json").is_file()]

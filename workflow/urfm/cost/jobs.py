@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from urfm.cost import images
 from urfm.plan import grid, products
-from urfm.plan.availability import Config, available_datasets, is_frozen, pretraining_settings, stand_ins
+from urfm.plan.availability import Config, available_datasets, is_frozen, is_simulated, pretraining_settings, stand_ins
 from urfm.plan.settings.pretraining import uses_cache
 
 TABLES = 7  # tables 1 to 5, comparison_with_paper, claims
@@ -18,23 +19,27 @@ def count(config: Config) -> dict[str, tuple[str, int]]:
     wanted = dict.fromkeys(
         [*grid.encoders(config), *grid.probed_models(config), *grid.embedded_models(config).values()]
     )
-    tasks = {config["tasks"][task]["dataset"] for task in grid.tasks(config)}
-    decoded = tasks | {name for run in runs for name in available_datasets(config, run)}
+    splits, datasets = images.splits(config), images.datasets(config)
+    decoded = {config["tasks"][task]["dataset"] for task, _ in splits}
+    decoded |= {name for run in runs for name in available_datasets(config, run)}
     stored = {
         (pretraining_settings(config, run)["teacher"], name)
         for run in runs
         if uses_cache(config, run)
         for name in available_datasets(config, run)
     }
-    folders = {config["datasets"][name]["folder"] for name in config["simulation"]}
+    folders = {config["datasets"][name]["folder"] for name in datasets if is_simulated(config, name)}
+    records = [config["models"][model].get("checkpoint", {}) for model in wanted]
+    records += [config["teachers"][pretraining_settings(config, run)["teacher"]] for run in runs]
+    random = {record.get("file") for record in records} & stand_ins(config).keys()
     pictured = [len(grid.pictured_tasks(config, figure)) for figure in ("figure_6", "figure_7")]
     found = {
-        "simulated archives and stand-ins": ("small", len(folders) + len(stand_ins(config))),
-        "manifests": ("manifest", len(grid.datasets(config))),
+        "simulated archives and stand-ins": ("small", len(folders) + len(random)),
+        "manifests": ("manifest", len(datasets)),
         "image stores": ("images", len(decoded)),
         "splits and lists of images": (
             "small",
-            len(grid.tasks(config)) * len(grid.splits(config)) + len({*grid.pretrain_sets(config), *runs}),
+            len(splits) + len({*grid.pretrain_sets(config), *runs}),
         ),
         "stored targets": ("targets", len(stored)),
         "pre-training": ("pretrain", len(runs)),

@@ -21,7 +21,6 @@ from urfm.cost.storage import storage
 from urfm.cost.training import Run, Tuned
 from urfm.doctor.lines import terminal_width, wrap
 from urfm.doctor.report import DoctorSettings
-from urfm.plan import grid
 from urfm.plan.availability import Config, planning
 from urfm.tables.render import Table, write_table
 
@@ -74,7 +73,7 @@ class Estimate:
         """Stage -> hours by the clock of its longest job."""
         threads = {stage: self.config["resources"][stage]["threads"] for stage in ("manifest", "images")}
         most = max(
-            [images.of_dataset(self.config, self.results, name) or 0 for name in grid.datasets(self.config)] or [0]
+            [images.of_dataset(self.config, self.results, name) or 0 for name in images.datasets(self.config)] or [0]
         )
         return {
             "manifests": most * MANIFEST_MS / 3.6e6 / threads["manifest"],
@@ -201,7 +200,7 @@ def notes(found: Estimate) -> Iterator[str]:
         f"{cost['utilisation_fp32']:.0%} of their fp32 peak (`cost` in config.yaml, docs/cost.md). Small batches "
         "do not fill an H100: take its hours of fine-tuning for the least."
     )
-    names, made = grid.datasets(config), images.made(config, found.results)
+    names, made = images.datasets(config), images.made(config, found.results)
     unknown = [name for name in names if images.of_dataset(config, found.results, name) is None]
     if len(made) < len(names):
         yield (

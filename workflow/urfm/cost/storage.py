@@ -20,7 +20,7 @@ def storage(
     config: Config, results: Path, runs: Sequence[Run], cells: Sequence[Tuned], stored: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, float, str]]:
     """What it is, bytes, and how they come about; in the order in which it is made."""
-    datasets = grid.datasets(config)
+    datasets = images.datasets(config)
     made = [images.recorded(results / "images" / name / "store.json").get("bytes") for name in datasets]
     estimated = [
         images.of_dataset(config, results, name) or 0 for name, size in zip(datasets, made, strict=True) if not size
