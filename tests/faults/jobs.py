@@ -118,14 +118,17 @@ class House:
         return Job(rule, module, arguments + OPTIONS.get(module, []), outputs, state)
 
     def files(self) -> set[str]:
-        """Everything below the results but logs, by its path."""
+        """Everything below the results but logs and what Snakemake measured, by its path."""
         found = (path.relative_to(self.folder) for path in self.results.rglob("*") if path.is_file())
-        return {str(path) for path in found if path.parts[1] != "logs"}
+        return {str(path) for path in found if path.parts[1] not in ("logs", "benchmarks")}
 
     def digest(self, name: str) -> str:
         """Hash of what a result says: all its bits but for the seconds that work took, and the time of the report."""
         content = (self.folder / name).read_bytes()
         if name.endswith("report.html"):
+            content = re.sub(
+                rb'<div [^>]*aria-label="Time and memory of the stages".*?</div>', b"", content, flags=re.DOTALL
+            )
             content = re.sub(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC|[\d.]+ (s|min|h)\b", b"", content)
         with suppress(ValueError, IndexError):  # of a file that is not whole
             if name.endswith(".json"):

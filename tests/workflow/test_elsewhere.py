@@ -187,7 +187,7 @@ def commands(repository: Repository, tmp_path_factory: pytest.TempPathFactory) -
     (folder / "odd.yaml").write_text(yaml.safe_dump(PLACES | MORE, allow_unicode=True))
     demo = str(repository.folder / "workflow" / "profiles" / "demo" / "config.yaml")
     arguments = ["--snakefile", str(repository.folder / "Snakefile"), "--configfile", demo, "odd.yaml"]
-    targets = ["all", "pretraining", "export", "download", "doctor", "check_data"]
+    targets = ["all", "pretraining", "export", "download", "doctor", "check_data", "cost"]
     output = repository.snakemake(*targets, "--dry-run", "--printshellcmds", *arguments, where=folder)
     assert not list(folder.rglob("executed"))
     blocks = re.findall(r"rule (\w+):\n(?: {4}.*\n)+Shell command: \n((?: {8}.*\n)+)", output)
@@ -207,7 +207,7 @@ def test_any_character_in_every_path(repository: Repository, commands: dict[str,
         )  # fmt: skip
         arguments = [argument for argument in done.stdout.split("\0") if not argument.startswith("{")]
         whole = [argument for argument in arguments if argument.startswith((RESULTS, clone))]
-        assert len(whole) >= (1 if rule in ("doctor", "download", "check_data") else 2), (
+        assert len(whole) >= (1 if rule in ("doctor", "download", "check_data", "cost") else 2), (
             rule
         )  # what is written, and the log
         rests = [argument.replace(DATA_ROOT, "").replace(RESULTS, "").replace(clone, "") for argument in arguments]

@@ -210,7 +210,7 @@ def test_targets_are_a_menu(repository: Repository) -> None:
     menu = repository.snakemake("--list-target-rules").split()
     wanted = "all figure_2 table_1 table_2 table_3 table_4 table_5 manifests splits resplits pretrain_sets targets"
     wanted += " figure_4a figure_8c probe_curves loss_curves reconstructions"
-    wanted += " pretraining encoders finetuning statistics leakage_audit download doctor check_data"
+    wanted += " pretraining encoders finetuning statistics leakage_audit download doctor check_data cost"
     assert set(wanted.split()) <= set(menu)
 
 

@@ -73,7 +73,7 @@ onstart:
     # has finished, hundreds of times in the end (snakemake issue 2967; tests/workflow/test_limit.py holds it to that version).
     if workflow.local_exec and Version(snakemake.__version__) < Version("9.28"):
         workflow.scheduler.job_rate_limiter = None
-    if not workflow.dag_settings.targets or set(workflow.dag_settings.targets) - {"download", "doctor"}:
+    if not workflow.dag_settings.targets or set(workflow.dag_settings.targets) - {"download", "doctor", "cost"}:
         try:
             availability.require_data_root(config)
         except UrfmError as error:

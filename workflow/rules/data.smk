@@ -6,6 +6,8 @@ rule simulate:
         local(availability.data_root(config) / "{folder}/SIMULATED.json"),
     log:
         "<logs>/simulate/{folder}.log",
+    benchmark:
+        "<results>/benchmarks/simulate/{folder}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -35,6 +37,8 @@ rule manifest:
         images="<results>/manifests/{dataset}.images.json",
     log:
         "<logs>/manifest/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/manifest/{dataset}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -69,6 +73,8 @@ rule images:
         record="<results>/images/{dataset}/store.json",
     log:
         "<logs>/images/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/images/{dataset}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"
@@ -114,6 +120,8 @@ rule split:
         summary="<results>/splits/{task}/{split}.json",
     log:
         "<logs>/split/{task}-{split}.log",
+    benchmark:
+        "<results>/benchmarks/split/{task}-{split}.tsv"
     priority: 30
     conda:
         "../../envs/urfm.yaml"

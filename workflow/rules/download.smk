@@ -1,4 +1,5 @@
-# Getting data: what is free is fetched, what is there and what is missing is told, and whether it is still the same. All
+# Getting data: what is free is fetched, what is there and what is missing is told, whether it is still the same, and what
+# a run of everything costs. All
 # run where Snakemake itself runs, since compute nodes are often offline, and make no output that Snakemake knows: a
 # fetched folder shows by itself that it is complete, so nothing is ever fetched again or on behalf of another target.
 
@@ -60,5 +61,24 @@ rule check_data:
             --settings {params.settings:q} \
             --root "$URFM_DATA" \
             --manifests "$(dirname "$URFM_STATE")/manifests" \
+            2>&1 | tee -i {log:q}
+        """
+
+
+rule cost:
+    log:
+        "<logs>/cost.log",
+    localrule: True
+    conda:
+        "../../envs/urfm.yaml"
+    resources:
+        mem_mb=need("small", "mem_mb"),
+    params:
+        **depends("urfm.cost.report", lambda wildcards: settings.cost.cost(config)),
+    shell:
+        """
+        python -m urfm.cost.report \
+            --settings {params.settings:q} \
+            --results "$(dirname "$URFM_STATE")" \
             2>&1 | tee -i {log:q}
         """

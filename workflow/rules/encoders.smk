@@ -8,6 +8,8 @@ rule stand_in:
         mark=local(Path(config["checkpoint_root"]) / "{checkpoint}.stand_in.json"),
     log:
         "<logs>/stand_in/{checkpoint}.log",
+    benchmark:
+        "<results>/benchmarks/stand_in/{checkpoint}.tsv"
     wildcard_constraints:
         checkpoint=configuration.one_of(availability.stand_ins(config)),
     conda:
@@ -34,6 +36,8 @@ rule encoder_from_run:
         record="<results>/encoders/{model}.json",
     log:
         "<logs>/encoder/{model}.log",
+    benchmark:
+        "<results>/benchmarks/encoder/{model}.tsv"
     wildcard_constraints:
         model=configuration.one_of(FROM_RUN),
     conda:
@@ -60,6 +64,8 @@ rule encoder_from_checkpoint:
         record="<results>/encoders/{model}.json",
     log:
         "<logs>/encoder/{model}.log",
+    benchmark:
+        "<results>/benchmarks/encoder/{model}.tsv"
     wildcard_constraints:
         model=configuration.one_of(model for model, record in config["models"].items() if "checkpoint" in record),
     conda:
@@ -94,6 +100,8 @@ rule export_encoder:
         card="<results>/export/{model}/README.md",
     log:
         "<logs>/export/{model}.log",
+    benchmark:
+        "<results>/benchmarks/export/{model}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

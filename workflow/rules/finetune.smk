@@ -18,6 +18,8 @@ rule finetune:
         record="<results>/finetune/{model}/{task}/{share}/cell.json",
     log:
         "<logs>/finetune/{model}/{task}/{share}.log",
+    benchmark:
+        "<results>/benchmarks/finetune/{model}/{task}/{share}.tsv"
     wildcard_constraints:
         model=configuration.one_of(set(config["models"]) - set(FROZEN)),
     conda:
@@ -93,6 +95,8 @@ rule frozen:
         record="<results>/finetune/{model}/{task}/{share}/cell.json",
     log:
         "<logs>/finetune/{model}/{task}/{share}.log",
+    benchmark:
+        "<results>/benchmarks/finetune/{model}/{task}/{share}.tsv"
     wildcard_constraints:
         model=configuration.one_of(model for model in FROZEN if "baseline" not in config["models"][model]),
     conda:

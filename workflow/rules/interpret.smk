@@ -36,6 +36,8 @@ rule attention:
         record="<results>/attention/{task}.json",
     log:
         "<logs>/attention/{task}.log",
+    benchmark:
+        "<results>/benchmarks/attention/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
@@ -76,6 +78,8 @@ rule embeddings:
         record="<results>/embeddings/{model}.json",
     log:
         "<logs>/embeddings/{model}.log",
+    benchmark:
+        "<results>/benchmarks/embeddings/{model}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")
@@ -109,6 +113,8 @@ rule finetuned_embeddings:
         record="<results>/embeddings/finetuned/{task}.json",
     log:
         "<logs>/embeddings/finetuned/{task}.log",
+    benchmark:
+        "<results>/benchmarks/embeddings/finetuned/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("finetune", "threads")

@@ -12,6 +12,8 @@ rule pretrain_set:
         record="<results>/pretrain_sets/{run}.json",
     log:
         "<logs>/pretrain_set/{run}.log",
+    benchmark:
+        "<results>/benchmarks/pretrain_set/{run}.tsv"
     priority: 20
     conda:
         "../../envs/urfm.yaml"
@@ -52,6 +54,8 @@ rule pretrain:
         snapshots_record="<results>/pretrain/{run}/snapshots.json",
     log:
         "<logs>/pretrain/{run}.log",
+    benchmark:
+        "<results>/benchmarks/pretrain/{run}.tsv"
     priority: 20
     conda:
         "../../envs/urfm.yaml"

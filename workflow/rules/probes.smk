@@ -12,6 +12,8 @@ rule probe_run:
         record="<results>/probes/runs/{run}/{task}.json",
     log:
         "<logs>/probes/runs/{run}/{task}.log",
+    benchmark:
+        "<results>/benchmarks/probes/runs/{run}/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
@@ -47,6 +49,8 @@ rule probe_model:
         record="<results>/probes/models/{model}/{task}.json",
     log:
         "<logs>/probes/models/{model}/{task}.log",
+    benchmark:
+        "<results>/benchmarks/probes/models/{model}/{task}.tsv"
     conda:
         "../../envs/urfm.yaml"
     threads: need("probe", "threads")
@@ -131,6 +135,8 @@ rule reconstruct:
         record="<results>/reconstructions/{run}.json",
     log:
         "<logs>/reconstructions/{run}.log",
+    benchmark:
+        "<results>/benchmarks/reconstructions/{run}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

@@ -44,6 +44,8 @@ rule comparison_statistics:
         record="<results>/statistics/{comparison}/statistics.json",
     log:
         "<logs>/statistics/{comparison}.log",
+    benchmark:
+        "<results>/benchmarks/statistics/{comparison}.tsv"
     conda:
         "../../envs/urfm.yaml"
     resources:

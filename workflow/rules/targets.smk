@@ -12,6 +12,8 @@ rule cache_targets:
         record="<results>/targets/{teacher}/{dataset}/targets.json",
     log:
         "<logs>/targets/{teacher}-{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/targets/{teacher}-{dataset}.tsv"
     priority: 20
     conda:
         "../../envs/urfm.yaml"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from urfm.core import provenance
 from urfm.core.errors import UrfmError
 from urfm.plan import settings
-from urfm.report import gather
+from urfm.report import benchmarks, gather
 from urfm.report.contents import html, make_table, read_contents
 from urfm.report.page import ReportSettings, context, render
 
@@ -161,6 +161,37 @@ def test_the_page_says_what_it_is(page: str) -> None:
     assert "a <note> with a | in it" in page.replace("&lt;", "<").replace("&gt;", ">")
 
 
+def test_time_and_memory_of_the_stages(tmp_path: Path) -> None:
+    """Of each stage the sum and the longest, and the most memory of a job whose processes Snakemake saw."""
+    header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss"
+
+    def measured(name: str, seconds: float, *memory: float | str) -> None:
+        rss, pss = memory
+        write(tmp_path / "benchmarks" / f"{name}.tsv", f"{header}\n{seconds}\t0:00:01\t{rss}\t9\t9\t{pss}\n")
+
+    measured("finetune/urfm/breast_tumor/100", 60.0, 4000.0, 1000.0)  # four processes share what one has
+    measured("finetune/urfm/liver_mass/100", 120.0, 2000.0, 900.0)
+    measured("finetune/usfm/liver_mass/100", 30.0, 18.7, 7.5)  # the client of the demo's server alone
+    measured("stand_in/usfm/USFM_latest.pth", 1.5, 500.0, 0.0)  # a system that knows no shares
+    measured("encoder/urfm", 0.2, "NA", "NA")
+    table = benchmarks.jobs(tmp_path)
+    assert table.rows == [
+        ["stand-ins", "1", "2 s", "2 s", "524.3 MB", "usfm/USFM_latest.pth"],
+        ["encoders", "1", "0 s", "0 s", "–", ""],
+        ["fine-tuning", "3", "3.5 min", "2.0 min", "1.0 GB", "urfm/breast_tumor/100"],
+    ]
+    assert benchmarks.jobs(tmp_path / "nowhere").rows == []
+    write(tmp_path / "benchmarks" / "images" / "busbra.tsv", header)
+    with pytest.raises(UrfmError, match=r"busbra\.tsv: is no benchmark of Snakemake's .*; delete it"):
+        benchmarks.jobs(tmp_path)
+
+
+def test_every_stage_that_is_measured_is_shown() -> None:
+    text = "".join(path.read_text() for path in (HOME / "workflow" / "rules").glob("*.smk"))
+    folders = set(re.findall(r"<results>/benchmarks/(\w+)/", text))
+    assert folders == benchmarks.STAGES.keys()
+
+
 def test_text_of_files_cannot_become_markup(page: str) -> None:
     assert "alert(" in page
     assert "<script" not in page
@@ -173,6 +204,7 @@ def test_without_any_result_all_is_named(config: dict[str, Any], tmp_path: Path)
     text = render(PAGES, context(config, tmp_path, PAGES, tmp_path / "report.html"))
     assert "No statistics yet" in text
     assert "Nothing has been trained yet" in text
+    assert "Time and memory of the stages" not in text
     assert Tags(text).values("img", "src") == []
 
 

@@ -10,7 +10,7 @@ from urfm.config.fields import AnyNames, Folder, Name, Names, Seeds, Text
 from urfm.config.finetuning import Finetuning
 from urfm.config.models import StandIns, Teacher
 from urfm.config.paper import Comparison, Figures, Tables
-from urfm.config.resources import Resources
+from urfm.config.resources import Cost, Resources
 from urfm.config.statistics import Probes, Reconstructions, Statistics
 from urfm.core.cli import Settings
 
@@ -62,6 +62,7 @@ class Configuration(Settings):
     probes: Probes = Field(description="simple classifiers on frozen features, over the epochs of pre-training")
     reconstructions: Reconstructions = Field(description="pictures of what masked autoencoders predict")
     resources: Resources = Field(description="what a job of each stage may use; no part of any result")
+    cost: Cost = Field(description="what `snakemake cost` assumes; no part of any result")
     organs: dict[Name, Text] = Field(
         description="what is scanned: key and the name tables print, in the order of Table 1"
     )

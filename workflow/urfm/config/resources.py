@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from urfm.config.fields import Count, WholeNumber
+from urfm.config.fields import Count, Share, WholeNumber
 from urfm.core.cli import Settings
 
 
@@ -53,3 +53,11 @@ class Resources(Settings):
     finetune: AcceleratedJob = Field(description="a fine-tuning cell: a model on a task with all seeds")
     probe: AcceleratedJob = Field(description="a job that probes frozen encoders on a task, or reconstructs images")
     small: Job = Field(description="any other job")
+
+
+class Cost(Settings):
+    """What `snakemake cost` assumes; no part of any result."""
+
+    gpus: Count = Field(description="graphics cards that work at once, for the time that everything takes")
+    utilisation: Share = Field(description="share of a card's bf16 or fp16 peak that training reaches (D100)")
+    utilisation_fp32: Share = Field(description="share of its fp32 peak that fp32 reaches (D100)")

@@ -20,7 +20,7 @@ from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, write_text
 from urfm.core.progress import human_bytes, say
 from urfm.doctor.report import DoctorSettings
-from urfm.report import gather
+from urfm.report import benchmarks, gather
 from urfm.report.contents import Item, make_table, read_contents
 
 SECTIONS = {
@@ -68,6 +68,7 @@ def context(settings: dict[str, Any], results: Path, pages: Path, output: Path) 
         "audit": read_json(audit) if audit.is_file() else None,
         "cost": table,
         "hours": hours,
+        "jobs": benchmarks.jobs(results),
         "versions": list(gather.versions()),
         "commit": gather.commit(pages),
         "settings": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),

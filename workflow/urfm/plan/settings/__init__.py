@@ -4,6 +4,6 @@ Titles, colours and resources are left out wherever no number depends on them. W
 canonical JSON sorts the keys of objects.
 """
 
-from urfm.plan.settings import data, figures, models, pretraining, tables
+from urfm.plan.settings import cost, data, figures, models, pretraining, tables
 
-__all__ = ["data", "figures", "models", "pretraining", "tables"]
+__all__ = ["cost", "data", "figures", "models", "pretraining", "tables"]
