@@ -104,6 +104,8 @@ use rule images as blurred_images with:
         record="<results>/images_blurred/{sigma}/{dataset}/store.json",
     log:
         "<logs>/images_blurred/{sigma}/{dataset}.log",
+    benchmark:
+        "<results>/benchmarks/images_blurred/{sigma}/{dataset}.tsv"
     params:
         **depends(
             "urfm.data.images.build",
