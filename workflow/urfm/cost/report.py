@@ -208,7 +208,7 @@ def notes(found: Estimate) -> Iterator[str]:
             "archives' authors state; `snakemake manifests` counts them."
         )
     if unknown:
-        yield f"Nobody states how many images these have, so nothing is counted of them: {', '.join(unknown)}."
+        yield f"Nobody states how many images these have, so none is counted before `manifests`: {', '.join(unknown)}."
     if not planning(config):
         yield "Counted is what can be made here; everything: --config data_root=NOWHERE."
     yield (
