@@ -264,6 +264,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="where manifests are, and cost/ will be")
     arguments = parser.parse_args()
     config = parse_settings(CostSettings, arguments.settings).model_dump()
+    say("Counting what each network computes: half a minute")
     found = estimate(config, arguments.results)
     said = list(notes(found))
     for name, table in tables(found).items():
