@@ -57,14 +57,14 @@ def statistics(folder: Path, models: int, tasks: int, seeds: int) -> Callable[[]
 
 
 def plan(folder: Path, models: int, tasks: int, seeds: int) -> Callable[[], object]:
-    """A dry run of a comparison of one's own: a fine-tuning job a model and task."""
+    """A dry run of a comparison of one's own: four fine-tuning jobs a model and task, beside Snakemake's start."""
     random = {"format": "random", "architecture": "vit_tiny_patch16_224"}
     task = {"title": "T", "dataset": "busbra", "group": "other", "classes": {"benign": "B", "malignant": "M"}}
     item = {"reference": "m0", "models": [f"m{n}" for n in range(models)], "tasks": [f"t{n}" for n in range(tasks)]}
     overlay = {
         "models": {name: {"title": name, "checkpoint": random} for name in item["models"]},
         "tasks": dict.fromkeys(item["tasks"], task),
-        "comparisons": {"mine": {**item, "shares": [100]}},
+        "comparisons": {"mine": {**item, "shares": [25, 50, 75, 100]}},
     }
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay))
     command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile"), "mine", "--dry-run", "--quiet", "all"]

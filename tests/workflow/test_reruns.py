@@ -40,6 +40,21 @@ def test_nothing_to_do(finished: Repository) -> None:
     assert "rule report:" not in output
 
 
+def test_measurements_that_are_gone(finished: Repository) -> None:
+    """What Snakemake measured of each stage is there, and is a reason for nothing."""
+    measured = finished.folder / "out" / "benchmarks"
+    stages = "simulate manifest images split pretrain_set targets pretrain encoder finetune probes attention statistics"
+    assert {path.name for path in measured.iterdir()} >= set(stages.split())
+    assert "Time and memory of the stages" in (finished.folder / "out" / "report.html").read_text()
+    elsewhere = measured.rename(finished.folder / "measured")
+    try:
+        jobs, output = finished.plan()
+        assert jobs == Counter()
+        assert "rule report:" not in output
+    finally:
+        elsewhere.rename(measured)
+
+
 def test_touched_files(finished: Repository) -> None:
     for path in finished.folder.rglob("*"):
         if path.suffix in (".py", ".smk", ".yaml") and "out" not in path.parts:

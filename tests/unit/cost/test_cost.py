@@ -120,8 +120,16 @@ def test_what_nobody_knows_is_named_and_not_counted(tmp_path: Path) -> None:
     assert "private_breast." in next(note for note in notes(found) if note.startswith("Nobody states"))
     row = next(row for row in tables(found)["pretraining"].rows if row[0] == "urfm")
     assert row[1:3] == ["unknown", "–"]
-    small = estimate(as_told(profile("demo")), tmp_path)
+    small = estimate(as_told(profile("demo")), tmp_path)  # simulated: what is expected of an archive says nothing
+    assert {run.images for run in small.runs} == {None}
+    assert sum((cell.work for cell in small.cells), Work()).total() == 0
     assert all(table.rows for table in tables(small).values())
+    write(
+        tmp_path / "splits" / "liver_mass" / "paper.json",
+        {"subsets": {part: {"images": 9} for part in ("train", "val")}},
+    )
+    made = estimate(as_told(profile("demo")), tmp_path)
+    assert {cell.cell.task for cell in made.cells if cell.work.total()} == {"liver_mass"}
 
 
 def test_limits_that_are_too_short_are_named(paper: Estimate) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from urfm.core.files import read_json
 from urfm.plan import grid
-from urfm.plan.availability import Config, available_datasets, organs_of, pretraining_settings
+from urfm.plan.availability import Config, available_datasets, is_simulated, organs_of, pretraining_settings
 
 
 def recorded(path: Path) -> dict[str, Any]:
@@ -17,9 +17,16 @@ def recorded(path: Path) -> dict[str, Any]:
 
 def of_dataset(config: Config, results: Path, dataset: str) -> int | None:
     """Usable images of a data set."""
-    expected = config["datasets"][dataset].get("expected", {})
-    number: int | None = recorded(results / "manifests" / f"{dataset}.json").get("images", expected.get("images"))
+    found = recorded(results / "manifests" / f"{dataset}.json") or expected(
+        config, dataset, config["datasets"][dataset]
+    )
+    number: int | None = found.get("images")
     return number
+
+
+def expected(config: Config, dataset: str, record: Config) -> Config:
+    """What `record`, of a data set or of a task on it, should hold; of a simulated set nobody knows before."""
+    return {} if is_simulated(config, dataset) else record.get("expected", {})
 
 
 def of_run(config: Config, results: Path, run: str) -> int | None:
@@ -38,6 +45,8 @@ def _of_organs(config: Config, results: Path, dataset: str, organs: list[str]) -
     """Images of some organs; of a set that holds others too, as many as the paper's Table 1 says."""
     if not organs or set(organs_of(config, dataset)) <= set(organs):
         return of_dataset(config, results, dataset)
+    if is_simulated(config, dataset):
+        return None
     source, table = config["datasets"][dataset]["source"], config["tables"]["table_1"]["paper"]
     listed = [table[organ][source] for organ in organs if source in table.get(organ, {})]
     return sum(listed) if listed else None
@@ -48,7 +57,8 @@ def of_task(config: Config, results: Path, task: str) -> dict[str, int] | None:
     split = recorded(results / "splits" / task / f"{grid.splits(config)[0]}.json")
     parts = {name: int(counts["images"]) for name, counts in split.get("subsets", {}).items()}
     if not split:
-        number = config["tasks"][task].get("expected", {}).get("images")
+        record = config["tasks"][task]
+        number = expected(config, record["dataset"], record).get("images")
         if number is None:
             return None
         ratio = config["splits"]["ratio"]

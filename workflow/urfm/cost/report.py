@@ -208,7 +208,7 @@ def notes(found: Estimate) -> Iterator[str]:
             "archives' authors state; `snakemake manifests` counts them."
         )
     if unknown:
-        yield f"Nobody states how many images these have, so nothing is counted of them: {', '.join(unknown)}."
+        yield f"Nobody states how many images these have, so none is counted before `manifests`: {', '.join(unknown)}."
     if not planning(config):
         yield "Counted is what can be made here; everything: --config data_root=NOWHERE."
     yield (
@@ -264,6 +264,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="where manifests are, and cost/ will be")
     arguments = parser.parse_args()
     config = parse_settings(CostSettings, arguments.settings).model_dump()
+    say("Counting what each network computes: half a minute")
     found = estimate(config, arguments.results)
     said = list(notes(found))
     for name, table in tables(found).items():
