@@ -109,8 +109,8 @@ def write_store(folder: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> Non
     path = Path("all.png")
     entries = (Entry(f"set/{number * 7919 % rows:06}", path, "") for number in range(rows))
 
-    def load(entry: Entry, long_side: int, bits: int | None) -> tuple[Pixels, int]:
-        return np.full((2, 1, 1), int(entry.image_id[4:]) % 251, np.uint8), 2
+    def load(entry: Entry, **_: object) -> Pixels:
+        return np.full((2, 1, 1), int(entry.image_id[4:]) % 251, np.uint8)
 
     monkeypatch.setattr(build, "_load", load)
     build.write_store(entries, folder, 512, 1, {"manifest_sha256": "", "simulated": True})
