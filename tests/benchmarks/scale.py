@@ -75,9 +75,9 @@ def write_store(folder: Path, rows: int) -> Callable[[], object]:
     return lambda: build.write_store(entries, folder / "store", 512, DECODERS, origin)
 
 
-def load(entry: Entry, **_: object) -> tuple[Pixels, int]:
+def load(entry: Entry, **_: object) -> Pixels:
     """Stands for decoding a file to store it."""
-    return np.zeros((1, 1, 1), np.uint8), 1
+    return np.zeros((1, 1, 1), np.uint8)
 
 
 def open_store(folder: Path, rows: int) -> Callable[[], object]:
