@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import configurations
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,11 +19,13 @@ from synthetic_cells import predictions, write_cell, write_cells
 from urfm.core.cli import run
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json
+from urfm.plan import grid
+from urfm.plan.settings import models as planned
 from urfm.statistics.details import DETAILS, GRID
 from urfm.statistics.predictions import Cell, read_cell, read_subset
 from urfm.statistics.scores import DIFFERENCE_COLUMNS, SCORE_COLUMNS
 from urfm.statistics.seed_scores import seed_scores
-from urfm.statistics.stage import StatisticsSettings, compute, main
+from urfm.statistics.stage import StatisticsSettings, compute, draws_for, family, main
 from urfm.statistics.stored import AVERAGE
 
 SETTINGS = StatisticsSettings(
@@ -282,6 +286,20 @@ def test_smallest_corrected_p_is_below_one_percent(tmp_path):
     gaps = compute(load(paths), SETTINGS)["differences"]
     assert len(gaps) == 30 * 3
     assert gaps["perm_p_holm"].min() < 0.01
+
+
+@pytest.mark.parametrize("profile", ["paper", "demo", "pocket"])
+def test_smallest_corrected_p_of_every_figure(profile):
+    """Holm's factor of the smallest P is the number of comparisons; a Monte-Carlo P is at least 1 / draws."""
+    config = configurations.PAPER if profile == "paper" else configurations.profile(profile)
+    for name, item in config["comparisons"].items():
+        models = {*grid.wanted_models(item), item["reference"]}
+        cells = [SimpleNamespace(model=m) for m in models for _ in item["tasks"] for _ in item["shares"]]
+        chosen = StatisticsSettings.model_validate(planned.statistics(config, name))
+        comparisons = family(cells, chosen)
+        others = models - {item["reference"], *item.get("lines", [])}
+        assert comparisons == len(others) * len(item["tasks"]) * len(item["shares"])
+        assert comparisons / draws_for(comparisons, chosen) < 0.01, name
 
 
 def test_models_tested_on_different_images_are_refused(tmp_path):
