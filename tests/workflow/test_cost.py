@@ -15,7 +15,7 @@ from working_copy import HOME, OVERLAYS, Repository
 STAGES = {
     "simulated archives and stand-ins": {"simulate", "stand_in"},
     "manifests": {"manifest"},
-    "image stores": {"images"},
+    "image stores": {"images", "blurred_images"},
     "splits and lists of images": {"split", "pretrain_set"},
     "stored targets": {"cache_targets"},
     "pre-training": {"pretrain"},

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from urfm.cost import images
 from urfm.plan import grid, products
-from urfm.plan.availability import Config, available_datasets, is_frozen, is_simulated, pretraining_settings, stand_ins
+from urfm.plan.availability import (
+    Config,
+    available_datasets,
+    blur_of_model,
+    blur_of_run,
+    is_frozen,
+    is_simulated,
+    pretraining_settings,
+    stand_ins,
+)
 from urfm.plan.settings.pretraining import uses_cache
 
 TABLES = 7  # tables 1 to 5, comparison_with_paper, claims
@@ -36,7 +45,7 @@ def count(config: Config) -> dict[str, tuple[str, int]]:
     found = {
         "simulated archives and stand-ins": ("small", len(folders) + len(random)),
         "manifests": ("manifest", len(datasets)),
-        "image stores": ("images", len(decoded)),
+        "image stores": ("images", len(decoded) + len(blurred_stores(config))),
         "splits and lists of images": (
             "small",
             len(splits) + len({*grid.pretrain_sets(config), *runs}),
@@ -56,6 +65,17 @@ def count(config: Config) -> dict[str, tuple[str, int]]:
         "figures, tables, report": ("small", drawn + 1),
     }
     return {stage: entry for stage, entry in found.items() if entry[1]}
+
+
+def blurred_stores(config: Config) -> list[tuple[float, str]]:
+    """Sigma and data set of each second store, of blurred images."""
+    seen = {
+        (blur_of_run(config, run), name) for run in grid.curve_runs(config) for name in available_datasets(config, run)
+    }
+    for cell in grid.all_cells(config):
+        tasks = filter(None, (cell.task, grid.external_task(config, cell.task)))
+        seen |= {(blur_of_model(config, cell.model), config["tasks"][task]["dataset"]) for task in tasks}
+    return sorted((sigma, name) for sigma, name in seen if sigma)
 
 
 def _drawn_comparisons(config: Config) -> list[str]:

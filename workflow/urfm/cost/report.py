@@ -111,7 +111,7 @@ def total(found: Estimate) -> Table:
         "stored targets": sum((work for _, work in found.targets.values()), Work()),
         "pre-training": sum((run.work for run in found.runs), Work()),
         "fine-tuning: training": sum((cell.training for cell in found.cells), Work()),
-        f"fine-tuning: prediction ({training.EVALUATION})": sum((cell.evaluation for cell in found.cells), Work()),
+        "fine-tuning: prediction": sum((cell.evaluation for cell in found.cells), Work()),
     }
     parts = {name: work for name, work in parts.items() if work}
     whole = sum(parts.values(), Work())
@@ -196,7 +196,7 @@ def notes(found: Estimate) -> Iterator[str]:
     """How sure all this is: where numbers come from, what is left out, and limits that are too short."""
     config, cost = found.config, found.config["cost"]
     yield (
-        f"Cards reach {cost['utilisation']:.0%} of their bf16 or fp16 peak in training and "
+        f"Cards reach {cost['utilisation']:.0%} of their peak in bf16, fp16 or TF32 and "
         f"{cost['utilisation_fp32']:.0%} of their fp32 peak (`cost` in config.yaml, docs/cost.md). Small batches "
         "do not fill an H100: take its hours of fine-tuning for the least."
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from urfm.cost import images
+from urfm.cost.jobs import blurred_stores
 from urfm.cost.training import Run, Tuned
 from urfm.plan import grid
 from urfm.plan.availability import Config
@@ -20,15 +21,16 @@ def storage(
     config: Config, results: Path, runs: Sequence[Run], cells: Sequence[Tuned], stored: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, float, str]]:
     """What it is, bytes, and how they come about; in the order in which it is made."""
-    datasets = images.datasets(config)
-    made = [images.recorded(results / "images" / name / "store.json").get("bytes") for name in datasets]
-    estimated = [
-        images.of_dataset(config, results, name) or 0 for name, size in zip(datasets, made, strict=True) if not size
-    ]
     side = config["images"]["long_side"]
-    grey = sum(size or 0 for size in made) + sum(estimated) * side * side * ASPECT
-    how = f"images of {side} x {round(side * ASPECT)}, grey; three times as much in colour" if estimated else "as made"
-    yield "image stores", grey, how
+    how = f"images of {side} x {round(side * ASPECT)}, grey; three times as much in colour"
+    names = images.datasets(config)
+    second = [name for _, name in blurred_stores(config)]
+    for title, wanted in (("image stores", names), ("stores of blurred images", second)):
+        made = {name: images.recorded(results / "images" / name / "store.json").get("bytes") for name in wanted}
+        estimated = [images.of_dataset(config, results, name) or 0 for name in wanted if not made[name]]
+        size = sum(made[name] or 0 for name in wanted) + sum(estimated) * side * side * ASPECT
+        if wanted:
+            yield title, size, how if estimated else "as made"
     for teacher in dict.fromkeys(teacher for teacher, _ in stored):
         settings = target_settings(config, teacher)
         number = sum(images.of_dataset(config, results, name) or 0 for own, name in stored if own == teacher)

@@ -14,7 +14,7 @@ from urfm.plan import grid, settings
 from urfm.plan.availability import Config, available_datasets, is_frozen, pretraining_settings
 from urfm.plan.grid import Cell
 
-EVALUATION = "fp32"  # precision of urfm.training.finetune.loop.predict
+EVALUATION = "tf32"  # products of urfm.training.finetune.loop.predict, unless training is in fp32
 # Of a hundred epochs so many are the best so far and predict the test part too; five if scores differ by chance alone.
 BEST = 10
 
@@ -87,8 +87,9 @@ def cells(config: Config, results: Path) -> Iterator[Tuned]:
         epochs = recipe["epochs"] * len(config["seeds"])
         others = sum(number for name, number in parts.items() if name not in ("train", "val"))
         predicted = epochs * parts["val"] + epochs * others * BEST // 100
+        precision = "fp32" if recipe["precision"] == "fp32" else EVALUATION
         training = Work({recipe["precision"]: epochs * (train // batch) * batch * network.step})
-        yield Tuned(cell, training, Work({EVALUATION: predicted * network.forward}), network.parameters)
+        yield Tuned(cell, training, Work({precision: predicted * network.forward}), network.parameters)
 
 
 def shape(config: Config, model: str) -> flops.Shape:

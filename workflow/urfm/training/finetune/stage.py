@@ -93,10 +93,7 @@ def main() -> None:
     torch.set_num_threads(1)  # two threads are slower than two processes, and their number changes bits
     device = own_device()
     precision = optimisation.choose_precision(settings.precision, device)
-    if device.type == "cuda" and precision != "fp32":
-        # Evaluation is in fp32: some 55 % of the time, if its products are. TF32's keep 10 of 23 bits of what is
-        # multiplied, more than the bf16 of training, and all 23 of the sums, so that no two logits become equal.
-        torch.set_float32_matmul_precision("high")
+    optimisation.choose_products(precision, device)
     settings = settings.model_copy(update={"precision": precision})
     sources = read_sources(arguments, settings)
     store, other = sources.store, sources.other
