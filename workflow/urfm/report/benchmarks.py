@@ -15,6 +15,7 @@ STAGES = {
     "stand_in": "stand-ins",
     "manifest": "manifests",
     "images": "image stores",
+    "images_blurred": "stores of blurred images",
     "split": "splits",
     "pretrain_set": "lists of images",
     "targets": "stored targets",
