@@ -26,8 +26,8 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     """Exactly `snakemake --profile slurm figure_2`, as a dry run: the whole of figure 2 and its resources."""
     output = repository.snakemake("--profile", "slurm", "figure_2", "--dry-run")
     assert jobs(output) == Counter(
-        manifest=20, images=20, split=11, pretrain_set=3, pretrain=3, encoder_from_run=3, encoder_from_checkpoint=3,
-        finetune=50, finetune_with_weights=10, comparison_statistics=1, figure_2=1,
+        manifest=20, images=20, blurred_images=20, split=11, pretrain_set=3, pretrain=3, encoder_from_run=3,
+        encoder_from_checkpoint=3, finetune=50, finetune_with_weights=10, comparison_statistics=1, figure_2=1,
     )  # fmt: skip
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
@@ -165,8 +165,11 @@ def test_partition_and_account_come_from_the_environment(
         ("table_1", Counter(manifest=10, pretrain_set=1, table_1=1)),
         ("table_3", Counter(manifest=6, pretrain_set=6, table_3=1)),
         ("pretrain_sets", Counter(manifest=10, pretrain_set=16, pretrain_sets=1)),
-        # All seventeen runs, one of which leaves out the patients of eleven tasks.
-        ("pretraining", Counter(manifest=20, images=10, split=11, pretrain_set=17, pretrain=17, pretraining=1)),
+        # All seventeen runs, one of which leaves out the patients of eleven tasks, and one sees blurred images.
+        (
+            "pretraining",
+            Counter(manifest=20, images=10, blurred_images=10, split=11, pretrain_set=17, pretrain=17, pretraining=1),
+        ),
         ("results/pretrain/urfm_liver/encoder.json", Counter(manifest=1, images=1, pretrain_set=1, pretrain=1)),
         ("results/pretrain/urfm_data10/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),
         ("results/pretrain/urfm_balanced/encoder.json", Counter(manifest=10, images=10, pretrain_set=1, pretrain=1)),

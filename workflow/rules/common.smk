@@ -87,6 +87,7 @@ wildcard_constraints:
     teacher=configuration.one_of(config["teachers"]),
     run=configuration.one_of(config["pretraining"]["runs"]),
     model=configuration.one_of(config["models"]),
+    sigma=r"[0-9.e+-]+",
     comparison=configuration.one_of(config["comparisons"]),
     share=r"\d+",
     split=r"paper|seed-(0|[1-9]\d*)|published|ultrabench",
@@ -219,6 +220,28 @@ def run_images(name):
     return lambda wildcards: [f"<results>/images/{dataset}/{name}" for dataset in run_datasets(wildcards.run)]
 
 
+def run_blurred_images(name):
+    """Files of the second stores, which a run's student sees; none of a run that does not deblur."""
+
+    def files(wildcards):
+        sigma = availability.blur_of_run(config, wildcards.run)
+        return [f"{stores(sigma)}/{dataset}/{name}" for dataset in run_datasets(wildcards.run)] if sigma else []
+
+    return files
+
+
+def stores(sigma):
+    """Where the image stores are, or those of images that were blurred."""
+    return f"<results>/images_blurred/{sigma}" if sigma else "<results>/images"
+
+
+def seen_stores(wildcards):
+    """Where the stores are that a rule's run or model sees, or, of a rule without, the model of figures 6 and 7."""
+    if run := wildcards.get("run"):
+        return stores(availability.blur_of_run(config, run))
+    return stores(availability.blur_of_model(config, wildcards.get("model") or config["figures"]["model"]))
+
+
 def target_files(run, name):
     """Stored teacher targets of a run's data sets; none when the teacher looks on while training."""
     if not settings.pretraining.uses_cache(config, run):
@@ -257,15 +280,18 @@ def task_manifest(suffix):
 
 
 def task_images(name):
-    return lambda wildcards: f"<results>/images/{config['tasks'][wildcards.task]['dataset']}/{name}"
+    return lambda wildcards: f"{seen_stores(wildcards)}/{config['tasks'][wildcards.task]['dataset']}/{name}"
 
 
 def external_files(pattern):
-    """A file of the set that a task's models predict unchanged, by its {dataset} or {task}; none if it is not here."""
+    """A file of the set that a task's models predict unchanged, by its {dataset} in {stores}, or {task}; none if it is
+    not here."""
 
     def files(wildcards):
-        other = grid.external_task(config, wildcards.task)
-        return [pattern.format(task=other, dataset=config["tasks"][other]["dataset"])] if other else []
+        if (other := grid.external_task(config, wildcards.task)) is None:
+            return []
+        dataset = config["tasks"][other]["dataset"]
+        return [pattern.format(task=other, dataset=dataset, stores=seen_stores(wildcards))]
 
     return files
 
@@ -314,10 +340,10 @@ def probe_files(suffix):
     return [f"<results>/probes/{name}/{task}.{suffix}" for name in names for task in grid.probed_tasks(config)]
 
 
-def task_stores(tasks, name):
+def task_stores(tasks, name, folder="<results>/images"):
     """A file of the image store of each of these tasks that is here."""
     there = grid.available_tasks(config, {"tasks": tasks})
-    return [f"<results>/images/{config['tasks'][task]['dataset']}/{name}" for task in there]
+    return [f"{folder}/{config['tasks'][task]['dataset']}/{name}" for task in there]
 
 
 def needed(product, files):

@@ -86,6 +86,21 @@ rule images:
         """
 
 
+# The same images, blurred at the size of their files: what Deblur-MIM and its like see.
+use rule images as blurred_images with:
+    output:
+        pixels="<results>/images_blurred/{sigma}/{dataset}/pixels.bin",
+        index="<results>/images_blurred/{sigma}/{dataset}/index.parquet",
+        record="<results>/images_blurred/{sigma}/{dataset}/store.json",
+    log:
+        "<logs>/images_blurred/{sigma}/{dataset}.log",
+    params:
+        **depends(
+            "urfm.data.images.build",
+            lambda wildcards: settings.data.blurred_images(config, wildcards.dataset, float(wildcards.sigma)),
+        ),
+
+
 rule split:
     input:
         manifest=ancient(task_manifest("parquet")),

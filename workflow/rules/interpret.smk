@@ -62,8 +62,8 @@ rule attention:
 
 rule embeddings:
     input:
-        pixels=ancient(task_stores(EMBEDDED, "pixels.bin")),
-        stores=task_stores(EMBEDDED, "store.json"),
+        pixels=lambda wildcards: ancient(task_stores(EMBEDDED, "pixels.bin", seen_stores(wildcards))),
+        stores=lambda wildcards: task_stores(EMBEDDED, "store.json", seen_stores(wildcards)),
         splits=[f"<results>/splits/{task}/{grid.shown_split(config)}.json" for task in EMBEDDED],
         weights=ancient("<results>/encoders/{model}.safetensors"),
         encoder="<results>/encoders/{model}.json",

@@ -36,6 +36,8 @@ rule pretrain:
         pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=ancient(run_images("pixels.bin")),
         stores=run_images("store.json"),
+        blurred_pixels=ancient(run_blurred_images("pixels.bin")),
+        blurred=run_blurred_images("store.json"),
         tokens=ancient(lambda wildcards: target_files(wildcards.run, "tokens.bin")),
         targets=lambda wildcards: target_files(wildcards.run, "targets.json"),
         teacher=local(lambda wildcards: teacher_file(wildcards.run)),
@@ -67,7 +69,7 @@ rule pretrain:
         ),
     shell:
         """
-        stores=({input.stores:q}) targets=({input.targets:q})
+        stores=({input.stores:q}) blurred=({input.blurred:q}) targets=({input.targets:q})
         trap '' TERM USR1 # the program takes them to save its state; this shell outlives it
         trap : HUP        # and this, when the terminal is closed; under nohup it stays ignored
         sh "$URFM_LAUNCH" {resources.nodes} {resources.processes} {threads} urfm.training.pretrain.stage \
@@ -75,6 +77,7 @@ rule pretrain:
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --pretrain-set {input.pretrain_set:q} \
             --images "${{stores[@]%/*}}" \
+            --blurred-images "${{blurred[@]%/*}}" \
             --targets "${{targets[@]%/*}}" \
             $([ {resources.micro_batch} -eq 0 ] || echo --micro-batch {resources.micro_batch}) \
             --state "$URFM_STATE/pretrain/{wildcards.run}" \

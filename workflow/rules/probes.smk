@@ -124,6 +124,8 @@ rule reconstruct:
         pretrain_set_record="<results>/pretrain_sets/{run}.json",
         pixels=ancient(run_images("pixels.bin")),
         stores=run_images("store.json"),
+        blurred_pixels=ancient(run_blurred_images("pixels.bin")),
+        blurred=run_blurred_images("store.json"),
     output:
         arrays="<results>/reconstructions/{run}.npz",
         record="<results>/reconstructions/{run}.json",
@@ -138,13 +140,14 @@ rule reconstruct:
         **depends("urfm.interpret.reconstruct", lambda wildcards: settings.pretraining.reconstruct(config)),
     shell:
         """
-        stores=({input.stores:q})
+        stores=({input.stores:q}) blurred=({input.blurred:q})
         python -m urfm.interpret.reconstruct \
             --settings {params.settings:q} \
             --checkpoint-root "$URFM_CHECKPOINTS" \
             --snapshots {input.record:q} \
             --pretrain-set {input.pretrain_set:q} \
             --images "${{stores[@]%/*}}" \
+            --blurred-images "${{blurred[@]%/*}}" \
             --output {output.arrays:q} \
             2>&1 | tee -i {log:q}
         """

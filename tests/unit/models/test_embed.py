@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import timm
@@ -54,6 +55,21 @@ def test_vector_of_a_vision_transformer(tmp_path: Path, picture: Image.Image, po
             mean = model.forward_features(pixels_of(picture, encoder.record))[0, 1:].mean(0)
             expected = (mean - mean.mean()) / (mean.var(correction=0) + 1e-6).sqrt()
     torch.testing.assert_close(torch.from_numpy(features), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_own_pictures_are_blurred_at_their_own_size(tmp_path: Path) -> None:
+    """By OpenCV's blur of the whole picture, before it is squashed: a path, an array or an open picture."""
+    path = write_encoder(tmp_path, "mae")
+    record = read_json(path)
+    path.write_text(json.dumps(record | {"blur_sigma": 1.1}))
+    encoder = load(path)
+    for size in ((300, 200), (900, 1300)):
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+        picture.save(tmp_path / "own.png")
+        soft = Image.fromarray(cv2.GaussianBlur(np.asarray(picture), (0, 0), 1.1))
+        for own in (tmp_path / "own.png", np.asarray(picture), picture):
+            torch.testing.assert_close(encoder.prepare(own), pixels_of(soft, record)[0], rtol=1e-5, atol=1e-5)
+        assert (encoder.prepare(picture) - pixels_of(picture, record)[0]).abs().max() > 0.01
 
 
 def test_vector_of_a_convolutional_network(tmp_path: Path, picture: Image.Image) -> None:

@@ -92,11 +92,11 @@ def make_task(folder: Path, counts: dict[str, tuple[int, int, int]], size: int =
                 noisy = 128 + pictures[label] + generator.normal(0, 25, (size, size))
                 name = f"toy/{subset}-{label}-{i:03d}"
                 rows.append((name, name, label, subset))
-                index.append((name, len(content), size, size, 1, size))
+                index.append((name, len(content), size, size, 1))
                 content += noisy.clip(0, 255).astype(np.uint8).tobytes()
     (folder / "images").mkdir(parents=True)
     (folder / "images/pixels.bin").write_bytes(content)
-    table = pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels", "native_side"])
+    table = pd.DataFrame(index, columns=["image_id", "offset", "height", "width", "channels"])
     table.sort_values("image_id").to_parquet(folder / "images/index.parquet", index=False)
     record = {"images": len(index), "bytes": len(content), "long_side": size, "simulated": False}
     hashes = {"sha256": hashlib.sha256(content).hexdigest(), "index_sha256": digest(folder / "images/index.parquet")}
@@ -261,34 +261,65 @@ def test_batches_are_even_when_mixed(images: int, batch: int, mixup: float, expe
 
 
 def training_images(
-    folder: Path, seed: int, settings: FinetuneSettings | None = None, **of_encoder: object
+    folder: Path, seed: int, settings: FinetuneSettings | None = None, store: str = "images", **of_encoder: object
 ) -> images.TrainingImages:
     settings = settings or FinetuneSettings.model_validate(PAPER)
     record = json.loads((folder / "encoder.json").read_text()) | of_encoder
-    store = ImageStore(folder / "images")
-    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), store, settings, record)
-    return images.TrainingImages(settings, store, parts["train"], record, seed)
+    opened = ImageStore(folder / store)
+    parts = images.read_parts(pd.read_parquet(folder / "split.parquet"), opened, settings, record)
+    return images.TrainingImages(settings, opened, parts["train"], record, seed)
+
+
+def soften(folder: Path, sigma: float) -> None:
+    """The second store, `blurred`, of a toy task's images."""
+    shutil.copytree(folder / "images", folder / "blurred")
+    pixels = np.fromfile(folder / "images/pixels.bin", np.uint8).reshape(-1, 32, 32, 1)
+    content = b"".join(blur(image, sigma).tobytes() for image in pixels)
+    (folder / "blurred/pixels.bin").write_bytes(content)
+    record = json.loads((folder / "images/store.json").read_text())
+    record |= {"sha256": hashlib.sha256(content).hexdigest(), "blur_sigma": sigma}
+    (folder / "blurred/store.json").write_text(json.dumps(record))
 
 
 def test_an_encoder_that_deblurs_sees_blurred_images(toy: Path) -> None:
     """Deblur-MIM's authors demand it in training and evaluation: stripes of eight pixels lose contrast."""
+    soften(toy, 2.5)
     settings = FinetuneSettings.model_validate({**PAPER, "randaugment": "", "crop_scale": [0.9, 1.0]})
     contrasts = []
-    for sigma in (0.0, 2.5):
-        data = training_images(toy, seed=0, settings=settings, blur_sigma=sigma)
+    for name, sigma in (("images", 0.0), ("blurred", 2.5)):
+        data = training_images(toy, seed=0, settings=settings, store=name, blur_sigma=sigma)
         contrasts.append(np.mean([float(data[(0, index)][0].float().std()) for index in range(8)]))
     assert contrasts[1] < 0.7 * contrasts[0]
     record = json.loads((toy / "encoder.json").read_text())
-    split, store = pd.read_parquet(toy / "split.parquet"), ImageStore(toy / "images")
+    deblurring = record | {"blur_sigma": 2.5}
+    split, sharp, soft = pd.read_parquet(toy / "split.parquet"), ImageStore(toy / "images"), ImageStore(toy / "blurred")
     first = split[split["subset"] == "val"].sort_values("image_id")["image_id"].iloc[0]
-    for sigma in (0.0, 2.5):
-        part = images.read_parts(split, store, settings, record | {"blur_sigma": sigma})["val"]
-        expected = blur(store.read(first), sigma)
-        assert torch.equal(part.pixels[0], torch.from_numpy(expected).permute(2, 0, 1))
-    # Weights are the same, results are not: another state.
-    origins = [({"sha256": ""}, store)]
-    assert stage.identity(settings, record, origins) != stage.identity(settings, record | {"blur_sigma": 2.5}, origins)
-    assert stage.identity(settings, record, origins) == stage.identity(settings, record | {"blur_sigma": 0.0}, origins)
+    part = images.read_parts(split, soft, settings, deblurring)["val"]
+    assert torch.equal(part.pixels[0], torch.from_numpy(blur(sharp.read(first), 2.5)).permute(2, 0, 1))
+    for store, encoder, expected in ((sharp, deblurring, "by 0 pixels, expected 2.5"), (soft, record, "by 2.5 pixels")):
+        with pytest.raises(UrfmError, match=f"its images were blurred {expected}"):
+            images.read_parts(split, store, settings, encoder)
+    # Weights are the same, results are not: another state. Without a blur it is the one that it always was.
+    seen = [stage.identity(settings, encoder, [({"sha256": ""}, store)]) for encoder, store in
+            ((record, sharp), (deblurring, soft), (record | {"blur_sigma": 0.0}, sharp))]  # fmt: skip
+    assert seen[0] != seen[1]
+    assert seen[0] == seen[2]
+    assert len(seen[0]) == 3
+
+
+def test_a_cell_on_blurred_images(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the whole stage, and of the set that is predicted unchanged: both stores must be as the encoder wants them."""
+    soften(toy, 2.5)
+    sharp = train(toy, monkeypatch, epochs=2)
+    record = read_json(toy / "encoder.json")
+    (toy / "encoder.json").write_text(json.dumps(record | {"blur_sigma": 2.5}))
+    for more in ([], ["--images", "blurred", "--external-images", "images", "--external-split", "split.json"]):
+        wrong = [part if part.startswith("--") else str(toy / part) for part in more]
+        with pytest.raises(UrfmError, match=r"images: its images were blurred by 0 pixels, expected 2\.5"):
+            train(toy, monkeypatch, "wrong", *wrong, epochs=2)
+    soft = train(toy, monkeypatch, "soft", "--images", str(toy / "blurred"), epochs=2)
+    assert soft["image_id"].tolist() == sharp["image_id"].tolist()
+    assert not np.allclose(soft.filter(like="p_"), sharp.filter(like="p_"))
 
 
 def test_augmentation_depends_on_seed_epoch_and_image_only(toy: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from urfm.core.cli import parse_settings
 from urfm.core.code import definitions
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json, write_parquet
+from urfm.data.images.blur import blur
 from urfm.data.images.build import Entry, write_store
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import pixel_sha256
@@ -42,7 +44,7 @@ from urfm.targets.store import TargetStore
 from urfm.training import state
 from urfm.training.distributed import Processes
 from urfm.training.pretrain.samples import Batches, Samples, list_images, mask_noise
-from urfm.training.pretrain.stage import pretrain
+from urfm.training.pretrain.stage import identity, pretrain
 from urfm.training.sampling import epoch_order
 
 LIBRARY = Path(state.__file__).parents[2]
@@ -52,7 +54,7 @@ TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two stores, of 14 and 7 small images."""
+    """Two stores, of 14 and 7 small images; beside them those of the same images, blurred (`blurred`)."""
     folders = []
     rng = np.random.default_rng(0)
     for name, count in (("a", 14), ("b", 7)):
@@ -66,8 +68,14 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             entries.append(Entry(f"{name}/{number:02}", path, digest))
         origin = {"manifest_sha256": "", "simulated": name == "b"}
         write_store(entries, folder / name, 512, 1, origin)
+        soft = origin | {"blur_sigma": 1.1}
+        write_store(entries, folder / "blurred" / name, 512, 1, soft, through=partial(blur, sigma=1.1))
         folders.append(folder / name)
     return folders
+
+
+def blurred(stores: list[Path]) -> list[Path]:
+    return [store.parent / "blurred" / store.name for store in stores]
 
 
 def settings(**changes: Any) -> PretrainSettings:
@@ -586,7 +594,8 @@ def test_teacher_of_larger_pictures(stores: list[Path], tmp_path: Path) -> None:
     at_32 = Samples(settings(), images_of(stores), opened, [])[2, 5]["student"]
     for blur_sigma in (0.0, 1.1):
         chosen = settings(teacher=teacher, blur_sigma=blur_sigma)
-        sample = Samples(chosen, images_of(stores), opened, [])[2, 5]
+        soft = [ImageStore(folder) for folder in blurred(stores)] if blur_sigma else []
+        sample = Samples(chosen, images_of(stores), opened, [], soft)[2, 5]
         assert torch.equal(sample["teacher"], at_64)
         assert torch.equal(sample["student"], at_32) == (blur_sigma == 0)
     assert np.isfinite(here(settings(teacher=teacher), stores, tmp_path / "online")["loss"]).all()
@@ -605,15 +614,20 @@ def test_teacher_of_larger_pictures(stores: list[Path], tmp_path: Path) -> None:
 
 
 def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: Path) -> None:
-    opened = [ImageStore(folder) for folder in stores]
+    opened, soft = ([ImageStore(folder) for folder in folders] for folders in (stores, blurred(stores)))
     sharp = Samples(settings(), images_of(stores), opened, [])
-    blurred = Samples(settings(blur_sigma=1.1), images_of(stores), opened, [])
-    a, b = sharp[2, 5], blurred[2, 5]
+    chosen = settings(blur_sigma=1.1)
+    deblurring = Samples(chosen, images_of(stores), opened, [], soft)
+    a, b = sharp[2, 5], deblurring[2, 5]
     assert set(a) == {"student"}
     assert set(b) == {"student", "teacher"}
     assert torch.equal(b["teacher"], a["student"])
+    # The very box that is cut out of the sharp image, out of the blurred one: as if the latter were all there is.
+    assert torch.equal(b["student"], Samples(settings(), images_of(stores), soft, [])[2, 5]["student"])
     roughness = [pixels.float().diff(dim=-1).abs().mean() for pixels in (b["student"], b["teacher"])]
     assert roughness[0] < roughness[1]
+    with pytest.raises(ValueError, match="go together"):
+        Samples(chosen, images_of(stores), opened, [])
     assert torch.equal(sharp[2, 5]["student"], a["student"])
     assert not torch.equal(sharp[3, 5]["student"], a["student"])
     with pytest.raises(UrfmError, match="no image 'a/14', which is selected"):
@@ -623,8 +637,34 @@ def test_samples_show_both_networks_the_same_box(stores: list[Path], tmp_path: P
 
 
 def test_deblurring_trains_on_all_patches(stores: list[Path], tmp_path: Path) -> None:
-    history = here(settings(blur_sigma=1.1, loss_on="all", mask_ratio=0.75), stores, tmp_path)
+    chosen = settings(blur_sigma=1.1, loss_on="all", mask_ratio=0.75)
+    history = here(chosen, stores, tmp_path, blurred_images=blurred(stores)[::-1])  # found by their names
     assert np.isfinite(history["loss"]).all()
+    record = read_json(tmp_path / "out" / "encoder.json")
+    assert record["blur_sigma"] == 1.1
+    assert set(record["provenance"]["blurred_stores"]) == set(record["provenance"]["stores"]) == {"a", "b"}
+
+    with pytest.raises(UrfmError, match=r"--blurred-images: no store of b; blur_sigma needs one for each"):
+        here(chosen, stores, tmp_path / "wrong", blurred_images=blurred(stores)[:1])
+    with pytest.raises(UrfmError, match=r"a: its images were blurred by 0 pixels, expected 1\.1"):
+        here(chosen, stores, tmp_path / "wrong", blurred_images=stores)
+    pixels = blurred(stores)[0] / "pixels.bin"
+    whole = pixels.read_bytes()
+    pixels.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    with pytest.raises(UrfmError, match=r"blurred/a/pixels\.bin: its content changed"):
+        here(chosen, stores, tmp_path / "wrong", blurred_images=blurred(stores))
+    pixels.write_bytes(whole)
+
+
+def test_blurred_images_are_part_of_what_a_state_is_for(stores: list[Path]) -> None:
+    """Other blurred pixels are another run; a run that sees none of them has the state that it always had."""
+    opened, soft = ([ImageStore(folder) for folder in folders] for folders in (stores, blurred(stores)))
+    chosen = {"images_sha256": "", "organs_sha256": ""}
+    sharp = identity(settings(), {}, chosen, opened, [])
+    assert sharp[4] == sorted([store.record["sha256"], store.record["index_sha256"]] for store in opened)
+    one = identity(settings(blur_sigma=1.1), {}, chosen, [*opened, *soft], [])
+    soft[0].record["sha256"] = "another"
+    assert identity(settings(blur_sigma=1.1), {}, chosen, [*opened, *soft], []) != one
 
 
 def test_small_data_sets_and_mistakes(stores: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

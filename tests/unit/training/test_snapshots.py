@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
-from test_pretrain import TINY, here, images_of, settings, stores, write_pretrain_set  # noqa: F401 (a fixture)
+from test_pretrain import TINY, blurred, here, images_of, settings, stores, write_pretrain_set  # noqa: F401 (a fixture)
 from urfm import load
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, sha256, write_json, write_parquet
 from urfm.data.images.store import ImageStore
+from urfm.data.views import View, take_view
 from urfm.interpret import probe_encoder, reconstruct
 from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.models.mim import MaskedAutoencoder, build_encoder
@@ -195,11 +196,19 @@ def test_probe_stage(
 
 
 def reconstructed(
-    run: Path, folders: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, folders: list[Path], output: Path, monkeypatch: pytest.MonkeyPatch, *more: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     table = write_pretrain_set(output, images_of(folders))
     arguments = ["", "--settings", '{"images": 3}', "--snapshots", str(run / "out" / "snapshots.json")]
-    arguments += ["--pretrain-set", str(table), "--images", *map(str, folders), "--output", str(output / "r.npz")]
+    arguments += [
+        "--pretrain-set",
+        str(table),
+        "--images",
+        *map(str, folders),
+        "--output",
+        str(output / "r.npz"),
+        *more,
+    ]
     monkeypatch.setattr("sys.argv", arguments)
     reconstruct.main()
     with np.load(output / "r.npz", allow_pickle=False) as content:
@@ -232,6 +241,25 @@ def test_pixels_are_reconstructed(
                 part = slice(place, place + 1)
                 loss = network(pixels[part], patchify(pixels[part], 16), noise[part]).item()
                 assert arrays["errors"][number, place] == pytest.approx(loss, rel=1e-4)
+
+
+def test_what_a_deblurring_run_sees_and_predicts(
+    stores: list[Path],  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blurred images are shown, the targets are the sharp ones."""
+    here(settings(blur_sigma=1.1, snapshot_every=4), stores, tmp_path, blurred_images=blurred(stores))
+    folders = ["--blurred-images", *map(str, blurred(stores))]
+    arrays, record = reconstructed(tmp_path, stores, tmp_path, monkeypatch, *folders)
+    for place, image_id in enumerate(record["image_ids"]):
+        number = "ab".index(image_id[0])
+        for shown, folder in ((arrays["images"], blurred(stores)[number]), (arrays["target"], stores[number])):
+            image = ImageStore(folder).read(image_id)
+            whole = take_view(image, View(0, 0, *image.shape[:2], flip=False), 32).permute(1, 2, 0).numpy()
+            assert np.abs(shown[place].astype(int) - whole).max() <= 1
+    with pytest.raises(UrfmError, match="--blurred-images: no store of a, b"):
+        reconstructed(tmp_path, stores, tmp_path, monkeypatch)
 
 
 def test_teacher_tokens_are_reconstructed_as_components(

@@ -72,7 +72,7 @@ class Model(Settings):
     blur_sigma: NotNegative | None = Field(
         default=None,
         description="Gaussian blur of all images that the encoder sees downstream, in pixels of the file, as those who "
-        "deblur demand of it; 0 none; if left out, as in its pre-training here",
+        "deblur demand of it; 0 none; if left out, as in its pre-training here. Each value is a second image store (D99)",
     )
     finetuning: ModelFinetuning | None = Field(
         default=None,

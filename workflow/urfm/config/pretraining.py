@@ -105,7 +105,7 @@ class Recipe(Schedule, Views):
     loss_on: LossOn = Field(description="patches that count in the loss")
     blur_sigma: NotNegative = Field(
         description="Gaussian blur of the student's input, in pixels of the file; 0 none. The encoder sees blurred "
-        "images downstream too (models.*.blur_sigma)"
+        "images downstream too (models.*.blur_sigma). They are a second image store, as large as the first (D99)"
     )
     mask_ratio: BelowOne = Field(description="share of patches hidden from the encoder")
     batch_size: Count = Field(description="images a step over all processes")

@@ -34,7 +34,7 @@ from urfm.models.mim import MaskedAutoencoder
 from urfm.models.normalisation import normalise
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher, patchify
-from urfm.training.pretrain.samples import list_images, open_pretrain_set
+from urfm.training.pretrain.samples import list_images, open_blurred, open_pretrain_set
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -50,7 +50,9 @@ def choose(pretrain_set: pd.DataFrame, number: int) -> pd.DataFrame:
     return shuffled.loc[turn.index[:number]].reset_index(drop=True)
 
 
-def whole_images(chosen: pd.DataFrame, stores: list[ImageStore], settings: PretrainSettings) -> tuple[Tensor, Tensor]:
+def whole_images(
+    chosen: pd.DataFrame, stores: list[ImageStore], blurred: list[ImageStore], settings: PretrainSettings
+) -> tuple[Tensor, Tensor]:
     """uint8 (n, 3, S, S) twice, squashed to a square: as the student sees them, which may be blurred, and as the
     teacher does, sharp and of its own size."""
     student, sharp = [], []
@@ -58,8 +60,8 @@ def whole_images(chosen: pd.DataFrame, stores: list[ImageStore], settings: Pretr
         image = stores[number].read_row(int(row))
         view = View(0, 0, image.shape[0], image.shape[1], flip=False)
         sharp.append(take_view(image, view, settings.teacher.sees(settings.input_size)))
-        blurred = stores[number].read_row(int(row), settings.blur_sigma)
-        student.append(take_view(blurred, view, settings.input_size))
+        seen = (blurred or stores)[number].read_row(int(row))
+        student.append(take_view(seen, view, settings.input_size))
     return torch.stack(student), torch.stack(sharp)
 
 
@@ -157,6 +159,9 @@ def main() -> None:
     parser.add_argument("--snapshots", type=Path, required=True, help="snapshots.json of the run")
     parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the run's images")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
+    parser.add_argument(
+        "--blurred-images", type=Path, nargs="*", default=[], help="of a run that deblurs: second stores"
+    )
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--output", type=Path, required=True, help="npz file to write, with a json beside it")
     arguments = parser.parse_args()
@@ -167,7 +172,8 @@ def main() -> None:
     _, pretrain_set = open_pretrain_set(arguments.pretrain_set)
     chosen = choose(pretrain_set, settings.images)
     stores = [ImageStore(folder, verify=True) for folder in arguments.images if folder.name in set(chosen["dataset"])]
-    student, sharp = whole_images(chosen, stores, trained)
+    blurred = open_blurred(trained, stores, arguments.blurred_images, verify=True)
+    student, sharp = whole_images(chosen, stores, blurred, trained)
     patch_size = trained.input_size // snapshots.target["grid"][0]
     mean, std = trained.colours
     teacher = load_teacher(

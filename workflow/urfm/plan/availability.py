@@ -127,6 +127,20 @@ def pretraining_settings(config: Config, run: str) -> Config:
     return {**config["pretraining"]["defaults"], **config["pretraining"]["runs"][run]}
 
 
+def blur_of_run(config: Config, run: str) -> float:
+    """Sigma of the blur that a run's student sees, in pixels of the files; 0: none."""
+    return float(pretraining_settings(config, run)["blur_sigma"])
+
+
+def blur_of_model(config: Config, model: str) -> float:
+    """Sigma of the blur of all images that a model sees downstream: its own, or that of its pre-training here."""
+    record = config["models"][model]
+    own = record.get("blur_sigma")
+    if own is None and "pretraining" in record:
+        return blur_of_run(config, record["pretraining"])
+    return float(own or 0)
+
+
 def missing_run(config: Config, run: str) -> Missing | None:
     settings = pretraining_settings(config, run)
     return missing_teacher(config, settings["teacher"]) or missing_images(config, run)

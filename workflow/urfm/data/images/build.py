@@ -1,24 +1,26 @@
 """Decode the usable images of a manifest once, into a store of uint8 pixels (stage `images`).
 
 Files are decoded in child processes and compared with the manifest, shrunk to a long side, and written in the order of
-their image_id. `urfm.data.images.store` describes the files and reads them.
+their image_id. `urfm.data.images.store` describes the files and reads them. With a filter, each image goes through it
+before it is shrunk: a second store of the same images in the same sizes.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from urfm.config.data import Images, Used
+from urfm.config.fields import NotNegative
 from urfm.core.cli import parse_settings, run
 from urfm.core.errors import UnusableImage, UrfmError
 from urfm.core.files import (
@@ -33,16 +35,22 @@ from urfm.core.files import (
 )
 from urfm.core.lock import lock
 from urfm.core.progress import progress, say
+from urfm.data.images.blur import blur
 from urfm.data.images.decode import decode
 from urfm.data.images.pixels import Pixels, pixel_sha256, reduce
 from urfm.data.images.store import INDEX
 from urfm.data.images.workers import map_in_processes
 
+CHOICES = {"FILTERS": "filter"}  # of urfm.core.code
+FILTERS = {"blur": blur}
+
 
 class ImagesSettings(Images):
-    """Settings of the stage: the section `images`, and what the data set says of its grey values."""
+    """Settings of the stage: the section `images`, what the data set says of its grey values, and the filter."""
 
     bits: Used | None = None
+    filter: Literal["blur"] | None = None
+    blur_sigma: NotNegative = 0
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,18 @@ class Entry:
     frame: str = ""
 
 
-def _load(entry: Entry, long_side: int, bits: int | None = None) -> tuple[Pixels, int] | str:
-    """The pixels to store and the file's longer side, or a sentence if it is no longer the one in the manifest."""
+Filter = Callable[[Pixels], Pixels]
+
+
+def _load(entry: Entry, long_side: int, bits: int | None = None, through: Filter | None = None) -> Pixels | str:
+    """The pixels to store, or a sentence if the file is no longer the one in the manifest."""
     try:
         pixels = decode(entry.path, entry.frame, bits)
     except UnusableImage as error:
         return f"{entry.path}: {error.reason} ({error.detail})"
     if pixel_sha256(pixels) != entry.pixel_sha256:
         return f"{entry.path}: its pixels are not those of the manifest"
-    return reduce(pixels, long_side), max(pixels.shape[:2])
+    return reduce(through(pixels) if through else pixels, long_side)
 
 
 def write_store(
@@ -74,14 +85,17 @@ def write_store(
     origin: dict[str, Any],
     size: float = 0,
     bits: int | None = None,
+    through: Filter | None = None,
 ) -> dict[str, Any]:
     """Decode `entries` (in any order) and write them as a store, of `size` bytes or more; returns store.json's content.
+
+    Each image goes through the filter `through` at the size of its file.
 
     Of each image only its entry's text is in memory all the time. A store that is being rewritten has no store.json
     until it is whole, so nobody reads a mixture.
     """
     with lock(folder):
-        return _write_store(entries, folder, long_side, processes, origin, size, bits)
+        return _write_store(entries, folder, long_side, processes, origin, size, bits, through)
 
 
 def _write_store(
@@ -92,13 +106,14 @@ def _write_store(
     origin: dict[str, Any],
     size: float,
     bits: int | None,
+    through: Filter | None,
 ) -> dict[str, Any]:
     (folder / "store.json").unlink(missing_ok=True)
     blocks = _blocks(entries)
     images = sum(len(block) for block in blocks)
     ordered, ahead = tee(_sorted(blocks))
     loaded = map_in_processes(
-        partial(_load, long_side=long_side, bits=bits),
+        partial(_load, long_side=long_side, bits=bits, through=through),
         ahead,
         processes,
         lambda entry: f"{entry.path}: crashed the decoder",
@@ -117,11 +132,10 @@ def _write_store(
                     f"{found}. It was usable when the manifest was made; restore it, or delete the manifest and "
                     "run the workflow again"
                 )
-            pixels, native_side = found
-            content = pixels.tobytes()
+            content = found.tobytes()
             stream.write(content)
             digest.update(content)
-            append(dict(zip(INDEX.names, (entry.image_id, offset, *pixels.shape, native_side), strict=True)))
+            append(dict(zip(INDEX.names, (entry.image_id, offset, *found.shape), strict=True)))
             offset += len(content)
     record = {
         "images": images,
@@ -191,7 +205,13 @@ def main() -> None:
     entries = _entries(arguments.root, arguments.manifest)
     origin = {"manifest_sha256": summary["sha256"], "simulated": summary["simulated"]}
     size = least_bytes(arguments.manifest, settings.long_side)
-    record = write_store(entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits)
+    through = None
+    if settings.filter:
+        through = partial(FILTERS[settings.filter], sigma=settings.blur_sigma)
+        origin["blur_sigma"] = settings.blur_sigma
+    record = write_store(
+        entries, arguments.output, settings.long_side, arguments.threads, origin, size, settings.bits, through
+    )
     say(f"{record['images']:,} images, {record['bytes'] / 1e6:.1f} MB, in {arguments.output}")
 
 

@@ -1,7 +1,7 @@
 """Reading a store of decoded pixels, which urfm.data.images.build wrote.
 
 A store is a folder: `pixels.bin` (all images one after another, row by row), `index.parquet` (image_id, offset,
-height, width, channels, native_side; sorted by image_id) and `store.json` (hashes and origin), written last.
+height, width, channels; sorted by image_id) and `store.json` (hashes and origin), written last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from urfm.core.errors import UrfmError
 from urfm.core.files import read_json, verify_sha256
-from urfm.data.images.blur import blur
 from urfm.data.images.pixels import Pixels
 
 INDEX = pa.schema(
@@ -28,7 +27,6 @@ INDEX = pa.schema(
         "height": pa.int32(),
         "width": pa.int32(),
         "channels": pa.int32(),
-        "native_side": pa.int32(),  # longer side of the file, pixels, before it was shrunk
     }
 )
 
@@ -80,7 +78,6 @@ class ImageStore:
         self.ids = index["image_id"].combine_chunks()
         self._offsets: npt.NDArray[np.int64] = index["offset"].to_numpy()
         self._shapes: npt.NDArray[np.int32] = np.stack([index[name].to_numpy() for name in INDEX.names[2:5]], axis=1)
-        self._native: npt.NDArray[np.int32] = index["native_side"].to_numpy()
         # mmap refuses an empty file
         self._pixels: Pixels = np.memmap(pixels, dtype=np.uint8, mode="r") if size else np.empty(0, np.uint8)
 
@@ -98,20 +95,30 @@ class ImageStore:
         """All ids, sorted: a convenience, of some 90 bytes per image."""
         return list(self.ids.to_pylist())
 
-    def read(self, image_id: str, blur_sigma: float = 0.0) -> Pixels:
-        """The image as a new uint8 array (height, width, 3), 0 to 255; grey is repeated.
+    def check_blur(self, sigma: float) -> None:
+        """Raise an UrfmError unless the files were blurred by this sigma before they were shrunk; 0: not at all."""
+        found = self.record.get("blur_sigma", 0.0)
+        if found != sigma:
+            raise UrfmError(
+                f"{self.folder}: its images were blurred by {found:g} pixels, expected {sigma:g} (0: sharp); name the "
+                "data set's other store (results/images/… is sharp, results/images_blurred/<sigma>/… blurred)"
+            )
 
-        With `blur_sigma` as if the file had been blurred before it was shrunk: in pixels of the file.
-        """
+    def check_twin(self, other: ImageStore) -> None:
+        """Raise an UrfmError unless `other` holds the same images, in the same sizes, blurred or not."""
+        if not self.ids.equals(other.ids) or not np.array_equal(self._shapes, other._shapes):
+            raise UrfmError(f"{other.folder}: not the images of {self.folder}; delete both folders and rebuild them")
+
+    def read(self, image_id: str) -> Pixels:
+        """The image as a new uint8 array (height, width, 3), 0 to 255; grey is repeated."""
         row = find(self.ids, image_id)
         if row is None:
             raise UrfmError(f"{self.folder}: no image {image_id!r}; was the store made from this manifest?")
-        return self.read_row(row, blur_sigma)
+        return self.read_row(row)
 
-    def read_row(self, row: int, blur_sigma: float = 0.0) -> Pixels:
+    def read_row(self, row: int) -> Pixels:
         """The image of a row of the index, as `read` gives it."""
         offset = int(self._offsets[row])
         height, width, channels = self._shapes[row].tolist()
         pixels = self._pixels[offset : offset + height * width * channels].reshape(height, width, channels)
-        image = np.repeat(pixels, 3, axis=2) if channels == 1 else np.array(pixels)
-        return blur(image, blur_sigma * max(height, width) / self._native[row])
+        return np.repeat(pixels, 3, axis=2) if channels == 1 else np.array(pixels)

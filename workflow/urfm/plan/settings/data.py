@@ -83,6 +83,10 @@ def images(config: Config, dataset: str) -> Config:
     return {**config["images"], **({"bits": record["bits"]} if "bits" in record else {})}
 
 
+def blurred_images(config: Config, dataset: str, sigma: float) -> Config:
+    return {**images(config, dataset), "filter": "blur", "blur_sigma": sigma}
+
+
 def split(config: Config, task: str, split: str) -> Config:
     """`seed-<n>` divides with seed n, all other splits with splits.seed; UltraBench's alone reads where it lies."""
     record = config["tasks"][task]

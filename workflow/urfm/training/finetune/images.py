@@ -71,8 +71,9 @@ def prepared(
 
 
 def open_image(store: ImageStore, image_id: str, record: dict[str, Any]) -> Image.Image:
-    """A stored image as an encoder sees it: blurred if its json says so (Deblur-MIM)."""
-    return Image.fromarray(store.read(image_id, record.get("blur_sigma", 0.0)))
+    """A stored image as an encoder sees it, from a store that is blurred if its json says so (Deblur-MIM)."""
+    store.check_blur(record.get("blur_sigma", 0.0))
+    return Image.fromarray(store.read(image_id))
 
 
 def evaluation_transform(size: int, resize: str) -> transforms.Compose:
@@ -120,7 +121,6 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
         self, settings: FinetuneSettings, store: ImageStore, part: Part, record: dict[str, Any], seed: int
     ) -> None:
         self.store, self.seed, self.settings, self.size = store, seed, settings, record["input_size"]
-        self.blur_sigma = record.get("blur_sigma", 0.0)
         self.image_ids = part.rows["image_id"].tolist()
         self.labels = part.labels.tolist()
         self.randaugment: RandAugment | None = None
@@ -130,7 +130,7 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         epoch, index = key
         draws = np.random.default_rng([AUGMENTATION, self.seed, epoch, index])
-        image = self.store.read(self.image_ids[index], self.blur_sigma)
+        image = self.store.read(self.image_ids[index])
         view = draw_view(draws, image.shape[0], image.shape[1], self.settings.crop_scale, self.settings.flip)
         pixels = take_view(image, view, self.size)
         if self.randaugment:

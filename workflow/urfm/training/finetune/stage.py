@@ -63,12 +63,10 @@ def identity(
     """
     # A random encoder has no weights to hash: what it is stands in its record.
     encoder = ("architecture", "model_args", "input_size", "mean", "std", "weights", "sha256")
-    blurred = [record["blur_sigma"]] if record.get("blur_sigma") else []
     return [
         settings.model_dump(exclude={"seeds", "split", "keep_weights"}),
         [[summary["sha256"], store.record["sha256"], store.record["index_sha256"]] for summary, store in origins],
         {key: record[key] for key in encoder},
-        *blurred,
     ]
 
 

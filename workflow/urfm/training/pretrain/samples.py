@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,25 @@ def open_data(
     return stores, caches
 
 
+def open_blurred(
+    settings: PretrainSettings, stores: list[ImageStore], folders: Sequence[Path], verify: bool
+) -> list[ImageStore]:
+    """What the student of a deblurring run sees: the second stores of the same images, in the order of `stores`.
+
+    None for another run. `folders` have the names of their data sets, too.
+    """
+    if settings.blur_sigma == 0:
+        return []
+    named = {folder.name: folder for folder in folders}
+    if absent := sorted({store.folder.name for store in stores} - named.keys()):
+        raise UrfmError(f"--blurred-images: no store of {', '.join(absent)}; blur_sigma needs one for each of --images")
+    blurred = [ImageStore(named[store.folder.name], verify) for store in stores]
+    for sharp, soft in zip(stores, blurred, strict=True):
+        soft.check_blur(settings.blur_sigma)
+        sharp.check_twin(soft)
+    return blurred
+
+
 def _same_teacher(wanted: TeacherSettings, made: TeacherSettings, found: dict[str, Any]) -> bool:
     """Whether targets made by `made`, whose record is `found`, are those of `wanted`; weights as far as it says."""
     same = {"kind", "block", "normalise_tokens", "input_size"}
@@ -102,7 +121,8 @@ class Samples(Dataset[Sample]):
     """Crops of the images: `samples[turn, index]`, index in the order of the pre-training set, sorted by image id.
 
     A sample holds `student` (3, S, S) uint8 and, beside it, `target` (h * w, dim) if targets are stored, or `teacher`
-    (3, T, T) uint8 if the teacher sees another picture than the student: the sharp one, or one of its own size.
+    (3, T, T) uint8 if the teacher sees another picture than the student: the sharp one, where the student sees those of
+    `blurred`, or one of its own size.
     `organs` numbers the organ of each image in the order of their names.
     """
 
@@ -112,8 +132,11 @@ class Samples(Dataset[Sample]):
         pretrain_set: pd.DataFrame,
         stores: list[ImageStore],
         targets: list[TargetStore],
+        blurred: Sequence[ImageStore] = (),
     ) -> None:
-        self.settings, self.stores, self.targets = settings, stores, targets
+        self.settings, self.stores, self.targets, self.blurred = settings, stores, targets, blurred
+        if bool(self.blurred) != (settings.blur_sigma > 0):
+            raise ValueError("blurred stores and blur_sigma go together")
         self.teacher_side = settings.teacher.sees(settings.input_size)
         self.numbers, self.rows = list_images(pretrain_set, stores)
         self.organs: Codes = pd.factorize(pretrain_set["organ"], sort=True)[0].astype(np.uint8)
@@ -128,7 +151,7 @@ class Samples(Dataset[Sample]):
     def __getitem__(self, place: Place) -> Sample:
         settings, (turn, index) = self.settings, place
         number, row = int(self.numbers[index]), int(self.rows[index])
-        image = self.stores[number].read_row(row)
+        image = (self.blurred or self.stores)[number].read_row(row)
         random = generator(Stream.CROP, settings.seed, turn, index)
         sample: Sample = {}
         if self.targets:
@@ -137,10 +160,9 @@ class Samples(Dataset[Sample]):
             sample["target"] = self.targets[number].tokens(row, stored)
         else:
             view = draw_view(random, image.shape[0], image.shape[1], settings.crop_scale, settings.flip)
-            if self.teacher_side != settings.input_size or settings.blur_sigma > 0:
-                sample["teacher"] = take_view(image, view, self.teacher_side)
-        if settings.blur_sigma > 0:
-            image = self.stores[number].read_row(row, settings.blur_sigma)
+            if self.teacher_side != settings.input_size or self.blurred:
+                sharp = self.stores[number].read_row(row) if self.blurred else image
+                sample["teacher"] = take_view(sharp, view, self.teacher_side)
         sample["student"] = take_view(image, view, settings.input_size)
         return sample
 

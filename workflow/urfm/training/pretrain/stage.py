@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from urfm.training import lineage, optimisation, state
 from urfm.training.distributed import Processes, processes
 from urfm.training.pretrain.export import export, export_snapshots
 from urfm.training.pretrain.loop import restore, train
-from urfm.training.pretrain.samples import Samples, open_data, open_pretrain_set
+from urfm.training.pretrain.samples import Samples, open_blurred, open_data, open_pretrain_set
 from urfm.training.pretrain.survey import colours
 
 CHOICES = {"TEACHERS": "teacher.kind"}  # of urfm.core.code
@@ -49,6 +50,7 @@ def pretrain(
     *,
     pretrain_set: Path,
     images: list[Path],
+    blurred_images: Sequence[Path] = (),
     targets: list[Path],
     checkpoint_root: Path,
     state_root: Path,
@@ -67,6 +69,8 @@ def pretrain(
         Parquet file of the images to train on, its record beside it as json.
     images, targets
         Folders of image stores, each with the name of its data set, and of their stored targets, if targets are cached.
+    blurred_images
+        Folders of their blurred stores, for a run that deblurs.
     checkpoint_root
         Where a teacher's weights lie.
     state_root
@@ -84,7 +88,8 @@ def pretrain(
     settings = settings.model_copy(update={"precision": precision})
     chosen, table = open_pretrain_set(pretrain_set)
     stores, caches = open_data(settings, set(table["dataset"]), images, targets, verify=job.is_main)
-    samples = Samples(settings, table, stores, caches)
+    blurred = open_blurred(settings, stores, blurred_images, verify=job.is_main)
+    samples = Samples(settings, table, stores, caches, blurred)
     configured = settings.normalisation
     if configured == "teacher" and settings.teacher.kind == "pixels":
         raise UrfmError(
@@ -102,7 +107,9 @@ def pretrain(
 
     def folder_with(cuts: list[LearningRateCut]) -> Path:
         own = settings.model_copy(update={"lr_cuts": cuts})
-        return lineage.folder_of(state_root, fingerprint(*identity(own, target, chosen, stores, caches)), code)
+        return lineage.folder_of(
+            state_root, fingerprint(*identity(own, target, chosen, [*stores, *blurred], caches)), code
+        )
 
     folder = folder_with(settings.lr_cuts)
     if job.is_main:
@@ -134,6 +141,11 @@ def pretrain(
                 "accepted_code_changes": lineage.accepted_changes(folder),
                 "pretrain_set": chosen,
                 "stores": {store.folder.name: store.record["sha256"] for store in stores},
+                **(
+                    {"blurred_stores": {store.folder.name: store.record["sha256"] for store in blurred}}
+                    if blurred
+                    else {}
+                ),
                 "teacher": target,
                 "versions": {"torch": torch.__version__, "timm": timm.__version__},
             }
@@ -195,7 +207,8 @@ def identity(
     stores: list[ImageStore],
     caches: list[TargetStore],
 ) -> list[Any]:
-    """What the result depends on, the code apart; `target` and `chosen` are the teacher's and the images' records."""
+    """What the result depends on, the code apart; `target` and `chosen` are the teacher's and the images' records,
+    `stores` all that are read."""
     return [
         settings.model_dump(mode="json", exclude={"run", "teacher"} | ({"lr_cuts"} if not settings.lr_cuts else set())),
         target,
@@ -213,6 +226,9 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="JSON: " + ", ".join(PretrainSettings.model_fields))
     parser.add_argument("--pretrain-set", type=Path, required=True, help="parquet file of the images to train on")
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="image stores, a folder a data set")
+    parser.add_argument(
+        "--blurred-images", type=Path, nargs="*", default=[], help="for blur_sigma: their second stores"
+    )
     parser.add_argument("--targets", type=Path, nargs="*", default=[], help="stored targets, one folder a store")
     parser.add_argument("--checkpoint-root", type=Path, default=Path("checkpoints"), help="where weight files lie")
     parser.add_argument("--state", type=Path, required=True, help="folder for what survives an interruption")
@@ -231,6 +247,7 @@ def main() -> None:
             job,
             pretrain_set=arguments.pretrain_set,
             images=arguments.images,
+            blurred_images=arguments.blurred_images,
             targets=arguments.targets,
             checkpoint_root=arguments.checkpoint_root,
             state_root=arguments.state,
