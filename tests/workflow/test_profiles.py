@@ -30,10 +30,26 @@ def test_one_card(repository: Repository, profile: str, precision: str, part: in
     for job in jobs["pretrain"]:
         assert re.search(r'sh "\$URFM_LAUNCH" 1 1 8 urfm\.training\.pretrain\.stage', job), job
         assert f"--micro-batch {part})" in job
-        assert "--workers 7 " in job
+        assert "--workers $(((8 - 1) / 1)) " in job
     for job in set.union(*jobs.values()):
         assert re.search(r"\bgpu=1\b", job), job
         assert f'"precision":"{precision}"' in job
+
+
+def test_four_cards_of_a_workstation(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are shown: pre-training has all, other jobs one each; loaders follow the cores that are granted."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    jobs = plan(repository, "--profile", "workflow/profiles/workstation", "--cores", "6")
+    for job in jobs["pretrain"]:
+        assert re.search(r"\bgpu=4\b", job), job
+        assert re.search(r'sh "\$URFM_LAUNCH" 1 4 \d+ urfm\.training\.pretrain\.stage', job), job
+        threads = re.search(r"LAUNCH\" 1 4 (\d+) ", job)
+        assert threads, job
+        assert f"--workers $((({threads[1]} - 4) / 4))" in job
+    assert all(re.search(r"\bgpu=1\b", job) for job in jobs["finetune"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    jobs = plan(repository, "--profile", "workflow/profiles/workstation", "--cores", "6")
+    assert all(re.search(r'gpu=1\b.*LAUNCH" 1 1 ', job, flags=re.DOTALL) for job in jobs["pretrain"])
 
 
 def test_v100s_of_a_cluster(repository: Repository) -> None:

@@ -59,10 +59,9 @@ rule pretrain:
         **needs("pretrain", mem_mb=need("pretrain", "mem_mb")),
         **several(need("pretrain", "nodes")),
         # One a GPU, however the GPUs are asked for.
-        processes=need("pretrain", "gpus"),
+        processes=max(need("pretrain", "gpus"), 1),
         nodes=need("pretrain", "nodes"),
         micro_batch=need("pretrain", "micro_batch"),
-        workers=max(need("pretrain", "threads") // max(need("pretrain", "gpus"), 1) - 1, 0),
     params:
         **depends(
             "urfm.training.pretrain.stage", lambda wildcards: settings.pretraining.pretraining(config, wildcards.run)
@@ -83,7 +82,7 @@ rule pretrain:
             --state "$URFM_STATE/pretrain/{wildcards.run}" \
             ${{URFM_KEEP_STATE:+--keep-state}} \
             --output "$(dirname {output.record:q})" \
-            --workers {resources.workers} \
+            --workers $((({threads} - {resources.processes}) / {resources.processes})) \
             2>&1 | (
             trap '' HUP
             tee -i {log:q}

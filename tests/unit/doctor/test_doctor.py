@@ -18,6 +18,7 @@ from urfm.doctor.entries import Entry, entries
 from urfm.doctor.report import DoctorSettings, report
 from urfm.doctor.steps import download_command, next_steps
 from urfm.doctor.stock import ready
+from urfm.doctor.storage import loaders
 from urfm.plan import grid, settings
 from urfm.simulation import simulate
 
@@ -337,6 +338,23 @@ def test_storage_of_cached_targets(config: dict[str, Any], monkeypatch: pytest.M
     size = 2 * 16 * 196 * (768 + 2) / 1e6
     assert f"biomedclip: 2 images x 16 views x 196 tokens x 768 channels as int8: {size:.1f} MB, 1.0 kB of" in text
     assert text.endswith("of them there; not counted, because not made yet: aul")
+
+
+def test_memory_of_loaders(config: dict[str, Any]) -> None:
+    """Crops as bytes, and tokens as they were stored, two parts for each loader."""
+    resources = config["resources"]["pretrain"]
+    resources |= {"nodes": 1, "gpus": 8, "threads": 64, "micro_batch": 128}
+    config["pretraining"]["runs"] = {name: config["pretraining"]["runs"][name] for name in ("urfm", "mim_us")}
+    config["pretraining"]["defaults"] |= {"targets": "online", "batch_size": 2048}
+    crops = 56 * 2 * 128 * 3 * 224**2
+    text = " ".join(loaders(config, 300))
+    assert f"56 on each computer hold up to {crops / 1e9:.1f} GB ahead (urfm)" in text
+    config["pretraining"]["defaults"] |= {"targets": "cached", "view_dtype": "float16"}
+    resources |= {"nodes": 2, "micro_batch": 0}
+    stored = 56 * 2 * 128 * (3 * 224**2 + 2 * 196 * 768)
+    assert f"up to {stored / 1e9:.1f} GB ahead" in " ".join(loaders(config, 300))
+    resources["threads"] = 8
+    assert list(loaders(config, 300)) == []
 
 
 def expected_images(config: dict[str, Any], name: str) -> int:

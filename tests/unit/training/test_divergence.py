@@ -68,7 +68,7 @@ def test_only_what_no_cut_has_touched_is_gone_on_with(
 ) -> None:
     def stopped(step: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("urfm.training.pretrain.loop.mask_noise", stop_at(step))
+            patch.setattr("urfm.training.pretrain.samples.mask_noise", stop_at(step))
             with pytest.raises(KeyboardInterrupt):
                 here(settings(), stores, tmp_path, checkpoint_minutes=0)
 

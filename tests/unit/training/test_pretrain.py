@@ -308,12 +308,14 @@ def test_killed_at_any_step_goes_on_to_the_same_bits(
     assert history["seconds"].is_monotonic_increasing, "the time before the interruption counts"
 
 
-@pytest.mark.parametrize("stopped_in", [0, 3, 6])
+@pytest.mark.parametrize(("stopped_in", "every", "saved_in"), [(0, 1, 0), (3, 1, 3), (6, 1, 6), (3, 5, 4), (5, 5, 5)])
 def test_resume_with_scaler_and_average_at_a_given_step(
-    stores: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: int
+    stores: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: int, every: int, saved_in: int
 ) -> None:
+    """GPUs are asked every few steps, and at the end of an epoch: neither changes a bit."""
     chosen = settings(precision="fp16", ema_decay=0.5)
-    here(chosen, stores, tmp_path / "whole", micro_batch=3)
+    history = here(chosen, stores, tmp_path / "whole", micro_batch=3)
+    monkeypatch.setattr("urfm.training.pretrain.loop.LOOK_EVERY", {"cpu": every})
 
     def noise(seed: int, step: int, *arguments: Any) -> torch.Tensor:
         if step == stopped_in:
@@ -321,14 +323,15 @@ def test_resume_with_scaler_and_average_at_a_given_step(
         return mask_noise(seed, step, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
+        patch.setattr("urfm.training.pretrain.samples.mask_noise", noise)
         with pytest.raises(SystemExit, match="143"):
             here(chosen, stores, tmp_path / "parts", micro_batch=3)
     saved = state.load(next((tmp_path / "parts" / "state").glob("*/*/checkpoint.pt")))
     assert saved is not None
-    assert saved["step"] == stopped_in  # its loss has shown that the network is sound
+    assert saved["step"] == saved_in  # its loss has shown that the network is sound
     assert saved["scaler"]["scale"] > 1
-    here(chosen, stores, tmp_path / "parts", micro_batch=3)
+    again = here(chosen, stores, tmp_path / "parts", micro_batch=3)
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in (history, again)), check_exact=True)
     whole, parts = (tmp_path / name / "out" / "encoder.safetensors" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
 

@@ -94,7 +94,7 @@ def test_an_interruption_changes_none(
         return mask_noise(seed, now, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr("urfm.training.pretrain.loop.mask_noise", noise)
+        patch.setattr("urfm.training.pretrain.samples.mask_noise", noise)
         with pytest.raises(MemoryError if dies else SystemExit):
             here(settings(snapshot_every=3), stores, tmp_path)
     kept = {path.name for path in (tmp_path / "state").glob("*/*/snapshot-*")}

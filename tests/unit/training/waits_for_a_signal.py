@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from urfm.core.progress import say
 from urfm.training import state
-from urfm.training.pretrain import loop, stage
+from urfm.training.pretrain import samples, stage
 
 arrived: list[int] = []
 
@@ -31,7 +31,7 @@ def mask_noise(seed: int, step: int, *arguments: Any) -> Tensor:
     return original(seed, step, *arguments)
 
 
-original = loop.mask_noise
+original = samples.mask_noise
 state.StopFlag = Noted  # type: ignore[misc]
-loop.mask_noise = mask_noise
+samples.mask_noise = mask_noise
 stage.main()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from urfm.core.cli import Settings, parse_settings, run
 from urfm.core.progress import say
@@ -21,7 +21,7 @@ from urfm.doctor.lines import GLUE, heading, terminal_width, wrap
 from urfm.doctor.needs import drawn
 from urfm.doctor.steps import how_to_get, next_steps
 from urfm.doctor.stock import Stock, ready
-from urfm.doctor.storage import storage
+from urfm.doctor.storage import loaders, storage
 from urfm.plan.availability import Config, missing_split
 
 MARKS = {"present": "+", "partial": "~", "absent": "-", "simulated": "*", "stand-in": "*"}
@@ -49,6 +49,7 @@ class DoctorSettings(Settings):
     comparisons: Section
     figures: dict[str, Any]
     tables: Section
+    resources: dict[str, Any] = Field(default_factory=dict)
 
 
 def report(config: Config, results: Path, width: int) -> Iterator[str]:
@@ -67,6 +68,8 @@ def report(config: Config, results: Path, width: int) -> Iterator[str]:
             yield from wrap(text, width, INDENT)
     yield ""
     yield from storage(config, found, results, width)
+    if config["resources"]:
+        yield from loaders(config, width)
     yield "What can be drawn now"
     yield from summary(config, found, width)
 

@@ -1,4 +1,4 @@
-"""What cached targets take on disk, and whether it fits."""
+"""What cached targets take on disk, what loaders of pre-training take of memory, and whether it fits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from urfm.doctor.lines import heading, wrap
 from urfm.plan.availability import Config, is_simulated, pretraining_settings, wanted_datasets
 from urfm.plan.settings.pretraining import targets, uses_cache
 from urfm.targets.size import bytes_needed, token_shape
+
+SHARED = Path("/dev/shm")
 
 
 def storage(config: Config, found: list[Entry], results: Path, width: int) -> Iterator[str]:
@@ -54,6 +56,42 @@ def storage(config: Config, found: list[Entry], results: Path, width: int) -> It
         ways = "lower `views`, use `view_dtype: int8` (half of float16), or `targets: online` (none)"
         yield from wrap(f"too little is free: {human_bytes(remaining)} more are needed; {ways}", width, 2)
     yield ""
+
+
+def loaders(config: Config, width: int) -> Iterator[str]:
+    """The shared memory that pre-training's loaders hold ahead on a computer, of the run that takes the most.
+
+    Each process of a training has its share of the threads, all but one of them load, and a loader holds two parts of
+    `micro_batch` images ahead (PyTorch's prefetch_factor).
+    """
+    granted = config["resources"]["pretrain"]
+    processes = max(granted["gpus"], 1)
+    workers = max(granted["threads"] - processes, 0) // processes * processes
+    if not (workers and config["pretraining"]["runs"]):
+        return
+    needed = {}
+    for run in config["pretraining"]["runs"]:
+        settings = pretraining_settings(config, run)
+        part = settings["batch_size"] // (processes * granted["nodes"])
+        part = min(granted.get("micro_batch") or part, part)
+        needed[run] = 2 * workers * part * _image_bytes(config, run)
+    run = max(needed, key=lambda name: needed[name])
+    there = f", {human_bytes(shutil.disk_usage(SHARED).total)} here" if SHARED.is_dir() else ""
+    text = f"Loaders of pre-training: {workers} on each computer hold up to {human_bytes(needed[run])} ahead ({run}) "
+    text += f"in {SHARED}{there}; less with fewer resources.pretrain.threads or a smaller micro_batch"
+    yield from wrap(text, width, 0)
+    yield ""
+
+
+def _image_bytes(config: Config, run: str) -> int:
+    """Of an image in training: the crop, and what its target comes from."""
+    settings = pretraining_settings(config, run)
+    side, teacher = int(settings["input_size"]), config["teachers"][settings["teacher"]]
+    if uses_cache(config, run):
+        tokens, dim = token_shape(teacher, side)
+        return 3 * side**2 + tokens * dim * (4 if settings["view_dtype"] == "int8" else 2)
+    seen = int(teacher.get("input_size") or side)
+    return 3 * side**2 + (3 * seen**2 if seen != side or settings["blur_sigma"] else 0)
 
 
 def _expected(config: Config, name: str) -> int | None:

@@ -42,6 +42,7 @@ from urfm.data.outlines import lesion_mask
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.autoencoder import Released, load_autoencoder, load_released
 from urfm.interpret.finetuned import load_finetuned
+from urfm.models.device import own_device
 from urfm.models.mim import MaskedAutoencoder
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
@@ -281,7 +282,7 @@ def load_networks(
     teacher = load_teacher(settings.teacher, checkpoint_root, size, **form)
     if teacher.grid != grid:
         raise UrfmError(f"teacher {teacher.name}: {teacher.grid} tokens, {source} has {grid}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     on_device = (teacher.to(device), autoencoder.to(device), classifier.to(device))
     return Networks(*on_device, record, device, settings.attention), described
 

@@ -31,6 +31,7 @@ from urfm.data.images.store import ImageStore
 from urfm.data.splits.shares import hash_order
 from urfm.interpret.finetuned import load_finetuned
 from urfm.models.classifier import load_classifier
+from urfm.models.device import own_device
 from urfm.training.finetune.images import EVALUATION_BATCH, evaluation_transform, normalise, open_image
 
 Array = npt.NDArray[np.float64]
@@ -132,7 +133,7 @@ def main() -> None:
         raise UrfmError(f"--images: {len(arguments.images)} stores for {len(arguments.splits)} splits; give as many")
 
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     record, resize, subset = read_json(arguments.encoder), settings.evaluation_resize, ""
     cell: dict[str, Any] = {}
     simulated = [bool(record["simulated"])]

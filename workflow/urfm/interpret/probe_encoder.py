@@ -28,6 +28,7 @@ from urfm.data.images.store import ImageStore
 from urfm.interpret.snapshots import feature_network, read_snapshots
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
+from urfm.models.device import own_device
 from urfm.training.finetune.images import open_image
 from urfm.training.frozen.features import embed
 from urfm.training.frozen.probes import knn_probabilities, linear_probe
@@ -139,7 +140,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = parse_settings(ProbeSettings, arguments.settings)
     torch.set_num_threads(1)  # their number changes bits
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     store = ImageStore(arguments.images, verify=True)
     split, summary = read_split(arguments.split, store, settings)
     count, models, record = candidates(settings, arguments.encoder or arguments.snapshots, bool(arguments.snapshots))

@@ -32,6 +32,7 @@ from urfm.core.provenance import fingerprint
 from urfm.data.images.store import ImageStore
 from urfm.data.streams import Stream, generator
 from urfm.data.views import View, draw_view, take_view
+from urfm.models.device import own_device
 from urfm.models.teachers import load_teacher
 from urfm.models.teachers.common import Teacher
 from urfm.targets.size import bytes_needed
@@ -266,7 +267,7 @@ def main() -> None:
         settings = parse_settings(TargetSettings, arguments.settings)
         if settings.teacher.kind == "pixels":
             raise UrfmError("pixels are their own target, there is nothing to store; use `targets: online`")
-    device = torch.device("cuda" if torch.cuda.is_available() and arguments.output else "cpu")
+    device = own_device() if arguments.output else torch.device("cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
     teacher = load_teacher(settings.teacher, arguments.checkpoint_root, settings.input_size)

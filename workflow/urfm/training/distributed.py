@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from urfm.core.errors import UrfmError
+from urfm.models.device import own_device
 
 PATIENCE = timedelta(hours=1)  # processes wait for one another: the main one hashes all images first (NCCL: 10 minutes)
 
@@ -83,18 +84,13 @@ def processes() -> Iterator[Processes]:
     else:
         rank, world_size, local_rank = 0, 1, 0
 
-    if torch.cuda.is_available():
-        # Where the launcher shows each process its own GPU only, that one is number 0.
-        visible = torch.cuda.device_count()
-        if 1 < visible <= local_rank:
-            raise UrfmError(
-                f"{local_rank + 1} or more processes on this node, but {visible} GPUs; "
-                f"set resources.pretrain.gpus to {visible}"
-            )
-        device = torch.device("cuda", local_rank % visible)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
+    # Where the launcher shows each process its own GPU only, that one is number 0.
+    if 1 < (visible := torch.cuda.device_count()) <= local_rank:
+        raise UrfmError(
+            f"{local_rank + 1} or more processes on this node, but {visible} GPUs; "
+            f"set resources.pretrain.gpus to {visible}"
+        )
+    device = own_device(local_rank)
     if world_size == 1:
         yield Processes(0, 1, device)
         return

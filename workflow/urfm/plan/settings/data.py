@@ -39,6 +39,11 @@ def _asked_for(config: Config, section: str) -> list[str]:
 
 
 def doctor(config: Config) -> Config:
+    """What the doctor looks at, and what pre-training may use, which is no part of any result."""
+    return inventory(config) | {"resources": {"pretrain": config["resources"]["pretrain"]}}
+
+
+def inventory(config: Config) -> Config:
     """Everything that names data sets and checkpoints, or needs them; sections as pairs, to keep their order."""
     folders = ("data_root", "checkpoint_root", "strict_counts", "simulation", "stand_ins", "pretraining", "organs")
     sections = ("datasets", "tasks", "teachers", "models", "comparisons", "tables")

@@ -15,7 +15,7 @@ from urfm.plan.availability import (
     wanted_datasets,
 )
 from urfm.plan.settings import figures
-from urfm.plan.settings.data import doctor
+from urfm.plan.settings.data import inventory
 
 
 def table_1(config: Config) -> Config:
@@ -182,4 +182,4 @@ def report(config: Config) -> Config:
     """The configuration that the report prints, but what no result depends on; and what is left out, and why."""
     sections = ("images", "splits", "audit", "finetuning", "seeds", "statistics")
     reasons = {name: gap.reason for name, gap in products.left_out(config).items()}
-    return doctor(config) | {key: config[key] for key in sections} | {"left_out": reasons}
+    return inventory(config) | {key: config[key] for key in sections} | {"left_out": reasons}

@@ -15,6 +15,7 @@ from urfm.core.progress import progress
 from urfm.data.images.store import ImageStore
 from urfm.metrics import FloatArray
 from urfm.models.classifier import load_classifier
+from urfm.models.device import own_device
 from urfm.models.normalisation import normalise_for
 from urfm.training.finetune.images import evaluation_transform, open_image
 
@@ -29,7 +30,7 @@ def encoder_features(
     `seed` draws the weights of a random encoder, the very ones that fine-tuning with this seed begins with.
     """
     torch.set_num_threads(1)  # their number changes bits
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     record = read_json(path)
     model = load_classifier(path, classes, pooling, drop_path=0.0, seed=seed).eval()
     transform = evaluation_transform(record["input_size"], resize)

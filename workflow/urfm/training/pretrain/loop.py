@@ -30,10 +30,11 @@ from urfm.models.normalisation import normalise
 from urfm.models.teachers.common import Teacher
 from urfm.training import optimisation, state
 from urfm.training.distributed import Processes
-from urfm.training.pretrain.samples import Sample, Samples, batch_size_for, batches_of, load_batches, mask_noise
+from urfm.training.pretrain.samples import Batches, Sample, Samples, batch_size_for, batches_of, load_steps
 from urfm.training.pretrain.survey import survey
 
 LOG_SECONDS = 60  # least time between two lines of progress
+LOOK_EVERY = {"cpu": 1, "cuda": 16}  # steps
 SHOWN = 8  # images in a message
 
 
@@ -50,6 +51,7 @@ class Training:
         self.ema = ModelEmaV3(model, decay=settings.ema_decay) if settings.ema_decay > 0 else None
         self.step = 0  # steps that are done
         self.loss_sum = 0.0  # over the steps of the present epoch
+        self.unseen: list[Tensor] = []  # losses on the device that are not in the sum yet
         self.history: list[dict[str, float]] = []  # a row an epoch
         self.begun = time.monotonic()  # earlier, if time was spent before an interruption
 
@@ -65,15 +67,24 @@ class Training:
         assert isinstance(network, MaskedAutoencoder)
         return network
 
-    def update(self, loss: float) -> None:
-        """Take a step along the gradients that were computed, with this loss."""
+    def look(self, job: Processes, leave: int) -> int | None:
+        """Wait for the device and add up the losses, without the last `leave`; the first step with one not finite."""
+        losses = job.mean(torch.stack(self.unseen)).tolist()
+        done = len(losses) - leave
+        for loss in losses[:done]:
+            self.loss_sum += loss
+        del self.unseen[:done]
+        first = self.step + leave - len(losses)
+        return next((first + place for place, loss in enumerate(losses) if not math.isfinite(loss)), None)
+
+    def update(self) -> None:
+        """Take a step along the gradients that were computed."""
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.model)
         self.step += 1
-        self.loss_sum += loss
 
     def end_epoch(self, steps: int, batch_size: int, lr: float) -> dict[str, float]:
         """Note an epoch of `steps` steps, the last one with learning rate `lr`; its row of the history."""
@@ -136,43 +147,46 @@ class Objective:
             return part["target"]
         return self.teacher.tokens(part.get("teacher", part["student"]))
 
-    def loss(self, batch: Sample, first: int, last: int, network: nn.Module) -> Tensor:
-        """The mean loss of images `first` to `last` - 1, with the `noise` that decides what is hidden of each."""
-        part = {name: values[first:last].to(self.device, non_blocking=True) for name, values in batch.items()}
+    def loss(self, part: Sample, network: nn.Module) -> Tensor:
+        """The mean loss of some images, with the `noise` that decides what is hidden of each."""
+        part = {name: values.to(self.device, non_blocking=True) for name, values in part.items()}
         with optimisation.autocast(self.precision, self.device):
             pixels = normalise(part["student"], *self.colours)
             loss: Tensor = network(pixels, self.target(part), part["noise"])
         return loss
 
-    def backward(self, batch: Sample, micro_batch: int, scaler: torch.amp.GradScaler) -> Tensor:
-        """Add up the gradients of a batch, so many images at a time; returns the mean loss."""
-        network, images = self.network, len(batch["student"])
+    def backward(self, parts: list[Sample], scaler: torch.amp.GradScaler) -> Tensor:
+        """Add up the gradients of a batch, part by part; returns the mean loss."""
+        network, images = self.network, size(parts)
         total = torch.zeros((), device=self.device)
-        for first in range(0, images, micro_batch):
-            last = min(first + micro_batch, images)
+        for part in parts:
             # Gradients travel between processes once a step, with the last part.
-            whole = last == images
+            whole = part is parts[-1]
             held = nullcontext() if whole or not isinstance(network, DistributedDataParallel) else network.no_sync()
             with held:
-                loss = self.loss(batch, first, last, network) * ((last - first) / images)
+                loss = self.loss(part, network) * (size([part]) / images)
                 scaler.scale(loss).backward()
             total += loss.detach()
         return total
 
     @torch.no_grad()
-    def mean_loss(self, batch: Sample, micro_batch: int) -> Tensor:
+    def mean_loss(self, parts: list[Sample]) -> Tensor:
         """The mean loss of a batch, without gradients."""
-        images = len(batch["student"])
-        parts = ((first, min(first + micro_batch, images)) for first in range(0, images, micro_batch))
-        losses = [self.loss(batch, first, last, self.model) * (last - first) for first, last in parts]
-        return torch.stack(losses).sum() / images
+        losses = [self.loss(part, self.model) * size([part]) for part in parts]
+        return torch.stack(losses).sum() / size(parts)
 
     @torch.no_grad()
-    def not_finite(self, batch: Sample) -> Iterator[int]:
+    def not_finite(self, parts: list[Sample]) -> Iterator[int]:
         """The images of a batch whose own loss is not finite."""
-        for image in range(len(batch["student"])):
-            if not self.loss(batch, image, image + 1, self.model).isfinite():
-                yield image
+        images = (row for part in parts for row in zip(*(values.split(1) for values in part.values()), strict=True))
+        for number, rows in enumerate(images):
+            if not self.loss(dict(zip(parts[0], rows, strict=True)), self.model).isfinite():
+                yield number
+
+
+def size(parts: list[Sample]) -> int:
+    """Images of a batch."""
+    return sum(len(part["student"]) for part in parts)
 
 
 def train(
@@ -187,7 +201,11 @@ def train(
     micro_batch: int | None = None,
     checkpoint_minutes: float = 10,
 ) -> dict[str, Any]:
-    """Run all steps that are left; returns the finished record: weights of encoder and decoder, and history."""
+    """Run all steps that are left; returns the finished record: weights of encoder and decoder, and history.
+
+    Every `LOOK_EVERY` steps, and at the end of an epoch, the processes wait for their devices and talk: are the losses
+    finite, was one of them told to stop, is it time for a checkpoint.
+    """
     batch_size = batch_size_for(settings, len(samples), job)
     steps_per_epoch = len(samples) // batch_size
     steps = settings.epochs * steps_per_epoch
@@ -199,7 +217,8 @@ def train(
         warmup_epochs=settings.warmup_epochs,
         epochs=settings.epochs,
     )
-    micro_batch = micro_batch or batch_size
+    batches = partial(batches_of, samples, batch_size, job)
+    load = partial(load_steps, samples, micro_batch=micro_batch or batch_size, patches=model.patches)
 
     model.to(job.device).train()
     optimisation.suit(model, job.device)
@@ -210,54 +229,60 @@ def train(
     training = Training(settings, model, job.device, floor)
     if saved := restore(folder / "checkpoint.pt", job):
         training.load_state_dict(saved)
-    loader = load_batches(samples, batch_size, job, training.step, steps, workers)
     if job.is_main:
         announce(settings, training, job, len(samples), batch_size, concentration)
         if training.step == 0:
             keep_snapshot(settings, training, folder, 0)
 
+    def lr(step: int) -> float:
+        return rate(step) * optimisation.cut(step, settings.lr_cuts)
+
+    def failure(step: int) -> UrfmError:
+        batch = batches(step, step + 1)
+        names = image_ids(samples, batch, objective, next(load(batch, workers=0)))
+        return diverged(settings, step, lr(step), names, saved_step)
+
     saved_at, saved_step = time.monotonic(), training.step
     # The first epoch that ends is reported, also after an interruption.
     meter = Meter(settings.run, steps, training.step, every=LOG_SECONDS, first=0, shown=job.is_main)
     with state.stop_signals() as stop, meter, loader_processes():
-        for batch in loader:
-            lr = rate(training.step) * optimisation.cut(training.step, settings.lr_cuts)
-            optimisation.set_learning_rate(training.optimiser, lr)
+        for parts in load(batches(training.step, steps), workers=workers):
+            optimisation.set_learning_rate(training.optimiser, lr(training.step))
             seed_layers(settings.seed, training.step, job)
-            batch["noise"] = mask_noise(settings.seed, training.step, batch_size, model.patches, job)
-            loss = job.mean(objective.backward(batch, micro_batch, training.scaler)).item()
-            names = partial(image_ids, samples, batch_size, job, objective, batch)
-            if not math.isfinite(loss):
-                raise diverged(settings, training.step, lr, names(training.step), saved_step)
-            # Only now is it known that the last step left a network that is worth keeping.
-            # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
-            signal_number = job.maximum(stop.number)
-            if job.is_main and (signal_number or time.monotonic() - saved_at >= 60 * checkpoint_minutes):
-                content = training.state_dict()
-                if not state.is_finite(content):
-                    raise diverged(settings, training.step, lr, names(training.step), saved_step)
-                state.save(folder / "checkpoint.pt", content)
-                saved_at, saved_step = time.monotonic(), training.step
-            if signal_number:
-                job.barrier()  # nobody leaves, which would end the others, before the state is saved
-                raise state.StopRequested(signal_number)
-            training.update(loss)
+            training.unseen.append(objective.backward(parts, training.scaler))
+            if any((training.step + 1) % span == 0 for span in (LOOK_EVERY[job.device.type], steps_per_epoch)):
+                if (bad := training.look(job, leave=1)) is not None:
+                    raise failure(bad)
+                # Only now is it known that the last step left a network that is worth keeping.
+                # Not put back into `stop`: that would wipe out a signal that came while the processes were talking.
+                signal_number = job.maximum(stop.number)
+                if job.is_main and (signal_number or time.monotonic() - saved_at >= 60 * checkpoint_minutes):
+                    content = training.state_dict()
+                    if not state.is_finite(content):
+                        raise failure(training.step)
+                    state.save(folder / "checkpoint.pt", content)
+                    saved_at, saved_step = time.monotonic(), training.step
+                if signal_number:
+                    job.barrier()  # nobody leaves, which would end the others, before the state is saved
+                    raise state.StopRequested(signal_number)
+            training.update()
             meter.advance()
 
             if training.step % steps_per_epoch == 0:
-                row = training.end_epoch(steps_per_epoch, batch_size, lr)
+                training.look(job, leave=0)
+                row = training.end_epoch(steps_per_epoch, batch_size, lr(training.step - 1))
                 if job.is_main:
                     # Before the checkpoint of the same step, so that a run which goes on from there has it already.
                     keep_snapshot(settings, training, folder, int(row["epoch"]))
                 if meter.due(last=training.step == steps):
                     say(
                         f"{settings.run}: epoch {row['epoch']}/{settings.epochs}, loss {row['loss']:.4f}, "
-                        f"R² {row['r2']:.3f}, lr {lr:.2e}, {row['seconds']:,.0f} s{meter.left()}"
+                        f"R² {row['r2']:.3f}, lr {row['lr']:.2e}, {row['seconds']:,.0f} s{meter.left()}"
                     )
 
-        last = job.mean(objective.mean_loss(batch, micro_batch)).item()
+        last = job.mean(objective.mean_loss(parts)).item()
         if not (math.isfinite(last) and state.is_finite(training.result.state_dict())):
-            raise diverged(settings, steps - 1, lr, names(steps - 1), saved_step)
+            raise failure(steps - 1)
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in mae_tensors(training.result).items()}
     inside = training.result.encoder.state_dict().keys()
@@ -268,12 +293,10 @@ def train(
     }
 
 
-def image_ids(
-    samples: Samples, batch_size: int, job: Processes, objective: Objective, batch: Sample, step: int
-) -> list[str]:
-    """Some images of this process's part of a step: those whose own loss is not finite, or else the first."""
-    (places,) = batches_of(samples, batch_size, job, step, step + 1)
-    found = list(islice(objective.not_finite(batch), SHOWN)) or range(min(SHOWN, len(places)))
+def image_ids(samples: Samples, batch: Batches, objective: Objective, parts: list[Sample]) -> list[str]:
+    """Some images of this process's part of one step: those whose own loss is not finite, or else the first."""
+    (places,) = batch
+    found = list(islice(objective.not_finite(parts), SHOWN)) or range(min(SHOWN, len(places)))
     return [samples.image_id(places[number][1]) for number in found]
 
 

@@ -211,18 +211,39 @@ def batches_of(samples: Samples, batch_size: int, job: Processes, start: int, en
     return Batches(len(samples), batch_size, job, settings.seed, start, end, organs)
 
 
-def load_batches(
-    samples: Samples, batch_size: int, job: Processes, start: int, end: int, workers: int
-) -> DataLoader[Sample]:
-    """This process's part of the batches of steps `start` to `end` - 1, made by `workers` processes, or by this one."""
-    return DataLoader(
+class Parts(Sampler[list[Place]]):
+    """The places of `batches`, at most `size` at a time."""
+
+    def __init__(self, batches: Batches, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for batch in self.batches:
+            for first in range(0, len(batch), self.size):
+                yield batch[first : first + self.size]
+
+
+def load_steps(
+    samples: Samples, batches: Batches, micro_batch: int, patches: int, workers: int
+) -> Iterator[list[Sample]]:
+    """The images of each step of `batches`, with the noise that masks them.
+
+    A step is a list of parts of `micro_batch` images: what is computed at once, and what each of `workers` processes
+    makes ahead. Without any, this one makes them.
+    """
+    job = batches.job
+    loader = DataLoader(
         samples,
-        batch_sampler=batches_of(samples, batch_size, job, start, end),
+        batch_sampler=Parts(batches, micro_batch),
         num_workers=workers,
         pin_memory=job.device.type == "cuda",
         worker_init_fn=state.ignore_stop_signals,
         multiprocessing_context="fork" if workers else None,  # stores are memory-mapped: nothing is copied
     )
+    parts = iter(loader)
+    for step in range(batches.start, batches.end):
+        noise = mask_noise(batches.seed, step, batches.batch_size, patches, job).split(micro_batch)
+        yield [next(parts) | {"noise": values} for values in noise]
 
 
 def mask_noise(seed: int, step: int, batch_size: int, patches: int, job: Processes) -> Tensor:
