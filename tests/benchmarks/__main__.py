@@ -8,7 +8,9 @@ part of the suite: it looks at this machine's card (tests/benchmarks/gpu.py) and
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -42,7 +44,7 @@ def here(group: str, quick: bool, output: Path) -> None:
     from tests.benchmarks.pictures import Bench
 
     module = importlib.import_module(f"tests.benchmarks.{group}")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # stages tell a lot
         rows = list(module.results(Bench(Path(folder), quick)))
     output.write_text(json.dumps([asdict(row) for row in rows]))
 
