@@ -20,7 +20,7 @@ from urfm.training.distributed import Processes
 from urfm.training.pretrain.loop import Objective, Training
 from urfm.training.pretrain.samples import Sample, Samples
 
-from tests.benchmarks.pictures import pretraining
+from tests.benchmarks.suite.pictures import pretraining
 
 CPU = torch.device("cpu")
 DIM = 768  # channels of a target, BiomedCLIP's

@@ -1,4 +1,4 @@
-"""Ratios of things that are measured in turns, as JSON and as tables: what `python -m tests.benchmarks` is made of.
+"""Ratios of things that are measured in turns, as JSON and as tables: what `python -m tests.benchmarks.suite` is made of.
 
 A machine that others use is faster at one moment than at the next. So nothing is measured by itself: the sides of a
 comparison take turns, back and forth, and each round gives a ratio of its own. What is reported is the median of these
@@ -34,7 +34,7 @@ def timed(side: Side, clock: Callable[[], float] = cpu_seconds) -> float:
 
 
 def take_turns(
-    sides: Mapping[str, Side], rounds: int, warm_up: int = 1, measure: Callable[[Any], float] = timed
+    sides: Mapping[str, Any], rounds: int, warm_up: int = 1, measure: Callable[[Any], float] = timed
 ) -> Amounts:
     """What each side takes in each round, the first `warm_up` rounds left out; every other round goes backwards.
 

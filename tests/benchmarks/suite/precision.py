@@ -8,9 +8,9 @@ import torch
 from urfm.core.progress import warn
 from urfm.training import optimisation
 
-from tests.benchmarks.harness import Result, take_turns
-from tests.benchmarks.networks import BASE, CPU, TINY, engine_step, settings
-from tests.benchmarks.pictures import Bench
+from tests.benchmarks.suite.harness import Result, take_turns
+from tests.benchmarks.suite.networks import BASE, CPU, TINY, engine_step, settings
+from tests.benchmarks.suite.pictures import Bench
 
 CASES = [
     ("ViT-B/16, 224 pixels", BASE, 224, 4, 4),

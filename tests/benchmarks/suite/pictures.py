@@ -21,7 +21,7 @@ from urfm.plan import completion, settings
 from urfm.simulation.archive import SimulateSettings
 from urfm.simulation.simulate import simulate
 
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[3]
 LONG_SIDE = 512
 SETS = {"BUS-BRA (PNG)": ("busbra", "BUSBRA", "Images/*.png"), "Liver735 (JPG)": ("aul", "AUL", "**/*.jpg")}
 # Sides of what is simulated, pixels: like those of the real files.

@@ -18,8 +18,8 @@ from urfm.data.datasets import READERS, Reader
 from urfm.data.datasets.common import Record
 from urfm.data.images import build
 
-from tests.benchmarks.harness import Result, take_turns
-from tests.benchmarks.pictures import Bench, entries, make_store
+from tests.benchmarks.suite.harness import Result, take_turns
+from tests.benchmarks.suite.pictures import Bench, entries, make_store
 
 OTHER = "Pillow to RGB (torchvision)"
 

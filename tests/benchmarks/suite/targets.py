@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from urfm.training import optimisation
 
-from tests.benchmarks.harness import Result, take_turns
-from tests.benchmarks.networks import BASE, CPU, TINY, engine_step, online_teacher, settings
-from tests.benchmarks.pictures import Bench
+from tests.benchmarks.suite.harness import Result, take_turns
+from tests.benchmarks.suite.networks import BASE, CPU, TINY, engine_step, online_teacher, settings
+from tests.benchmarks.suite.pictures import Bench
 
 # Words, architecture, precision, batch, rounds, and at least so many times the rate.
 CASES = [

@@ -32,8 +32,8 @@ from urfm.data.streams import Stream, generator
 from urfm.data.views import draw_view, take_view
 from urfm.training.pretrain.samples import Samples
 
-from tests.benchmarks.harness import Result, Side, take_turns
-from tests.benchmarks.pictures import Bench, entries, make_store, pretraining, table
+from tests.benchmarks.suite.harness import Result, Side, take_turns
+from tests.benchmarks.suite.pictures import Bench, entries, make_store, pretraining, table
 
 SIGMA = 1.1
 

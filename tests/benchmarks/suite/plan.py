@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks.harness import Amounts, Result, take_turns
-from tests.benchmarks.pictures import Bench
+from tests.benchmarks.suite.harness import Amounts, Result, take_turns
+from tests.benchmarks.suite.pictures import Bench, configuration
 from tests.workflow.working_copy import Repository
 
 MORE = 60
@@ -89,6 +89,19 @@ def overlay(models: int) -> str:
     return f"models: {{{told}}}\ncomparisons: {{figure_2: {{lines: [{', '.join(names)}]}}}}\n"
 
 
+def lay_out(folder: Path) -> None:
+    """Every data set's folder and every checkpoint, all of them empty: enough to be planned with."""
+    config = configuration()
+    for dataset in config["datasets"].values():
+        (folder / config["data_root"] / dataset["folder"]).mkdir(parents=True, exist_ok=True)
+    checkpoints = [model["checkpoint"] for model in config["models"].values() if "checkpoint" in model]
+    for record in [*checkpoints, *config["teachers"].values()]:
+        if "file" in record:
+            path = folder / config["checkpoint_root"] / record["file"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+
 def finish(folder: Path, files: list[str], *options: str) -> None:
     """As after a run to the end: every file is there, and recorded."""
     for name in files:
@@ -104,8 +117,9 @@ def results(bench: Bench) -> Iterator[Result]:
     counts, folders = {}, {}
     for size, models in (("", 0), ("-more", 2 if bench.quick else MORE)):
         ours, bare = bench.folder / f"ours{size}", bench.folder / f"bare{size}"
-        (ours / "data").mkdir(parents=True)  # without it nothing would begin
+        ours.mkdir()
         repository = Repository(ours)
+        lay_out(ours)
         (repository.folder / "more.yaml").write_text(overlay(models) if models else "{}\n")
         planned = jobs(snakemake(ours, "--dry-run", *OVERLAY))
         bare_copy(planned, bare)

@@ -1,8 +1,8 @@
 """The benchmark suite: sh envs/run bench [--quick] [--write] [NAME ...].
 
-Every group is a process of its own, with one thread; inside it the sides take turns (tests/benchmarks/harness.py).
+Every group is a process of its own, with one thread; inside it the sides take turns (tests/benchmarks/suite/harness.py).
 What was measured goes to results/benchmarks.json and is printed as tables; --write puts both into docs. `gpu` is no
-part of the suite: it looks at this machine's card (tests/benchmarks/gpu.py) and writes one page.
+part of the suite: it looks at this machine's card (tests/benchmarks/suite/gpu.py) and writes one page.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import harness
+from tests.benchmarks.suite import harness
 
-HOME = Path(__file__).resolve().parents[2]
+HOME = Path(__file__).resolve().parents[3]
 DOCS = HOME / "docs" / "benchmarks.md"
 TITLES = {
     "store": "Building stores",
@@ -41,9 +41,9 @@ TITLES = {
 
 def here(group: str, quick: bool, output: Path) -> None:
     """Run one group in this process."""
-    from tests.benchmarks.pictures import Bench
+    from tests.benchmarks.suite.pictures import Bench
 
-    module = importlib.import_module(f"tests.benchmarks.{group}")
+    module = importlib.import_module(f"tests.benchmarks.suite.{group}")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # stages tell a lot
         rows = list(module.results(Bench(Path(folder), quick)))
     output.write_text(json.dumps([asdict(row) for row in rows]))
@@ -59,7 +59,7 @@ def run(groups: list[str], quick: bool) -> tuple[dict[str, list[harness.Result]]
     for group in groups:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "rows.json"
-            command = [sys.executable, "-m", "tests.benchmarks", group, "--here", str(output)]
+            command = [sys.executable, "-m", "tests.benchmarks.suite", group, "--here", str(output)]
             start = time.monotonic()
             done = subprocess.run([*command, *(["--quick"] if quick else [])], cwd=HOME, env=environment)
             minutes = (time.monotonic() - start) / 60
@@ -97,7 +97,7 @@ def main() -> None:
         here(arguments.groups[0], arguments.quick, arguments.here)
         return
     if "gpu" in arguments.groups:
-        from tests.benchmarks import gpu
+        from tests.benchmarks.suite import gpu
 
         gpu.main(arguments.quick)
         return

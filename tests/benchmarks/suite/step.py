@@ -15,9 +15,9 @@ from urfm.training import optimisation
 from urfm.training.distributed import Processes
 from urfm.training.pretrain import loop
 
-from tests.benchmarks.harness import Result, Side, cpu_seconds, take_turns
-from tests.benchmarks.networks import BASE, CPU, DIM, TINY, Prepared, batch, network, settings
-from tests.benchmarks.pictures import Bench
+from tests.benchmarks.suite.harness import Result, Side, cpu_seconds, take_turns
+from tests.benchmarks.suite.networks import BASE, CPU, DIM, TINY, Prepared, batch, network, settings
+from tests.benchmarks.suite.pictures import Bench
 
 BARE = "bare loop"
 JOB = Processes(0, 1, CPU)

@@ -20,10 +20,10 @@ from urfm.models.normalisation import normalise
 from urfm.training.distributed import Processes
 from urfm.training.pretrain.samples import Samples, batches_of, load_steps
 
-from tests.benchmarks import peers
-from tests.benchmarks.harness import Result, Side, take_turns
-from tests.benchmarks.peers import BATCH
-from tests.benchmarks.pictures import Bench, entries, make_store, pretraining, table
+from tests.benchmarks.suite import peers
+from tests.benchmarks.suite.harness import Result, Side, take_turns
+from tests.benchmarks.suite.peers import BATCH
+from tests.benchmarks.suite.pictures import Bench, entries, make_store, pretraining, table
 
 JOB = Processes(0, 1, torch.device("cpu"))
 BARS = {"MAE's recipe, ImageFolder": 20.0}

@@ -19,10 +19,10 @@ from urfm.data.images.store import ImageStore
 from urfm.plan import settings
 from urfm.training.finetune.images import Part, TrainingImages, batches, normalise
 
-from tests.benchmarks import peers
-from tests.benchmarks.harness import Result, Side, take_turns
-from tests.benchmarks.peers import BATCH
-from tests.benchmarks.pictures import Bench, configuration, entries, make_store
+from tests.benchmarks.suite import peers
+from tests.benchmarks.suite.harness import Result, Side, take_turns
+from tests.benchmarks.suite.peers import BATCH
+from tests.benchmarks.suite.pictures import Bench, configuration, entries, make_store
 
 SIZE = 224
 RECORD = {"input_size": SIZE, "mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
