@@ -112,6 +112,8 @@ def main() -> None:
     if arguments.against:
         differing = harness.disagreements(json.loads(arguments.against.read_text()), content)
         print("\n" + ("\n".join(differing) or f"All ratios agree with those of {arguments.against}"))
+    if arguments.quick:
+        print("\nA quick look: these numbers mean nothing.")
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

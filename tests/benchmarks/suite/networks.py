@@ -41,11 +41,11 @@ def settings(architecture: str, quick: bool, profile: str = "", **changes: Any) 
     return pretraining("urfm", profile, **told | (SMALL if quick else {}))
 
 
-def network(chosen: PretrainSettings, dim: int = DIM) -> MaskedAutoencoder:
+def network(chosen: PretrainSettings, dim: int = DIM, device: torch.device = CPU) -> MaskedAutoencoder:
     """A run's network as training has it."""
     encoder = build_encoder(chosen.architecture, chosen.model_args, chosen.input_size)
-    model = masked_autoencoder(chosen, encoder, dim).train()
-    optimisation.suit(model, CPU)
+    model = masked_autoencoder(chosen, encoder, dim).to(device).train()
+    optimisation.suit(model, device)
     return model
 
 
@@ -104,12 +104,19 @@ def batch(chosen: PretrainSettings, dim: int = DIM) -> Sample:
 
 
 def engine_step(
-    chosen: PretrainSettings, teacher: Teacher | None = None, dim: int = DIM, device: torch.device = CPU
+    chosen: PretrainSettings,
+    teacher: Teacher | None = None,
+    dim: int = DIM,
+    device: torch.device = CPU,
+    compiler: str = "",
 ) -> Callable[[], Tensor]:
-    """One step of the workflow's engine after another, always on the same batch."""
-    model, part = network(chosen, dim).to(device), batch(chosen, dim)
+    """One step of the workflow's engine after another, always on the same batch; compiled by `compiler`, if any."""
+    model, part = network(chosen, dim, device), batch(chosen, dim)
     objective = Objective(chosen, model, teacher, Processes(0, 1, device))
+    if compiler:
+        objective.network = torch.compile(model, backend=compiler)
     training = Training(chosen, model, device)
+    optimisation.set_learning_rate(training.optimiser, 1e-4)
 
     def step() -> Tensor:
         loss = objective.backward([part], training.scaler)

@@ -131,7 +131,7 @@ def results(bench: Bench) -> Iterator[Result]:
     for size, (ours, bare, _) in folders.items():
         sides[f"urfm{size}"] = partial(snakemake, ours, "--dry-run", "--quiet", *OVERLAY)
         sides[f"{BARE}{size}"] = partial(snakemake, bare, "--dry-run", "--quiet")
-    amounts = take_turns(sides, bench.rounds(5), warm_up=0)
+    amounts = take_turns(sides, bench.rounds(3), warm_up=0)
     first: Amounts = {name: amounts[name] for name in ("urfm", BARE)}
     yield Result("plan of all", f"{counts['']} jobs", "s", first, bars={BARE: 1.3})
     further = counts["-more"] - counts[""]
@@ -145,5 +145,5 @@ def results(bench: Bench) -> Iterator[Result]:
     finish(ours, [name for _, _, outputs in planned for name in outputs], *OVERLAY)
     finish(bare, json.loads((bare / "jobs.json").read_text())["all"])
     sides = {name: sides[f"{name}-more"] for name in ("urfm", BARE)}
-    amounts = take_turns(sides, bench.rounds(5), warm_up=0)
+    amounts = take_turns(sides, bench.rounds(3), warm_up=0)
     yield Result("rerun with nothing to do", f"{counts['-more']} jobs", "s", amounts, bars={BARE: 1.3})

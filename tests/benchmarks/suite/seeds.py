@@ -37,5 +37,5 @@ def results(bench: Bench) -> Iterator[Result]:
         stage("training.finetune.stage", *arguments(folder, f"out-{next(runs)}", {"seeds": chosen}))
 
     sides = {"urfm, one job": lambda: job(seeds), PROCESSES: lambda: [job([seed]) for seed in seeds]}
-    amounts = take_turns(sides, bench.rounds(3), warm_up=0)
+    amounts = take_turns(sides, bench.rounds(2), warm_up=0)
     yield Result("fine-tuning of a small task", f"{len(seeds)} seeds", "seeds/s", amounts, len(seeds), {PROCESSES: 5.0})
