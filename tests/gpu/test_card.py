@@ -32,17 +32,19 @@ from urfm.training.pretrain.samples import Sample
 CPU = torch.device("cpu")
 CARD = torch.device("cuda", 0) if torch.cuda.is_available() else CPU
 BATCH, SIDE, DIM = 8, 64, 48
-# Largest relative error of a loss, by precision: fp32 keeps 23 bits, fp16 10, bf16 7, over some dozens of sums in a row.
+# Largest relative error of a loss, by precision: fp32 keeps 23 bits, fp16 10, bf16 7.
 BOUNDS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2}
 
 
 def settings(**changes: Any) -> PretrainSettings:
     told = {
-        "run": "card", "architecture": "vit_tiny_patch16_224", "model_args": {"embed_dim": 64, "depth": 3, "num_heads": 4},
-        "input_size": SIDE, "decoder": {"width": 64, "depth": 2, "heads": 4},
+        "run": "card", "architecture": "vit_tiny_patch16_224", "input_size": SIDE,
+        "model_args": {"embed_dim": 64, "depth": 3, "num_heads": 4},
+        "decoder": {"width": 64, "depth": 2, "heads": 4},
         "teacher": {"name": "pixels", "kind": "pixels"}, "targets": "cached", "views": 1, "view_dtype": "float16",
         "target_norm": "layernorm", "loss_on": "masked", "blur_sigma": 0, "mask_ratio": 0.5, "epochs": 4,
-        "warmup_epochs": 0, "batch_size": BATCH, "base_lr": 0.01, "min_lr": 0, "weight_decay": 0.05, "betas": [0.9, 0.95],
+        "warmup_epochs": 0, "batch_size": BATCH, "base_lr": 0.01, "min_lr": 0, "weight_decay": 0.05,
+        "betas": [0.9, 0.95],
         "crop_scale": [0.2, 1.0], "flip": True, "normalisation": "imagenet", "precision": "fp32", "ema_decay": 0,
         "sampling": "natural", "seed": 0,
     }  # fmt: skip
@@ -68,7 +70,12 @@ def part() -> Sample:
 
 
 def losses(
-    network: MaskedAutoencoder, part: Sample, device: torch.device, precision: Precision, steps: int = 6, micro: int = BATCH
+    network: MaskedAutoencoder,
+    part: Sample,
+    device: torch.device,
+    precision: Precision,
+    steps: int = 6,
+    micro: int = BATCH,
 ) -> list[float]:
     """Of each step of training on one batch, in micro-batches."""
     chosen = settings(precision=precision)
@@ -76,7 +83,10 @@ def losses(
     optimisation.suit(model, device)
     objective, training = Objective(chosen, model, None, Processes(0, 1, device)), Training(chosen, model, device)
     optimisation.set_learning_rate(training.optimiser, 1e-3)
-    parts = [dict(zip(part, rows, strict=True)) for rows in zip(*(values.split(micro) for values in part.values()), strict=True)]
+    parts = [
+        dict(zip(part, rows, strict=True))
+        for rows in zip(*(values.split(micro) for values in part.values()), strict=True)
+    ]
     found = []
     for _ in range(steps):
         found.append(objective.backward(parts, training.scaler).item())

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks.suite import __main__ as command
-from benchmarks.suite import harness
-from benchmarks.suite.harness import Result, take_turns, timed
+
+from tests.benchmarks.suite import __main__ as command
+from tests.benchmarks.suite import harness
+from tests.benchmarks.suite.harness import Result, take_turns, timed
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -105,13 +106,15 @@ def test_the_page_shows_what_the_file_says() -> None:
 def test_writing_replaces_the_groups_that_were_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(f"# Page\n\n{harness.BEGIN}\n{harness.END}\n")
-    before = harness.to_json({"processor": "old"}, {"plan": [SECONDS], "loader": [SECONDS]})
+    before = harness.to_json({"processor": "P"}, {"plan": [SECONDS], "loader": [SECONDS]})
     page.with_suffix(".json").write_text(json.dumps(before))
     monkeypatch.setattr(command, "DOCS", page)
-    command.write_docs(harness.to_json({"processor": "new"}, {"loader": [RATES]}))
+    command.write_docs(harness.to_json({"processor": "P"}, {"loader": [RATES]}))
     content = json.loads(page.with_suffix(".json").read_text())
     assert harness.from_json(content) == {"loader": [RATES], "plan": [SECONDS]}
     assert page.read_text() == f"# Page\n\n{harness.block(content, command.TITLES)}\n"
+    command.write_docs(harness.to_json({"processor": "Q"}, {"store": [RATES]}))  # what P took says nothing of Q
+    assert harness.from_json(json.loads(page.with_suffix(".json").read_text())) == {"store": [RATES]}
 
 
 def test_every_group_is_there() -> None:

@@ -1,8 +1,8 @@
 """The benchmark suite: sh envs/run bench [--quick] [--write] [NAME ...].
 
-Every group is a process of its own, with one thread; inside it the sides take turns (tests/benchmarks/suite/harness.py).
-What was measured goes to results/benchmarks.json and is printed as tables; --write puts both into docs. `gpu` is no
-part of the suite: it looks at this machine's card (tests/benchmarks/suite/gpu.py) and writes one page.
+Every group is a process of its own, with one thread; inside it the sides take turns (harness.py). What was measured goes
+to results/benchmarks.json and is printed as tables; --write puts both into docs. `gpu` is no part of the suite: it looks
+at this machine's card (gpu.py) and writes one page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.suite import harness
 
@@ -72,11 +73,12 @@ def run(groups: list[str], quick: bool) -> tuple[dict[str, list[harness.Result]]
     return found, failed
 
 
-def write_docs(content: dict[str, object]) -> None:
-    """Put what was measured into docs, groups that were not measured as they were."""
+def write_docs(content: dict[str, Any]) -> None:
+    """Put what was measured into docs; beside it stays what was measured before on the same machine."""
     record = DOCS.with_suffix(".json")
-    before = json.loads(record.read_text())["groups"]
-    merged = {name: content["groups"].get(name) or before.get(name) for name in TITLES}
+    before = json.loads(record.read_text())
+    kept = before["groups"] if before["machine"] == content["machine"] else {}
+    merged = {name: content["groups"].get(name) or kept.get(name) for name in TITLES}
     content = {**content, "groups": {name: rows for name, rows in merged.items() if rows}}
     record.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     DOCS.write_text(harness.put_block(DOCS.read_text(), harness.block(content, TITLES)))

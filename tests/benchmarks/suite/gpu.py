@@ -1,12 +1,12 @@
 """What this machine's card does with pre-training, on one page: sh envs/run bench gpu [--quick].
 
-A step of ViT-B/16 at 224 pixels with the workflow's engine, its batch in memory: images a second and memory by batch, in
-all precisions and compiled, with stored targets and with the teacher; how many images a second one core loads; and what
-follows for `resources.pretrain.micro_batch` and `workers`. Written to results/bench-gpu.md and .json.
+A step of ViT-B/16 at 224 pixels with the workflow's engine, its batch in memory: images a second and memory by batch,
+in all precisions and compiled, with stored targets and with the teacher; how many images a second one core loads; and
+what follows for `resources.pretrain.micro_batch` and `workers`. Written to results/bench-gpu.md and .json.
 
 Without a card everything runs on the CPU in the same way (--quick: with small networks), so that whoever changes this
-sees that it works. Utilisation is the FLOP of the model, as torch counts them, over the peak of the card's data sheet, or
-over what its matrix products reach here where the sheet is not known.
+sees that it works. Utilisation is the FLOP of the model, as torch counts them, over the peak of the card's data sheet,
+or over what its matrix products reach here where the sheet is not known.
 """
 
 from __future__ import annotations

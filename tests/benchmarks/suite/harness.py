@@ -1,4 +1,4 @@
-"""Ratios of things that are measured in turns, as JSON and as tables: what `python -m tests.benchmarks.suite` is made of.
+"""Ratios of things that are measured in turns, as JSON and as tables: what the suite is made of.
 
 A machine that others use is faster at one moment than at the next. So nothing is measured by itself: the sides of a
 comparison take turns, back and forth, and each round gives a ratio of its own. What is reported is the median of these
@@ -128,7 +128,9 @@ def table(rows: Iterable[Result]) -> str:
         for other in row.others:
             middle, low, high = (f"{value:.2f}" for value in row.ratio(other))
             bar = row.bars.get(other)
-            reached = "" if bar is None else f"{'≥' if row.size else '≤'} {bar:g}, {'' if row.met(other) else 'not '}met"
+            reached = (
+                "" if bar is None else f"{'≥' if row.size else '≤'} {bar:g}, {'' if row.met(other) else 'not '}met"
+            )
             cells = [row.what, row.on, row.unit, number(row.shown(ours)), other, number(row.shown(other))]
             lines.append(f"| {' | '.join(cells)} | {middle} ({low}–{high}) | {reached} |")
     return "\n".join(lines)
@@ -177,7 +179,9 @@ def machine() -> dict[str, str]:
     cpu = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
-        names = [line.partition(":")[2].strip() for line in information.read_text().splitlines() if "model name" in line]
+        names = [
+            line.partition(":")[2].strip() for line in information.read_text().splitlines() if "model name" in line
+        ]
         cpu = names[0] if names else cpu
     packages = {name: version(name) for name in ("torch", "torchvision", "timm", "pillow", "snakemake")}
     return {"processor": cpu, "cores": str(os.cpu_count()), "Python": platform.python_version(), **packages}

@@ -80,7 +80,10 @@ def results(bench: Bench) -> Iterator[Result]:
             sides |= {name: lambda other=other: peers.consume(other) for name, other in others.items()}
             amounts = take_turns(sides, bench.rounds(9))
             yield Result(f"crops of {size} pixels", title, "images/s", amounts, len(paths), BARS)
-            sides = {"urfm": epochs(samples, batch, normalised=False), "bare gather and crop": bare(store, settings, batch)}
+            sides = {
+                "urfm": epochs(samples, batch, normalised=False),
+                "bare gather and crop": bare(store, settings, batch),
+            }
             amounts = take_turns(sides, bench.rounds(15))
             bars = {"bare gather and crop": 0.91}
             yield Result(f"crops of {size} pixels, uint8", title, "images/s", amounts, len(paths), bars)

@@ -1,4 +1,4 @@
-"""The images that the suite works on: BUS-BRA and Liver735 where they are, as the tests take them, else simulated ones."""
+"""The images that the suite works on: BUS-BRA and Liver735 where the tests find them, else simulated ones."""
 
 from __future__ import annotations
 

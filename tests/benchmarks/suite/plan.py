@@ -54,7 +54,9 @@ def jobs(output: str) -> list[tuple[str, list[str], list[str]]]:
     for text in re.split(r"\n(?=\[|(?:local)?rule )", output):
         if not (rule := re.match(r"(?:local)?rule (\w+):", text)) or rule[1] == "all":
             continue
-        listed = {key: value.split(", ") for key, value in re.findall(r"^    (input|output): (.*)$", text, re.MULTILINE)}
+        listed = {
+            key: value.split(", ") for key, value in re.findall(r"^    (input|output): (.*)$", text, re.MULTILINE)
+        }
         found.append((rule[1], listed.get("input", []), listed["output"]))
     return found
 

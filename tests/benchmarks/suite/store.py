@@ -1,6 +1,7 @@
 """Building a store from files, by itself and with the manifest, beside what ImageFolder does to open them.
 
-Ours decodes, compares hashes, shrinks and writes; the other only decodes: torchvision's `default_loader`, Pillow to RGB.
+Ours decodes, compares hashes, shrinks and writes; the other only decodes: torchvision's `default_loader`, Pillow to
+RGB.
 Everything happens in this process, without the children that guard it from damaged files.
 """
 
