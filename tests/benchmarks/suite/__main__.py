@@ -1,8 +1,8 @@
 """The benchmark suite: sh envs/run bench [--quick] [--write] [NAME ...].
 
-Every group is a process of its own, with one thread; inside it the sides take turns (harness.py). What was measured goes
-to results/benchmarks.json and is printed as tables; --write puts both into docs. `gpu` is no part of the suite: it looks
-at this machine's card (gpu.py) and writes one page.
+Every group is a process of its own, with one thread; inside it the sides take turns (harness.py). What was measured
+goes to results/benchmarks.json and is printed as tables; --write puts both into docs. `gpu` is no part of the suite: it
+looks at this machine's card (gpu.py) and writes one page.
 """
 
 from __future__ import annotations

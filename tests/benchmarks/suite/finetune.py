@@ -6,6 +6,7 @@ The recipe of config.yaml on all sides: a crop of 224 pixels, mirrored, RandAugm
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -59,7 +60,7 @@ def results(bench: Bench) -> Iterator[Result]:
             "timm's create_loader": peers.timm_loader(folder, SIZE, {"color_jitter": None, **same}, batch),
         }
         sides: dict[str, Side] = {"urfm": epochs(store, recipe, batch)}
-        sides |= {name: lambda other=other: peers.consume(other) for name, other in others.items()}
+        sides |= {name: partial(peers.consume, other, len(paths), SIZE) for name, other in others.items()}
         amounts = take_turns(sides, bench.rounds(9))
         bars = dict.fromkeys(others, 4.0)
         yield Result("augmented images of 224 pixels", title, "images/s", amounts, len(paths), bars)

@@ -9,6 +9,7 @@ normalisation, too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import torch
@@ -36,10 +37,14 @@ def epochs(samples: Samples, batch: int, normalised: bool) -> Side:
     patches = (settings.input_size // 16) ** 2
 
     def epoch() -> None:
-        first = next(numbers) * steps
+        first, seen = next(numbers) * steps, 0
         for parts in load_steps(samples, batches_of(samples, batch, JOB, first, first + steps), batch, patches, 0):
-            for part in parts if normalised else ():
-                normalise(part["student"], *settings.colours)
+            for part in parts:
+                seen += len(part["student"])
+                if normalised:
+                    normalise(part["student"], *settings.colours)
+        if seen != len(samples):
+            raise RuntimeError(f"{seen} images in an epoch of {len(samples)}")
 
     return epoch
 
@@ -77,7 +82,7 @@ def results(bench: Bench) -> Iterator[Result]:
                 "MAE's recipe, litdata": peers.litdata(paths, home / f"litdata-{size}", transform, batch),
             }
             sides: dict[str, Side] = {"urfm": epochs(samples, batch, normalised=True)}
-            sides |= {name: lambda other=other: peers.consume(other) for name, other in others.items()}
+            sides |= {name: partial(peers.consume, other, len(paths), size) for name, other in others.items()}
             amounts = take_turns(sides, bench.rounds(9))
             yield Result(f"crops of {size} pixels", title, "images/s", amounts, len(paths), BARS)
             sides = {

@@ -91,7 +91,15 @@ def timm_loader(folder: Path, size: int, recipe: dict[str, Any], batch: int = BA
     )  # fmt: skip
 
 
-def consume(batches: Batches) -> None:
-    """An epoch."""
-    for _ in batches:
-        pass
+def consume(batches: Batches, images: int, size: int) -> None:
+    """An epoch; an error if it was another one than ours."""
+    seen = 0
+    for batch in batches:
+        pixels = batch if isinstance(batch, torch.Tensor) else batch[0]
+        if pixels.dtype != torch.float32 or pixels.shape[1:] != (3, size, size):
+            raise RuntimeError(
+                f"batches of {pixels.dtype} {tuple(pixels.shape)}, not of normalised crops of {size} pixels"
+            )
+        seen += len(pixels)
+    if seen != images:
+        raise RuntimeError(f"{seen} images in an epoch of {images}")
