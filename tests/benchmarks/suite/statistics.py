@@ -50,5 +50,5 @@ def results(bench: Bench) -> Iterator[Result]:
             SKLEARN: (partial(one_by_one, read[0], theirs), theirs),
         }
         # Of one resample of one seed, since the sides do another number of them.
-        amounts = take_turns(sides, bench.rounds(3), measure=lambda side: timed(side[0]) / side[1])
+        amounts = take_turns(sides, bench.rounds(3), warm_up=0, measure=lambda side: timed(side[0]) / side[1])
         yield Result("scored resamples of a seed", task, "a second", amounts, size=1)
