@@ -120,3 +120,30 @@ def test_writing_replaces_the_groups_that_were_measured(tmp_path: Path, monkeypa
 def test_every_group_is_there() -> None:
     folder = HOME / "tests" / "benchmarks" / "suite"
     assert all("def results(bench: Bench)" in (folder / f"{name}.py").read_text() for name in command.TITLES)
+
+
+def test_the_command_runs_what_is_named_or_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[list[str], bool]] = []
+
+    def run(groups: list[str], quick: bool) -> tuple[dict[str, list[Result]], list[str]]:
+        asked.append((groups, quick))
+        return {"loader": [RATES]}, ["plan"] if quick else []
+
+    def bench(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["bench", *arguments, "--output", str(tmp_path / "out.json")])
+        command.main()
+
+    monkeypatch.setattr(command, "run", run)
+    bench()
+    bench("loader", "store", "--against", str(tmp_path / "out.json"))
+    assert "All ratios agree" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="failed: plan"):
+        bench("--quick")
+    assert asked == [(list(command.TITLES), False), (["loader", "store"], False), (list(command.TITLES), True)]
+    assert harness.from_json(json.loads((tmp_path / "out.json").read_text())) == {"loader": [RATES]}
+    for wrong in (["loaders"], ["--quick", "--write"]):
+        with pytest.raises(SystemExit, match="2"):
+            bench(*wrong)
+    assert "no group loaders; there are store, loader" in capsys.readouterr().err

@@ -88,13 +88,15 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="sh envs/run bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("groups", nargs="*", choices=[*TITLES, "gpu"], help="all but gpu where none is named")
+    parser.add_argument("groups", nargs="*", metavar="NAME", help=f"{', '.join(TITLES)}: all if none is named; or gpu")
     parser.add_argument("--quick", action="store_true", help="only to see that it works; the numbers mean nothing")
     parser.add_argument("--output", type=Path, default=HOME / "results" / "benchmarks.json", help="JSON file to write")
     parser.add_argument("--write", action="store_true", help="also into docs/benchmarks.md and docs/benchmarks.json")
     parser.add_argument("--against", type=Path, help="JSON file of another run: say where the ranges do not meet")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if unknown := set(arguments.groups) - {*TITLES, "gpu"}:
+        parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(TITLES)}, and gpu")
     if arguments.here:
         here(arguments.groups[0], arguments.quick, arguments.here)
         return
