@@ -28,9 +28,9 @@ TASKS = {
 MODELS = ("sl_imagenet", "mim_imagenet", "mim_us", "deblur_mim", "usfm", "urfm")
 
 
-def cells(folder: Path) -> list[Path]:
+def cells(folder: Path, tasks: dict[str, tuple[int, int]] = TASKS) -> list[Path]:
     paths = []
-    for number, (task, (count, images)) in enumerate(TASKS.items()):
+    for number, (task, (count, images)) in enumerate(tasks.items()):
         classes = [f"class_{c}" for c in range(count)]
         for place, model in enumerate(MODELS):
             table = predictions(1.5 + 0.1 * place, classes, images, seeds=range(10), task_seed=number, model_seed=place)
@@ -38,20 +38,24 @@ def cells(folder: Path) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    resamples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    settings = StatisticsSettings(
+def settings(resamples: int) -> StatisticsSettings:
+    return StatisticsSettings(
         comparison="figure_2", reference="urfm", confidence=0.95, t_test="welch", bootstrap_resamples=resamples,
         permutations=10_000, bootstrap_seed=0, margin=0.02, threshold="youden", specificity=0.9, calibration_bins=10,
     )  # fmt: skip
+
+
+def main() -> None:
+    resamples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    told = settings(resamples)
     with tempfile.TemporaryDirectory() as folder:
         paths = cells(Path(folder) / "cells")
         start = time.process_time()
         read = [read_cell(path) for path in paths]
         loaded = time.process_time()
-        tables = compute(read, settings)
+        tables = compute(read, told)
         computed = time.process_time()
-        write(Path(folder) / "statistics", tables, settings)
+        write(Path(folder) / "statistics", tables, told)
         written = time.process_time()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(
