@@ -127,11 +127,11 @@ def job() -> str:
 
 
 def test_a_requeued_run_goes_on_and_the_workflow_does_not_notice(repository: Repository) -> None:
-    with pretraining(repository, "{nodes: 1, gpus: 2, threads: 2, mem_mb: 1500, minutes: 5}") as process:
+    with pretraining(repository, "{nodes: 1, gpus: 2, threads: 2, mem_mb: 3500, minutes: 5}") as process:
         wait_for(lambda: "waiting in step 3" in log(repository), "the first attempt's fourth step")
         number = job()
         asked = run("scontrol", "show", "job", number)
-        for wanted in ("TimeLimit=00:05:00", "mem=1500M", "NumNodes=1 NumCPUs=2", "TresPerJob=gres:gpu:2"):
+        for wanted in ("TimeLimit=00:05:00", "mem=3500M", "NumNodes=1 NumCPUs=2", "TresPerJob=gres:gpu:2"):
             assert wanted in asked, asked
         run("scontrol", "requeue", number)
         wait_for(lambda: "PENDING" in run("scontrol", "show", "job", number), "requeueing")
@@ -153,7 +153,7 @@ def test_two_nodes_warned_before_the_time_limit(repository: Repository) -> None:
     one_node = encoder.read_bytes(), pd.read_csv(history).drop(columns="seconds")
     forget_pretraining(repository)
 
-    with pretraining(repository, "{nodes: 2, gpus: 1, threads: 2, mem_mb: 1500, minutes: 10}") as process:
+    with pretraining(repository, "{nodes: 2, gpus: 1, threads: 2, mem_mb: 3500, minutes: 10}") as process:
         wait_for(lambda: "waiting in step 3" in log(repository), "the first attempt's fourth step")
         number = job()
         asked = run("scontrol", "show", "job", number)
@@ -185,7 +185,7 @@ def forget_pretraining(repository: Repository) -> None:
 def test_a_node_is_emptied(repository: Repository) -> None:
     """Drained, and its job cancelled: Snakemake submits it again, and it goes on elsewhere."""
     forget_pretraining(repository)
-    with pretraining(repository, "{nodes: 1, gpus: 1, threads: 1, mem_mb: 1500, minutes: 5}") as process:
+    with pretraining(repository, "{nodes: 1, gpus: 1, threads: 1, mem_mb: 3500, minutes: 5}") as process:
         wait_for(lambda: "waiting in step 3" in log(repository), "the first attempt's fourth step")
         node = run("squeue", "--noheader", "--format=%N").strip()
         run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=maintenance")
@@ -252,8 +252,8 @@ GREEDY = """if __name__ == "__main__":
 """
 
 
-def test_memory_that_runs_out(repository: Repository) -> None:
-    """Slurm ends the first attempt; the second gets half as much again, which is enough."""
+def test_memory_that_runs_out(slurm: Path, repository: Repository) -> None:
+    """Slurm ends the first attempt, and says so in its daemon's log alone; the second gets half as much again."""
     manifest = repository.folder / "out/manifests/aul.json"
     manifest.unlink(missing_ok=True)
     with (
@@ -263,8 +263,12 @@ def test_memory_that_runs_out(repository: Repository) -> None:
         output = process.communicate(timeout=600)[0]
     assert process.returncode == 0, output
     assert manifest.is_file()
-    first, second = (run("scontrol", "show", "job", number) for number in submitted(output))
-    assert "JobState=OUT_OF_MEMORY" in first, first
+    numbers = submitted(output)
+    first, second = (run("scontrol", "show", "job", number) for number in numbers)
+    assert "JobState=FAILED" in first, first
+    assert f"StepId={numbers[0]}.0 exceeded memory limit" in "".join(
+        path.read_text() for path in slurm.glob("slurmd-*.log")
+    )
     assert "mem=1000M" in first, first
     assert "JobState=COMPLETED" in second, second
     assert "mem=1500M" in second, second
