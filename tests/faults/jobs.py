@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from urfm.core.kept import forget
 
 from tests.workflow.working_copy import HOME, OVERLAYS, Repository
 
@@ -144,7 +143,8 @@ class House:
         if state and job.rule == "simulate":  # it declares its record alone
             shutil.rmtree((self.folder / job.outputs[0]).parent)
         for folder in {(self.folder / name).parent for name in job.outputs} if state else ():
-            forget(folder)
+            for kept in folder.glob(".kept-*"):  # of urfm.core.kept, which the forks must import for themselves
+                shutil.rmtree(kept)
         for name in job.state if state else ():
             shutil.rmtree(self.folder / name, ignore_errors=True)
 

@@ -244,11 +244,12 @@ def test_more_jobs_than_a_site_takes(slurm: Path, repository: Repository) -> Non
     assert all((repository.folder / name).is_file() for name in targets)
 
 
-# Some 1,100 MB with the libraries and Snakemake's own process in the job: more than 1,000, less than 1,500.
+# More than the first attempt has, for as long as it has no more.
 GREEDY = """if __name__ == "__main__":
-    import numpy, time
-    kept = numpy.ones(90_000_000)
-    time.sleep(15)
+    import numpy, os, time
+    if int(os.environ["SLURM_MEM_PER_NODE"]) < 1500:
+        kept = numpy.ones(150_000_000)
+        time.sleep(60)
 """
 
 
