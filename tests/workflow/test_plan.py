@@ -32,7 +32,7 @@ def test_slurm_plans_the_paper(repository: Repository) -> None:
     blocks = re.split(r"\n(?=(?:local)?rule )", output)
     pretraining = [block for block in blocks if block.startswith("rule pretrain:")]
     cells = [block for block in blocks if block.startswith("rule finetune")]
-    wanted = ("gpu=8", "processes=8", "threads: 64", "mem_mb=256000", "runtime=2880")
+    wanted = ("gpu=8", "processes=8", "mem_mb=256000", "runtime=2880")
     assert len(pretraining) == 3
     assert all(resource in block for block in pretraining for resource in wanted)
     assert all("gpu=1" in block and "runtime=720" in block for block in cells)
