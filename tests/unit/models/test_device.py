@@ -79,7 +79,6 @@ def test_one_visible_card_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_card_it_is_the_cpu() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a card")
+def test_without_a_card_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert device.own_device.__wrapped__() == torch.device("cpu")
